@@ -1,0 +1,95 @@
+"""Settings that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonConfig:
+    """Which model, on what machine, where results go.
+
+    Attributes:
+        model: a bundled name, a local folder, or a hub repository id.
+        seed: every random choice derives from it.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: float32, bfloat16, float16, float64; weights and activations.
+        batch_size: None lets the command choose.
+        max_length: tokens per input; None is the model's own limit.
+        lower_case: None keeps the tokenizer's own setting; True or False overrides it, for
+            checkpoints that lack it.
+        results_dir: each run makes one folder below it.
+    """
+
+    model: str = "deebert"
+    seed: int = 42
+    device: str = "auto"
+    dtype: str = "float32"
+    batch_size: int | None = None
+    max_length: int | None = None
+    lower_case: bool | None = None
+    results_dir: Path = Path("results")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, in the names of the options."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def option_names(cls) -> set[str]:
+        return {item.name for item in fields(cls)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which samples.
+
+    Attributes:
+        task: a task of the catalog; None is the model's own task.
+        data_file: a CSV, TSV, JSONL or Parquet file in place of a catalog task's data.
+        data_dir: a folder in GLUE's TSV layout in place of the hub's copy.
+        split: None is the command's own (test for reports, train for training).
+        limit: number of samples; None is all.
+        text_column, text_pair_column, label_column: columns of ``data_file``.
+    """
+
+    task: str | None = None
+    data_file: Path | None = None
+    data_dir: Path | None = None
+    split: str | None = None
+    limit: int | None = None
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str = "label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitConfig:
+    """When a sample leaves. All None is the model's own default, stored in its folder.
+
+    Attributes:
+        confidence: a confidence measure; None is the model's own, or entropy.
+        threshold: leaves beyond it (strictly).
+        patience: leaves after this many agreements; 0 is the full model.
+        regression_tolerance: for one output, neighbours agree below this difference.
+        voting: leaves when scaled votes reach this threshold.
+        static_layer: leaves at this layer.
+    """
+
+    confidence: str | None = None
+    threshold: float | None = None
+    patience: int | None = None
+    regression_tolerance: float | None = None
+    voting: float | None = None
+    static_layer: int | None = None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""What every room shares: errors, catalogs, protocols, types, seeds. Imports nothing heavy."""

@@ -1,0 +1,99 @@
+"""Values that cross from one room to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TaskKind = Literal["classification", "regression", "generation"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where each sample of a batch left, and with what answer.
+
+    Attributes:
+        exit_layers: layers executed per sample, 1..L. Shape: [batch], int64.
+        logits: the answering logits. Shape: [batch, classes].
+    """
+
+    exit_layers: Tensor
+    logits: Tensor
+
+    @property
+    def predictions(self) -> Tensor:
+        """Class index per sample, or the value itself for one output. Shape: [batch]."""
+        if self.logits.shape[-1] == 1:
+            return self.logits.squeeze(-1)
+        return self.logits.argmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every exit's logits for every sample of a data set: one full pass.
+
+    Attributes:
+        logits: Shape: [samples, exits, classes], on the CPU.
+        labels: class indices (int64) or values (float) per sample; None where unknown.
+            Shape: [samples].
+        lengths: tokens per sample, special tokens included. Shape: [samples], int64.
+        ids: the samples' ids, in the same order.
+    """
+
+    logits: Tensor
+    labels: Tensor | None
+    lengths: Tensor
+    ids: tuple[str, ...]
+
+    @property
+    def num_exits(self) -> int:
+        return int(self.logits.shape[1])
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What a task is, apart from its data.
+
+    Attributes:
+        name: the catalog's name, or the file's for a user's own data.
+        kind: classification, regression or generation.
+        label_names: one per class, index = class id; empty for regression and generation.
+        pair: samples have a second text.
+        metrics: names of the metrics that the field reports for this task, the first one leads.
+    """
+
+    name: str
+    kind: TaskKind
+    label_names: tuple[str, ...] = ()
+    pair: bool = False
+    metrics: tuple[str, ...] = ("accuracy",)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.label_names) if self.kind == "classification" else 1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Samples of one split in canonical columns.
+
+    Attributes:
+        info: the task.
+        split: train, validation, test, or a file's name.
+        dataset: a ``datasets.Dataset`` with ``id`` (str, unique), ``text`` (str), ``text_pair``
+            (str, only for pairs) and ``label`` (int class id or float; absent when the source has
+            no labels).
+        total: samples in the split before a limit.
+    """
+
+    info: TaskInfo
+    split: str
+    dataset: Any
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.dataset)

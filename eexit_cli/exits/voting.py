@@ -1,0 +1,63 @@
+"""Leave when enough of the exits so far voted for one class (Sun et al. 2021, arXiv:2105.13792)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.protocols import RowState
+
+
+class VotingExit:
+    """Every executed exit casts one vote; the class with most votes answers.
+
+    A row leaves after layer i when max_k votes_k / i**lam >= threshold. With lam in (0, 1) a
+    unanimous vote grows as i**(1 - lam), so later layers leave more readily. Ties between classes
+    go to the one with the larger summed probability, so the answer never depends on class order.
+
+    Args:
+        threshold: votes scaled by layer that are needed; above 1 the first layer never leaves.
+        lam: the exponent, in [0, 1]; the paper's setting is 0.5.
+
+    Raises:
+        UsageError: a setting outside its range.
+    """
+
+    def __init__(self, threshold: float, *, lam: float = 0.5) -> None:
+        if not math.isfinite(threshold) or threshold <= 0:
+            raise UsageError(
+                f"Voting threshold {threshold} is outside its range",
+                hint="Give a finite number above 0",
+            )
+        if not 0 <= lam <= 1:
+            raise UsageError(
+                f"Voting exponent {lam} is outside [0, 1]", hint="The paper uses 0.5"
+            )
+        self.threshold = threshold
+        self.lam = lam
+
+    def step(self, layer: int, logits: Tensor, state: RowState) -> Tensor:
+        if logits.shape[-1] < 2:
+            raise UsageError(
+                "Voting needs classes; this model has one output (regression)",
+                hint="Use --patience N or --static-layer N",
+            )
+        # Shape: [rows, classes]
+        votes = torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1])
+        probabilities = torch.softmax(logits, dim=-1)
+        if "votes" in state:
+            votes = votes + state["votes"]
+            probabilities = probabilities + state["probabilities"]
+        state["votes"] = votes
+        state["probabilities"] = probabilities
+        # The share of summed probability is below 1 per vote, so it only breaks ties.
+        state["answer"] = votes.to(logits.dtype) + probabilities / (layer + 1)
+        needed = self.threshold * layer**self.lam
+        return votes.amax(dim=-1) >= needed - 1e-9
+
+    def describe(self) -> dict[str, Any]:
+        return {"criterion": "voting", "threshold": self.threshold, "voting_exponent": self.lam}

@@ -1,0 +1,17 @@
+"""Models: one multi-exit encoder classifier over a table of backbones, and checkpoint layouts."""
+
+from __future__ import annotations
+
+from eexit_cli.core.catalog import Catalog
+
+BACKBONES = Catalog(
+    "backbone",
+    {
+        "bert": "eexit_cli.models.backbones:BERT",
+        "roberta": "eexit_cli.models.backbones:ROBERTA",
+        "albert": "eexit_cli.models.backbones:ALBERT",
+        "distilbert": "eexit_cli.models.backbones:DISTILBERT",
+        "mpnet": "eexit_cli.models.backbones:MPNET",
+        "electra": "eexit_cli.models.backbones:ELECTRA",
+    },
+)
