@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -97,3 +98,16 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a pipeline hands back: the run's document, as written, and its folder.
+
+    Attributes:
+        document: the content of ``all_results.json``.
+        path: ``results/<run id>``.
+    """
+
+    document: dict[str, Any]
+    path: Path
