@@ -59,4 +59,8 @@ class PatienceExit:
         return state["count"] >= self.patience
 
     def describe(self) -> dict[str, Any]:
-        return {"criterion": "patience", "patience": self.patience, "regression_tolerance": self.tau}
+        return {
+            "criterion": "patience",
+            "patience": self.patience,
+            "regression_tolerance": self.tau,
+        }

@@ -1,4 +1,4 @@
-"""Leave when a confidence measure passes a threshold (DeeBERT's entropy, max probability, margin)."""
+"""Leave when a confidence measure passes a threshold (DeeBERT's entropy, probability, margin)."""
 
 from __future__ import annotations
 

@@ -34,9 +34,7 @@ class VotingExit:
                 hint="Give a finite number above 0",
             )
         if not 0 <= lam <= 1:
-            raise UsageError(
-                f"Voting exponent {lam} is outside [0, 1]", hint="The paper uses 0.5"
-            )
+            raise UsageError(f"Voting exponent {lam} is outside [0, 1]", hint="The paper uses 0.5")
         self.threshold = threshold
         self.lam = lam
 

@@ -47,7 +47,9 @@ def _embed_albert(model: nn.Module, **inputs: Tensor | None) -> Tensor:
     return model.encoder.embedding_hidden_mapping_in(_embed_bert(model, **inputs))
 
 
-def _run_plain(model: nn.Module, index: int, hidden: Tensor, mask: Tensor | None, aux: LayerAux) -> Tensor:
+def _run_plain(
+    model: nn.Module, index: int, hidden: Tensor, mask: Tensor | None, aux: LayerAux
+) -> Tensor:
     return _first(model.encoder.layer[index](hidden, mask))
 
 
@@ -122,7 +124,10 @@ class Backbone:
         return int(config.max_position_embeddings) - self.position_offset
 
     def mask(self, attention_mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """Additive mask, None when nothing is padded. Shape: [batch, tokens] -> [batch, 1, 1, tokens]."""
+        """Additive mask, None when nothing is padded.
+
+        Shape: [batch, tokens] -> [batch, 1, 1, tokens].
+        """
         if attention_mask is None or bool(attention_mask.all()):
             return None
         masked = torch.zeros_like(attention_mask, dtype=dtype)

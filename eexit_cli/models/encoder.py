@@ -165,9 +165,7 @@ class MultiExitClassifier(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.backbone.set_input_embeddings(value)
 
-    def exit_logits(
-        self, index: int, hidden: Tensor, attention_mask: Tensor | None
-    ) -> Tensor:
+    def exit_logits(self, index: int, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Logits of exit ``index`` (0-based).
 
         Args:

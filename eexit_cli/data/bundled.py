@@ -1,0 +1,59 @@
+"""The sets that come with the package; their cards lie beside them in ``assets/data``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.protocols import Progress
+from eexit_cli.core.types import TaskInfo
+from eexit_cli.data.samples import Samples
+
+ASSETS = Path(__file__).parents[1] / "assets" / "data"
+"""One folder per set, one ``<split>.jsonl`` per split with ``id``, ``text``, ``label``, ``score``."""
+
+
+@dataclass(frozen=True)
+class BundledTask:
+    """A set in ``assets/data/<name>``."""
+
+    info: TaskInfo
+    splits: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return ASSETS / self.info.name
+
+    def read(self, split: str, *, data_dir: Path | None, progress: Progress) -> Samples:
+        if data_dir is not None:
+            raise UsageError(
+                f"Task '{self.info.name}' comes with eexit and takes no --data-dir",
+                hint="Leave --data-dir out, name a GLUE task with --task, or use --data-file",
+            )
+        path = self.folder / f"{split}.jsonl"
+        if not path.is_file():
+            raise MissingArtifactError(
+                f"The bundled data file {path} is not there",
+                hint="Reinstall: pip install --force-reinstall eexit",
+            )
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        ids = {name: index for index, name in enumerate(self.info.label_names)}
+        return Samples(
+            ids=[row["id"] for row in rows],
+            texts=[row["text"] for row in rows],
+            pairs=None,
+            labels=[ids[row["label"]] for row in rows],
+        )
+
+
+def _sentiment(name: str, *splits: str) -> BundledTask:
+    return BundledTask(TaskInfo(name, "classification", ("negative", "positive")), splits)
+
+
+MOVIE_REVIEWS = _sentiment("movie-reviews", "train", "validation", "test")
+AMAZON_REVIEWS = _sentiment("amazon-reviews", "test")
+TWEETS = _sentiment("tweets", "test")
+EDITORIALS = _sentiment("editorials", "test")

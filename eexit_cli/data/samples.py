@@ -1,0 +1,76 @@
+"""What a reader of any source hands to the loader, and what a task of the catalog offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from eexit_cli.core.protocols import Progress
+from eexit_cli.core.types import TaskInfo
+
+SPLIT_ALIASES = {"dev": "validation", "valid": "validation", "val": "validation"}
+"""Other spellings of split names that people type."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Columns of one split, all of the same length.
+
+    Attributes:
+        ids: unique.
+        texts: first or only text.
+        pairs: second text; None for tasks of one text.
+        labels: class ids or values in the task's own order; None where the source has none.
+    """
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    labels: Sequence[int | float] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, indices: Sequence[int]) -> Samples:
+        """The samples at these positions, in this order."""
+
+        def pick(column: Sequence) -> list:  # type: ignore[type-arg]
+            return [column[index] for index in indices]
+
+        return Samples(
+            ids=pick(self.ids),
+            texts=pick(self.texts),
+            pairs=None if self.pairs is None else pick(self.pairs),
+            labels=None if self.labels is None else pick(self.labels),
+        )
+
+    def with_labels(self, labels: Sequence[int | float] | None) -> Samples:
+        return replace(self, labels=labels)
+
+
+class Task(Protocol):
+    """A row of the task catalog."""
+
+    @property
+    def info(self) -> TaskInfo: ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names that :meth:`read` accepts."""
+        ...
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Splits whose labels are not public; used only when the user asks for them."""
+        ...
+
+    def read(self, split: str, *, data_dir: Path | None, progress: Progress) -> Samples:
+        """The whole split.
+
+        Raises:
+            MissingArtifactError: the data are not there.
+            UsageError: the files are not in the task's layout.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What is measured: task quality, exit depth, latency, FLOPs."""

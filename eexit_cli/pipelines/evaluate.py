@@ -1,0 +1,227 @@
+"""Speed against quality: one full pass, every threshold, measured time beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from eexit_cli.confidence import MEASURES
+from eexit_cli.config.evaluate import EvaluateConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.protocols import ExitCriterion, Measure
+from eexit_cli.core.seed import seed_everything
+from eexit_cli.core.stepping import replay
+from eexit_cli.core.types import Decision, Examples, RunResult, TaskInfo, Trace
+from eexit_cli.data import load_examples
+from eexit_cli.metrics.depth import depth_metrics, histogram
+from eexit_cli.metrics.flops import EncoderShape, encoder_flops
+from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.metrics.task import compute
+from eexit_cli.models.batching import TextBatcher
+from eexit_cli.pipelines.exiting import build_criterion, criterion_from, describe, sweep_settings
+from eexit_cli.pipelines.loading import LoadedModel, load_model
+from eexit_cli.pipelines.tracing import (
+    DEFAULT_BATCH_SIZE,
+    batches_by_length,
+    check_fits,
+    model_label_names,
+    record_trace,
+    task_of,
+    texts_of,
+    to_device,
+)
+from eexit_cli.store.results import ResultStore
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+
+def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) -> RunResult:
+    """Evaluate one setting, or with ``sweep`` every setting, on labelled data.
+
+    Args:
+        config: see :class:`EvaluateConfig`.
+        progress: where to show it; None is silent.
+
+    Returns:
+        The run: metrics of the chosen setting, a row per setting with ``sweep``, one record per
+        sample.
+
+    Raises:
+        UsageError: options, data or thresholds that cannot be.
+        MissingArtifactError: no such model or data here.
+    """
+    progress = progress or SilentProgress()
+    seed_everything(config.seed)
+    loaded = load_model(config)
+    model = loaded.model
+    config = task_of(config, loaded)
+    examples = load_examples(
+        config, default_split="test", label_names=model_label_names(loaded), progress=progress
+    )
+    check_fits(examples.info, loaded)
+    criterion = build_criterion(
+        config,
+        model.config.exit_defaults,
+        num_layers=model.num_exits,
+        num_classes=model.num_classes,
+    )
+    settings = {**config.as_dict(), "split": examples.split, "exit": describe(criterion)}
+    with ResultStore(config.results_dir).create("evaluate", settings) as run:
+        started = time.perf_counter()
+        trace = record_trace(loaded, examples, batch_size=config.batch_size, progress=progress)
+        if trace.labels is None:
+            raise UsageError(
+                f"The data of '{examples.info.name}' have no labels", hint="Give --label-column"
+            )
+        timings = {"trace_seconds": time.perf_counter() - started}
+        decision = replay(trace.logits, criterion)
+        metrics: dict[str, Any] = setting_metrics(examples.info, trace, decision)
+        metrics |= _full_model_metrics(examples.info, trace)
+        metrics |= _flops(loaded, trace, decision)
+        metrics |= {"num_layers": model.num_exits, "samples": len(examples)}
+        metrics["exit_histogram"] = histogram(decision.exit_layers.numpy(), model.num_exits)
+        for record in sample_records(trace, decision, criterion):
+            run.append(record)
+        rows = _sweep(config, examples.info, trace, model.num_classes) if config.sweep else []
+        if config.latency_samples > 0:
+            started = time.perf_counter()
+            metrics |= measure_speed(loaded, examples, criterion, config, progress)
+            timings["latency_seconds"] = time.perf_counter() - started
+        else:
+            progress.message("Wall-clock times not measured (--latency-samples 0)")
+        document = run.finish(metrics=metrics, rows=rows, timings=timings)
+        return RunResult(document, run.path)
+
+
+def setting_metrics(info: TaskInfo, trace: Trace, decision: Decision) -> dict[str, float]:
+    """Task metrics and depth of one setting on a trace."""
+    assert trace.labels is not None
+    quality = compute(info, decision.predictions.numpy(), trace.labels.numpy())
+    return quality | depth_metrics(decision.exit_layers.numpy(), trace.num_exits)
+
+
+def _full_model_metrics(info: TaskInfo, trace: Trace) -> dict[str, float]:
+    """The leading metric at every exit, and all metrics of the full model."""
+    assert trace.labels is not None
+    labels = trace.labels.numpy()
+    metrics: dict[str, float] = {}
+    for layer in range(1, trace.num_exits + 1):
+        # Shape: [samples, classes]
+        logits = trace.logits[:, layer - 1]
+        answer = Decision(torch.full((len(logits),), layer), logits)
+        scores = compute(info, answer.predictions.numpy(), labels)
+        leading = info.metrics[0]
+        metrics[f"{leading}_exit_{layer}"] = scores[leading]
+        if layer == trace.num_exits:
+            metrics |= {f"{name}_full": value for name, value in scores.items()}
+    return metrics
+
+
+def _flops(loaded: LoadedModel, trace: Trace, decision: Decision) -> dict[str, float]:
+    model = loaded.model
+    shape = EncoderShape.of(model.backbone.config, model.num_classes)
+    tokens = trace.lengths.numpy()
+    all_layers = np.full(len(tokens), model.num_exits)
+    return {
+        "flops_per_sample": float(
+            encoder_flops(shape, tokens, decision.exit_layers.numpy()).mean()
+        ),
+        "flops_full": float(encoder_flops(shape, tokens, all_layers, every_head=False).mean()),
+    }
+
+
+def sample_records(
+    trace: Trace, decision: Decision, criterion: ExitCriterion | None
+) -> list[dict[str, Any]]:
+    """One JSON-ready record per sample: where it left, and what every exit thought of it."""
+    regression = trace.logits.shape[-1] == 1
+    measure: Measure = getattr(criterion, "measure", None) or MEASURES.load("max-prob")
+    # Shape: [samples, exits]
+    thoughts = trace.logits.squeeze(-1) if regression else trace.logits.argmax(dim=-1)
+    confidences = None if regression else measure(trace.logits).tolist()
+    labels = None if trace.labels is None else trace.labels.tolist()
+    records = []
+    for index, identifier in enumerate(trace.ids):
+        record: dict[str, Any] = {
+            "id": identifier,
+            "label": None if labels is None else labels[index],
+            "prediction": decision.predictions[index].item(),
+            "exit_layer": int(decision.exit_layers[index]),
+            "exit_predictions": thoughts[index].tolist(),
+        }
+        if confidences is not None:
+            record["confidence"] = measure.name
+            record["exit_confidences"] = confidences[index]
+        records.append(record)
+    return records
+
+
+def _sweep(
+    config: EvaluateConfig, info: TaskInfo, trace: Trace, num_classes: int
+) -> list[dict[str, Any]]:
+    names = None if config.confidence is None else [MEASURES.canonical(config.confidence)]
+    rows = []
+    for setting in sweep_settings(
+        num_layers=trace.num_exits, num_classes=num_classes, measures=names
+    ):
+        criterion = criterion_from(setting, num_layers=trace.num_exits, num_classes=num_classes)
+        rows.append(setting | setting_metrics(info, trace, replay(trace.logits, criterion)))
+    return rows
+
+
+def measure_speed(
+    loaded: LoadedModel,
+    examples: Examples,
+    criterion: ExitCriterion | None,
+    config: EvaluateConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measured wall-clock: latency at batch 1 and throughput at the batch size used.
+
+    The live path and the full model take turns on the same tokenised inputs with the same
+    kernels; tokenising is not part of it.
+
+    Returns:
+        ``latency_ms``, ``latency_full_ms``, ``speedup_seconds`` (batch 1), ``throughput``,
+        ``throughput_full`` (samples per second), ``speedup_throughput``, ``batch_size``.
+    """
+    texts, pairs = texts_of(examples)
+    count = min(config.latency_samples, len(texts))
+    batch_size = config.batch_size or DEFAULT_BATCH_SIZE
+    batcher = TextBatcher(loaded.tokenizer, loaded.max_length)
+
+    def encode(rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        second = [pairs[row] for row in rows] if pairs else None
+        return to_device(batcher([texts[row] for row in rows], second), loaded.device)
+
+    ways = {
+        "live": lambda batch: loaded.model.infer(**batch, criterion=criterion),
+        "full": lambda batch: loaded.model.infer(**batch, criterion=None),
+    }
+    drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
+    singles = [encode([row]) for row in range(count)]
+    grouped = list(batches_by_length([len(texts[row]) for row in range(len(texts))], batch_size))
+    # About as many samples as at batch 1, spread over the lengths.
+    step = max(1, len(grouped) * batch_size // max(count, 4 * batch_size))
+    chosen = grouped[::step]
+    batches = [encode(rows) for rows in chosen]
+    with progress.task("Timing", total=len(singles) + len(batches)) as ticker:
+        one = time_in_turn(ways, singles, repeats=2, synchronize=drain, on_item=ticker.advance)
+        many = time_in_turn(ways, batches, repeats=2, synchronize=drain, on_item=ticker.advance)
+    timed = sum(len(rows) for rows in chosen)
+    return {
+        "latency_ms": 1000 * float(one["live"].mean()),
+        "latency_full_ms": 1000 * float(one["full"].mean()),
+        "speedup_seconds": float(one["full"].sum() / one["live"].sum()),
+        "throughput": timed / float(many["live"].sum()),
+        "throughput_full": timed / float(many["full"].sum()),
+        "speedup_throughput": float(many["full"].sum() / many["live"].sum()),
+        "batch_size": batch_size,
+        "latency_samples": count,
+    }

@@ -1,0 +1,98 @@
+"""What each exit thinks of a text, and where the text leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eexit_cli.confidence import MEASURES
+from eexit_cli.config.evaluate import PredictConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.protocols import ExitCriterion, Measure
+from eexit_cli.core.stepping import replay
+from eexit_cli.models.batching import TextBatcher
+from eexit_cli.pipelines.exiting import build_criterion, describe
+from eexit_cli.pipelines.loading import LoadedModel, load_model
+from eexit_cli.pipelines.tracing import label_name, model_label_names, to_device
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+
+def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Classify texts and show every exit's opinion.
+
+    Args:
+        config: see :class:`PredictConfig`.
+        progress: accepted as by every pipeline; a handful of texts needs none.
+
+    Returns:
+        ``num_layers``, ``label_names``, ``criterion`` and, per text, its exit layer, its answer
+        and all exits: prediction, probability, confidence, and whether the exit was executed.
+
+    Raises:
+        UsageError: no text, an empty text, options that cannot be.
+    """
+    if not config.texts:
+        raise UsageError("No text given", hint='eexit predict --model deebert "a fine film"')
+    for text in config.texts:
+        if not text.strip():
+            raise UsageError("A text is empty", hint="Give at least one word")
+    loaded = load_model(config)
+    model = loaded.model
+    criterion = build_criterion(
+        config,
+        model.config.exit_defaults,
+        num_layers=model.num_exits,
+        num_classes=model.num_classes,
+    )
+    batcher = TextBatcher(loaded.tokenizer, loaded.max_length)
+    pairs = None if config.text_pair is None else [config.text_pair] * len(config.texts)
+    batch = to_device(batcher(list(config.texts), pairs), loaded.device)
+    with torch.inference_mode():
+        # Shape: [texts, exits, classes]
+        logits = model(**batch).logits.cpu()
+    decision = replay(logits, criterion)
+    return {
+        "model": loaded.ref.name,
+        "num_layers": model.num_exits,
+        "label_names": list(model_label_names(loaded)),
+        "criterion": describe(criterion),
+        "results": [
+            {
+                "text": text,
+                "exit_layer": int(decision.exit_layers[index]),
+                "prediction": decision.predictions[index].item(),
+                "label_name": label_name(
+                    model_label_names(loaded), decision.predictions[index].item()
+                ),
+                "exits": _exits(loaded, logits[index], int(decision.exit_layers[index]), criterion),
+            }
+            for index, text in enumerate(config.texts)
+        ],
+    }
+
+
+def _exits(
+    loaded: LoadedModel, logits: torch.Tensor, exit_layer: int, criterion: ExitCriterion | None
+) -> list[dict[str, Any]]:
+    """One entry per exit. Shape of ``logits``: [exits, classes]."""
+    names = model_label_names(loaded)
+    measure: Measure = getattr(criterion, "measure", None) or MEASURES.load("max-prob")
+    entries = []
+    for layer, exit_logits in enumerate(logits, start=1):
+        entry: dict[str, Any] = {"layer": layer, "executed": layer <= exit_layer}
+        if names:
+            best = int(exit_logits.argmax())
+            entry |= {
+                "prediction": best,
+                "probability": float(torch.softmax(exit_logits.float(), dim=-1)[best]),
+                "confidence": float(measure(exit_logits)),
+                "measure": measure.name,
+            }
+        else:
+            entry |= {"prediction": float(exit_logits)}
+        entry["label_name"] = label_name(names, entry["prediction"])
+        entries.append(entry)
+    return entries

@@ -1,0 +1,73 @@
+"""How much of what the saved layers allow does leaving early really save?
+
+Prints, for batch 1 and batch 32, the measured wall-clock speedup of the live path over the full
+model (same kernels, taking turns batch by batch) and its share of L / mean exit layer.
+
+    python tests/bench/bench_live_exit.py --model deebert
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+from eexit_cli.config import EvaluateConfig
+from eexit_cli.data import load_examples
+from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.models.batching import TextBatcher
+from eexit_cli.pipelines.exiting import build_criterion, describe
+from eexit_cli.pipelines.loading import load_model
+from eexit_cli.pipelines.tracing import batches_by_length, model_label_names, task_of, texts_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="deebert")
+    parser.add_argument("--samples", type=int, default=320)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+
+    config = EvaluateConfig(model=arguments.model, limit=arguments.samples)
+    loaded = load_model(config)
+    config = task_of(config, loaded)
+    examples = load_examples(config, default_split="test", label_names=model_label_names(loaded))
+    model = loaded.model
+    criterion = build_criterion(
+        config,
+        model.config.exit_defaults,
+        num_layers=model.num_exits,
+        num_classes=model.num_classes,
+    )
+    print(f"model {arguments.model}, exit {describe(criterion)}, {torch.get_num_threads()} threads")
+    batcher = TextBatcher(loaded.tokenizer, loaded.max_length)
+    texts, pairs = texts_of(examples)
+    sizes = [len(text) for text in texts]
+    for batch_size in (1, 32):
+        groups = list(batches_by_length(sizes, batch_size))
+        batches = [
+            batcher([texts[row] for row in rows], [pairs[row] for row in rows] if pairs else None)
+            for rows in groups
+        ]
+        layers = np.concatenate(
+            [model.infer(**batch, criterion=criterion).exit_layers.numpy() for batch in batches]
+        )
+        seconds = time_in_turn(
+            {
+                "live": lambda batch: model.infer(**batch, criterion=criterion),
+                "full": lambda batch: model.infer(**batch),
+            },
+            batches,
+            repeats=arguments.repeats,
+        )
+        ideal = model.num_exits / layers.mean()
+        speedup = seconds["full"].sum() / seconds["live"].sum()
+        print(
+            f"batch {batch_size:2d}: mean exit layer {layers.mean():.2f} of {model.num_exits}, "
+            f"ideal {ideal:.2f}x, measured {speedup:.2f}x, share of the ideal {speedup / ideal:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
