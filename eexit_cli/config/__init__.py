@@ -5,12 +5,14 @@ same defaults, and ``all_results.json`` records exactly what was used.
 """
 
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import CommonConfig, DataConfig, ExitConfig
 from eexit_cli.config.evaluate import EvaluateConfig, PredictConfig
 from eexit_cli.config.train import TrainConfig
 
 __all__ = [
     "AttackConfig",
+    "CalibrateConfig",
     "CommonConfig",
     "DataConfig",
     "EvaluateConfig",

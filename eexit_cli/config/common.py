@@ -70,7 +70,8 @@ class ExitConfig:
 
     Attributes:
         confidence: a confidence measure; None is the model's own, or entropy.
-        threshold: leaves beyond it (strictly).
+        threshold: leaves beyond it (strictly); ``"calibrated"`` is the one that
+            ``eexit calibrate`` stored with the model.
         patience: leaves after this many agreements; 0 is the full model.
         regression_tolerance: for one output, neighbours agree below this difference.
         voting: leaves when scaled votes reach this threshold.
@@ -78,7 +79,7 @@ class ExitConfig:
     """
 
     confidence: str | None = None
-    threshold: float | None = None
+    threshold: float | str | None = None
     patience: int | None = None
     regression_tolerance: float | None = None
     voting: float | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -111,3 +113,10 @@ class RunResult:
 
     document: dict[str, Any]
     path: Path
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The per-sample records, as they were appended to ``records.jsonl``."""
+        records = self.path / "records.jsonl"
+        if records.exists():
+            with records.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)

@@ -90,9 +90,7 @@ def load_examples(
     """
     from eexit_cli.data.loading import load
 
-    return load(
-        config, default_split=default_split, label_names=label_names, progress=progress
-    )
+    return load(config, default_split=default_split, label_names=label_names, progress=progress)
 
 
 __all__ = ["TASKS", "load_examples", "task_info"]

@@ -56,13 +56,15 @@ class Sentence:
 def parse(raw: str, prefix: str) -> list[Sentence]:
     """Read ``id<TAB>score<TAB>text`` lines and keep the ones with a clear label."""
     sentences = []
-    for line in raw.splitlines():
+    for line in raw.split("\n"):
         if not line.strip():
             continue
         number, score, text = line.split("\t")
         if abs(float(score)) < NEUTRAL:
             continue
-        clean = " ".join(html.unescape(text).replace("''", '"').split())
+        # Some of the source's entities were escaped twice (&amp;amp;).
+        plain = html.unescape(html.unescape(text))
+        clean = " ".join(plain.replace("''", '"').split())
         label = "positive" if float(score) > 0 else "negative"
         sentences.append(Sentence(f"{prefix}-{number}", clean, label, round(float(score), 3)))
     return sentences
@@ -134,9 +136,7 @@ def build(archive: Path, destination: Path) -> dict[str, dict[str, Counter[str]]
     counts: dict[str, dict[str, Counter[str]]] = {}
     for name, source in SOURCES.items():
         sentences = without_duplicates(parse(files[source], name.removesuffix("-reviews")))
-        splits = (
-            split(sentences) if name == "movie-reviews" else {"test": one_per_group(sentences)}
-        )
+        splits = split(sentences) if name == "movie-reviews" else {"test": one_per_group(sentences)}
         folder = destination / name
         folder.mkdir(parents=True, exist_ok=True)
         for split_name, chosen in splits.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from eexit_cli.core.errors import MissingArtifactError, UsageError
@@ -12,7 +13,7 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.data.samples import Samples
 
 ASSETS = Path(__file__).parents[1] / "assets" / "data"
-"""One folder per set, one ``<split>.jsonl`` per split with ``id``, ``text``, ``label``, ``score``."""
+"""A folder per set, a ``<split>.jsonl`` per split: ``id``, ``text``, ``label``, ``score``."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class BundledTask:
     info: TaskInfo
     splits: tuple[str, ...]
     hidden: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -39,7 +41,8 @@ class BundledTask:
                 f"The bundled data file {path} is not there",
                 hint="Reinstall: pip install --force-reinstall eexit",
             )
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        with path.open(encoding="utf-8") as stream:
+            rows = [json.loads(line) for line in stream]
         ids = {name: index for index, name in enumerate(self.info.label_names)}
         return Samples(
             ids=[row["id"] for row in rows],

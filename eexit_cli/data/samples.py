@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,11 @@ class Task(Protocol):
     @property
     def hidden(self) -> tuple[str, ...]:
         """Splits whose labels are not public; used only when the user asks for them."""
+        ...
+
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """What people say -> a name of :attr:`splits`, where a task has two of a kind."""
         ...
 
     def read(self, split: str, *, data_dir: Path | None, progress: Progress) -> Samples:

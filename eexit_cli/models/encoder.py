@@ -72,7 +72,8 @@ class MultiExitConfig(PretrainedConfig):
         return self.family == "pabee"
 
     def backbone_config(self) -> PretrainedConfig:
-        settings = dict(self.backbone)
+        """The encoder's configuration, without the dtype of the file that it was read from."""
+        settings = {k: v for k, v in self.backbone.items() if k not in ("dtype", "torch_dtype")}
         return AutoConfig.for_model(settings.pop("model_type"), **settings)
 
 
@@ -139,6 +140,38 @@ class MultiExitClassifier(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             module.bias.data.zero_()
             module.weight.data.fill_(1.0)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        **hub_options: Any,
+    ) -> MultiExitClassifier:
+        """Load a folder or a hub repository, strictly: transformers' own would only warn about
+        tensors that are missing, and leave them random.
+
+        Args:
+            pretrained_model_name_or_path: any layout that
+                :func:`eexit_cli.models.conversion.load_classifier` knows.
+            dtype, torch_dtype: of the weights; float32 when None, whatever the file's.
+            **hub_options: ``revision``, ``cache_dir``, ``token``, ``local_files_only``,
+                ``force_download``.
+
+        Raises:
+            TypeError: an option of transformers that has no meaning here.
+            EexitError: as :func:`~eexit_cli.models.conversion.load_classifier`.
+        """
+        from eexit_cli.models.conversion import load_classifier
+
+        known = {"revision", "cache_dir", "token", "local_files_only", "force_download"}
+        if unknown := sorted(set(hub_options) - known):
+            raise TypeError(f"from_pretrained() does not take {', '.join(unknown)}")
+        return load_classifier(
+            pretrained_model_name_or_path, dtype=dtype or torch_dtype or "float32", **hub_options
+        )
 
     @property
     def num_exits(self) -> int:

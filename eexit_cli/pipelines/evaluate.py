@@ -23,6 +23,7 @@ from eexit_cli.metrics.flops import EncoderShape, encoder_flops
 from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.metrics.task import compute
 from eexit_cli.models.batching import TextBatcher
+from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.exiting import build_criterion, criterion_from, describe, sweep_settings
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.tracing import (
@@ -65,13 +66,16 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         config, default_split="test", label_names=model_label_names(loaded), progress=progress
     )
     check_fits(examples.info, loaded)
+    config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
     criterion = build_criterion(
         config,
         model.config.exit_defaults,
         num_layers=model.num_exits,
         num_classes=model.num_classes,
     )
-    settings = {**config.as_dict(), "split": examples.split, "exit": describe(criterion)}
+    # A file names its own split, which --split does not take: a repeated run must be able to.
+    split = config.split if config.data_file else examples.split
+    settings = {**config.as_dict(), "split": split, "exit": describe(criterion)}
     with ResultStore(config.results_dir).create("evaluate", settings) as run:
         started = time.perf_counter()
         trace = record_trace(loaded, examples, batch_size=config.batch_size, progress=progress)
@@ -85,7 +89,8 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         metrics |= _full_model_metrics(examples.info, trace)
         metrics |= _flops(loaded, trace, decision)
         metrics |= {"num_layers": model.num_exits, "samples": len(examples)}
-        metrics["exit_histogram"] = histogram(decision.exit_layers.numpy(), model.num_exits)
+        exits = histogram(decision.exit_layers.numpy(), model.num_exits)
+        metrics |= {f"exited_at_{layer}": count for layer, count in enumerate(exits, start=1)}
         for record in sample_records(trace, decision, criterion):
             run.append(record)
         rows = _sweep(config, examples.info, trace, model.num_classes) if config.sweep else []

@@ -12,6 +12,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
 from eexit_cli.models.batching import TextBatcher
+from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.exiting import build_criterion, describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.tracing import label_name, model_label_names, to_device
@@ -41,6 +42,7 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
             raise UsageError("A text is empty", hint="Give at least one word")
     loaded = load_model(config)
     model = loaded.model
+    config = with_calibrated(config, loaded, task=None)
     criterion = build_criterion(
         config,
         model.config.exit_defaults,

@@ -42,11 +42,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 def named_errors(path: Path) -> Iterator[None]:
     """Give an OSError the file that the user knows.
 
-    A full disk is reported by ``write``, whose error has no file name at all.
+    A full disk is reported by ``write``, whose error has no file name at all, and ``replace``
+    names the temporary file beside the real one.
     """
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
-        error.filename2 = None
-        raise
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -96,8 +96,8 @@ class RecordFile:
         if not self.path.exists():
             return
         end = 0
-        for _, end in self._scan():
-            pass
+        for _, line_end in self._scan():
+            end = line_end
         if end < self.path.stat().st_size:
             with named_errors(self.path):
                 os.truncate(self.path, end)

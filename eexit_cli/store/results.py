@@ -11,7 +11,6 @@ atomically; one process at a time may write to a run.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -25,11 +24,11 @@ from typing import Any, Literal
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.store.atomic import write_atomically
+from eexit_cli.store.documents import SCHEMA_VERSION, flat_numbers, read_object
 from eexit_cli.store.environment import describe_environment
 from eexit_cli.store.locking import FileLock
 from eexit_cli.store.records import RecordFile, encode, plain
 
-SCHEMA_VERSION = 1
 HEADER = "config.json"
 RECORDS = "records.jsonl"
 DOCUMENT = "all_results.json"
@@ -128,13 +127,14 @@ class Run:
         path = self.path / DOCUMENT
         if not path.exists():
             return None
-        return _read_object(path, needs=("command", "config", "metrics", "rows"))
+        return read_object(path, needs=("command", "config", "metrics", "rows"))
 
     def finish(
         self,
         metrics: Mapping[str, Any],
         rows: Iterable[Mapping[str, Any]] = (),
         timings: Mapping[str, Any] | None = None,
+        report: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write ``all_results.json``; the run is finished with it.
 
@@ -142,6 +142,7 @@ class Run:
             metrics: flat names to numbers. NaN and the infinities are stored as null.
             rows: the run's table where it has one, in the same names.
             timings: names to seconds.
+            report: what neither a number nor the one table can say, under its own key.
 
         Returns:
             The document, as a reader of the file gets it.
@@ -160,9 +161,10 @@ class Run:
             "created": self.created,
             "config": self.config,
             "environment": self._final_environment(),
-            "metrics": _flat_numbers(metrics),
+            "metrics": flat_numbers(metrics),
             "timings": plain(timings or {}),
             "rows": [plain(row) for row in rows],
+            **({} if report is None else {"report": plain(report)}),
         }
         self._records.sync()
         write_atomically(self.path / DOCUMENT, encode(document, indent=2) + b"\n")
@@ -381,20 +383,12 @@ def _slug(word: object) -> str:
     return re.sub(r"[^a-z0-9_.]+", "-", last.lower()).strip("-.")[:40]
 
 
-def _flat_numbers(metrics: Mapping[str, Any]) -> dict[str, float | int | bool | None]:
-    flat = plain(metrics)
-    for name, value in flat.items():
-        if value is not None and not isinstance(value, (int, float)):
-            raise TypeError(f"metric '{name}' is no number but {value!r}; tables belong in rows")
-    return flat
-
-
 def _summarise(path: Path) -> RunSummary:
     try:
         header = _read_header(path)
         document = path / DOCUMENT
         finished = document.exists()
-        metrics = _read_object(document, needs=("metrics",))["metrics"] if finished else {}
+        metrics = read_object(document, needs=("metrics",))["metrics"] if finished else {}
     except EexitError:
         return RunSummary(path.name, path, "", "", "damaged")
     return RunSummary(
@@ -409,29 +403,4 @@ def _summarise(path: Path) -> RunSummary:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    return _read_object(path / HEADER, needs=("command", "created", "config", "environment"))
-
-
-def _read_object(path: Path, *, needs: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise _damaged(path) from error
-    if not isinstance(content, dict) or any(name not in content for name in needs):
-        raise _damaged(path)
-    version = content.get("schema_version")
-    if not isinstance(version, int):
-        raise _damaged(path)
-    if version > SCHEMA_VERSION:
-        raise EexitError(
-            f"{path} was written by a newer eexit (schema {version}, known here: {SCHEMA_VERSION})",
-            hint="Upgrade: pip install --upgrade eexit",
-        )
-    return content
-
-
-def _damaged(path: Path) -> EexitError:
-    return EexitError(
-        f"{path} is damaged: it is not what eexit writes",
-        hint="Run the command again, or delete that run's folder",
-    )
+    return read_object(path / HEADER, needs=("command", "created", "config", "environment"))

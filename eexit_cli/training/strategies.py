@@ -72,9 +72,7 @@ class Stage:
         """
         return self._moves(parameter, self.heads, num_exits, shared_pooler)
 
-    def moves_at(
-        self, step: int, parameter: str, *, num_exits: int, shared_pooler: bool
-    ) -> bool:
+    def moves_at(self, step: int, parameter: str, *, num_exits: int, shared_pooler: bool) -> bool:
         """Does optimisation step ``step`` (from 1) move this parameter?"""
         heads = self.odd_heads if self.odd_loss is not None and step % 2 == 1 else self.heads
         return self._moves(parameter, heads, num_exits, shared_pooler)
@@ -156,8 +154,8 @@ JOINT = Strategy(
     (Stage("joint", "the backbone and all exits", joint_loss),),
 )
 
-# The public code leaves the ramps' gradients at zero in odd steps and steps the optimiser over
-# them, so that Adam's momentum and the weight decay still move them. Here they rest.
+# In the public code the ramps' gradients are zero in odd steps, not absent, so that Adam's momentum
+# and the weight decay still move them. Here they rest: "the last classifier alone".
 ALTERNATING = Strategy(
     "alternating",
     "BERxiT, EACL 2021",

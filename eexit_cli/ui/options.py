@@ -7,13 +7,17 @@ field of a configuration needs one alias and one line in :data:`OPTIONS` here.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from eexit_cli.config.loader import read_config
 from eexit_cli.ui import catalogs, completion
+from eexit_cli.ui.help import mention
 
 MODEL = "Model"
 DATA = "Data"
@@ -21,10 +25,26 @@ EXITS = "Exits"
 TRAINING = "Training"
 ATTACK = "Attack"
 EVALUATION = "Evaluation"
+CALIBRATION = "Calibration"
+LOSSES = "Losses of your own"
+UNDER_ATTACK = "Under attack"
 FIGURE = "Figure"
 RUN = "Run"
 OUTPUT = "Output"
-PANELS = (MODEL, DATA, EXITS, TRAINING, ATTACK, EVALUATION, FIGURE, RUN, OUTPUT)
+PANELS = (
+    MODEL,
+    DATA,
+    EXITS,
+    TRAINING,
+    ATTACK,
+    EVALUATION,
+    CALIBRATION,
+    LOSSES,
+    UNDER_ATTACK,
+    FIGURE,
+    RUN,
+    OUTPUT,
+)
 """The order of the help screen's groups."""
 
 
@@ -37,7 +57,7 @@ def _choice(
 ) -> Any:
     """An option whose values are the names of a catalog: checked, suggested and completed."""
     if show:
-        help = f"{help} [{', '.join(catalogs.names(kind))}]"
+        help = f"{help} One of {mention(kind)}."
     return _option(
         *names,
         panel=panel,
@@ -54,6 +74,44 @@ def _checked(kind: str) -> Callable[[Any], Any]:
         return None if value is None else catalogs.check(kind, value)
 
     return check
+
+
+def _device(value: str) -> str:
+    """cuda:1 is a device; the rest must be a known name."""
+    catalogs.check("device", "cuda" if re.fullmatch(r"cuda:\d+", value) else value)
+    return value
+
+
+def _threshold(value: Any) -> float | str:
+    """A number, at least 0, or the word for the stored one."""
+    if value == "calibrated":
+        return "calibrated"
+    try:
+        number = float(value)
+    except ValueError:
+        raise typer.BadParameter(f"'{value}' is no number and not 'calibrated'") from None
+    if number < 0:
+        raise typer.BadParameter(f"{value} is not in the range x>=0.")
+    return number
+
+
+def _fill_defaults(context: typer.Context, path: Path | None) -> None:
+    """``--config``: the file's values become the options' defaults."""
+    if path is not None:
+        known = [p.name for p in context.command.params if p.name and not p.is_eager]
+        settings = read_config(path, known, command=context.info_name or "")
+        context.default_map = {**(context.default_map or {}), **settings}
+
+
+def _show_help(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def _debug(wanted: bool) -> None:
+    if wanted:
+        os.environ["EEXIT_DEBUG"] = "1"
 
 
 # Model -----------------------------------------------------------------------------------------
@@ -75,7 +133,7 @@ Backbone = Annotated[
         "--backbone",
         panel=MODEL,
         metavar="FOLDER|ID",
-        help="The pretrained encoder: a folder or a hub id.",
+        help="The pretrained encoder: a folder or a hub id; by default an installed MiniLM.",
     ),
 ]
 Pooling = Annotated[
@@ -98,6 +156,16 @@ Vocabulary = Annotated[
         help="Keep only the N most frequent word pieces of the backbone.",
     ),
 ]
+VocabularyKeep = Annotated[
+    str,
+    _choice(
+        "vocabulary rule",
+        "--vocabulary-keep",
+        panel=MODEL,
+        help="With --vocabulary: those of the training texts first, or the most frequent alone.",
+        show=True,
+    ),
+]
 LowerCase = Annotated[
     bool | None,
     _option(
@@ -113,7 +181,7 @@ MaxLength = Annotated[
         panel=MODEL,
         metavar="N",
         min=1,
-        help="Tokens per input; by default the model's own limit.",
+        help="Tokens per input, at most what the model takes.",
     ),
 ]
 
@@ -123,7 +191,15 @@ Task = Annotated[
     str | None,
     _choice("task", "--task", panel=DATA, help="Which data; by default the model's own task."),
 ]
-TrainTask = Annotated[str | None, _choice("task", "--task", panel=DATA, help="Which data.")]
+TrainTask = Annotated[
+    str | None,
+    _choice(
+        "task",
+        "--task",
+        panel=DATA,
+        help="Which data; movie-reviews where no file or folder is given.",
+    ),
+]
 DataFile = Annotated[
     Path | None,
     _option(
@@ -168,7 +244,7 @@ Split = Annotated[
         panel=DATA,
         metavar="NAME",
         help="train, validation or test; by default the command's own.",
-        autocompletion=completion.splits,
+        autocompletion=completion.of_catalog("split"),
     ),
 ]
 Limit = Annotated[
@@ -193,9 +269,10 @@ Threshold = Annotated[
     _option(
         "--threshold",
         panel=EXITS,
-        metavar="X",
-        min=0,
-        help="Leave at the first exit whose confidence passes X.",
+        metavar="X|calibrated",
+        parser=_threshold,
+        help="Leave at the first exit whose confidence passes X; 'calibrated' is the one that "
+        "eexit calibrate stored.",
     ),
 ]
 Patience = Annotated[
@@ -230,9 +307,7 @@ Voting = Annotated[
 ]
 StaticLayer = Annotated[
     int | None,
-    _option(
-        "--static-layer", panel=EXITS, metavar="N", min=1, help="Leave after layer N, always."
-    ),
+    _option("--static-layer", panel=EXITS, metavar="N", min=1, help="Leave after layer N, always."),
 ]
 
 # Training --------------------------------------------------------------------------------------
@@ -249,7 +324,9 @@ Strategy = Annotated[
 ]
 Epochs = Annotated[
     float,
-    _option("--epochs", panel=TRAINING, metavar="N", min=0, help="Passes over the data, per stage."),
+    _option(
+        "--epochs", panel=TRAINING, metavar="N", min=0, help="Passes over the data, per stage."
+    ),
 ]
 LearningRate = Annotated[
     float,
@@ -267,6 +344,23 @@ WarmupRatio = Annotated[
         min=0,
         max=1,
         help="Share of the steps in which the learning rate rises.",
+    ),
+]
+HeadDropout = Annotated[
+    float,
+    _option(
+        "--head-dropout",
+        panel=TRAINING,
+        metavar="X",
+        min=0,
+        max=1,
+        help="Dropout before each classifier.",
+    ),
+]
+Licence = Annotated[
+    str | None,
+    _option(
+        "--licence", panel=TRAINING, metavar="NAME", help="Of the weights, for the model card."
     ),
 ]
 EvaluationsPerEpoch = Annotated[
@@ -393,7 +487,7 @@ LatencySamples = Annotated[
 # Prediction ------------------------------------------------------------------------------------
 
 Texts = Annotated[
-    list[str], typer.Argument(metavar="TEXT...", help="What to classify.", show_envvar=False)
+    list[str], typer.Argument(metavar="TEXT", help="What to classify.", show_envvar=False)
 ]
 TextPair = Annotated[
     str | None,
@@ -406,7 +500,7 @@ Figure = Annotated[
     str,
     typer.Argument(
         metavar="FIGURE",
-        help=f"Which figure: {', '.join(catalogs.names('figure'))}.",
+        help=f"Which figure: {mention('figure')}.",
         show_envvar=False,
         callback=_checked("figure"),
         autocompletion=completion.of_catalog("figure"),
@@ -432,6 +526,60 @@ FigureFile = Annotated[
     ),
 ]
 
+FigureFormat = Annotated[
+    str | None,
+    _choice(
+        "figure format",
+        "--format",
+        panel=FIGURE,
+        help="Where --output does not say it.",
+        show=True,
+    ),
+]
+Dpi = Annotated[
+    int, _option("--dpi", panel=FIGURE, metavar="N", min=1, help="Dots per inch of a PNG.")
+]
+Width = Annotated[float, _option("--width", panel=FIGURE, metavar="INCHES", min=0.1, help="Width.")]
+Height = Annotated[
+    float | None,
+    _option(
+        "--height",
+        panel=FIGURE,
+        metavar="INCHES",
+        min=0.1,
+        help="Height; by default from the number of panels.",
+    ),
+]
+Title = Annotated[
+    str | None,
+    _option("--title", panel=FIGURE, metavar="TEXT", help="Printed above; papers have captions."),
+]
+
+# Stores ----------------------------------------------------------------------------------------
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A bundled name, a local folder, or a cached hub id.",
+        show_envvar=False,
+        autocompletion=completion.models,
+    ),
+]
+RunId = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="An id, the beginning of one, or latest.",
+        show_envvar=False,
+        autocompletion=completion.runs,
+    ),
+]
+OfCommand = Annotated[
+    str | None,
+    _choice("recorded command", "--command", panel=RUN, help="Only runs of this command."),
+]
+
 # Run -------------------------------------------------------------------------------------------
 
 Seed = Annotated[
@@ -445,7 +593,7 @@ Device = Annotated[
         panel=RUN,
         metavar="NAME",
         help="auto, cpu, cuda, cuda:1 or mps.",
-        callback=_checked("device"),
+        callback=_device,
         autocompletion=completion.of_catalog("device"),
     ),
 ]
@@ -462,11 +610,71 @@ ResultsDir = Annotated[
     _option("--results-dir", panel=RUN, metavar="DIR", help="Each run makes a folder below it."),
 ]
 
+ConfigFile = Annotated[
+    Path | None,
+    _option(
+        "--config",
+        panel=RUN,
+        metavar="FILE",
+        help="Defaults from a YAML, TOML or JSON file, or from a run's config.json.",
+        is_eager=True,
+        expose_value=False,
+        callback=_fill_defaults,
+    ),
+]
+
+# Output ----------------------------------------------------------------------------------------
+
+Json = Annotated[
+    bool, _option("--json", panel=OUTPUT, help="Print the result as one JSON document, only.")
+]
+Quiet = Annotated[
+    bool,
+    _option("--quiet", panel=OUTPUT, help="No progress and no hints; only ids and paths."),
+]
+Format = Annotated[
+    str | None,
+    _choice("table format", "--format", panel=OUTPUT, help="How tables print.", show=True),
+]
+Debug = Annotated[
+    bool,
+    _option(
+        "--debug",
+        panel=OUTPUT,
+        help="Show the traceback of an error.",
+        is_eager=True,
+        expose_value=False,
+        callback=_debug,
+    ),
+]
+Help = Annotated[
+    bool,
+    _option(
+        "--help",
+        "-h",
+        panel=OUTPUT,
+        help="Show this message and exit.",
+        is_eager=True,
+        expose_value=False,
+        callback=_show_help,
+    ),
+]
+
+EVERYWHERE: dict[str, Any] = {
+    "json": Json,
+    "quiet": Quiet,
+    "format": Format,
+    "debug": Debug,
+    "help": Help,
+}
+"""The options of every command."""
+
 OPTIONS: dict[str, Any] = {
     "model": Model,
     "backbone": Backbone,
     "pooling": Pooling,
     "vocabulary": Vocabulary,
+    "vocabulary_keep": VocabularyKeep,
     "lower_case": LowerCase,
     "max_length": MaxLength,
     "task": Task,
@@ -488,10 +696,12 @@ OPTIONS: dict[str, Any] = {
     "learning_rate": LearningRate,
     "weight_decay": WeightDecay,
     "warmup_ratio": WarmupRatio,
+    "head_dropout": HeadDropout,
     "evaluations_per_epoch": EvaluationsPerEpoch,
     "gradient_accumulation": GradientAccumulation,
     "freeze_embeddings": FreezeEmbeddings,
     "save_dtype": SaveDtype,
+    "licence": Licence,
     "recipe": Recipe,
     "lam": Lam,
     "top_n": TopN,
@@ -504,6 +714,12 @@ OPTIONS: dict[str, Any] = {
     "texts": Texts,
     "text_pair": TextPair,
     "figure": Figure,
+    "runs": RunIds,
+    "output": ModelFolder,
+    "dpi": Dpi,
+    "width": Width,
+    "height": Height,
+    "title": Title,
     "seed": Seed,
     "device": Device,
     "dtype": Dtype,
@@ -521,14 +737,21 @@ EXCLUSIVE: tuple[tuple[str, ...], ...] = (
     ("regression_tolerance", "voting"),
     ("regression_tolerance", "static_layer"),
     ("data_file", "data_dir"),
-    ("as_json", "quiet"),
-    ("as_json", "table_format"),
+    ("losses", "data_file"),
+    ("losses", "data_dir"),
+    ("verify_on", "under_attack"),
+    ("json", "quiet"),
+    ("json", "format"),
 )
 """Options that contradict each other."""
 
 NEEDS: dict[str, str] = {
+    "vocabulary_keep": "vocabulary",
     "text_column": "data_file",
     "text_pair_column": "data_file",
     "label_column": "data_file",
+    "exit_layers": "losses",
+    "num_layers": "losses",
+    "attack_limit": "under_attack",
 }
 """Options that say nothing without another one."""

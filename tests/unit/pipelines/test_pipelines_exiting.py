@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from eexit_cli.config import EvaluateConfig
 from eexit_cli.confidence import MEASURES
+from eexit_cli.config import EvaluateConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.static import StaticExit

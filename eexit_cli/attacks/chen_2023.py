@@ -1,0 +1,102 @@
+"""SAME, the slowdown attack framework on multi-exit models (Chen et al., ACL 2023).
+
+*Dynamic Transformers Provide a False Sense of Efficiency.*
+White-box slowdown by token or character mutation, at the published settings (lam 0.8, top_n 100,
+beam width 5, 10 rounds, at most max(3, 10 %) words).
+
+What the published code does otherwise, and this does not:
+
+- it never zeroes the gradient, which adds up over beam members, rounds and examples; here each
+  text has a fresh gradient;
+- repeated words share one row of the embedding's gradient; here each position has its own;
+- it goes on after the last layer is reached and returns the best of the *last* round, which can be
+  worse than its input; here it stops, and the best of all rounds counts, or the input itself;
+- equal exit layers are told apart by alphabetical order; here by how near the executed exits were
+  to letting the input through;
+- it sorts all positions x vocabulary; here one matrix product and a partial selection;
+- it never replaces words of several pieces, nor capitalised ones with an uncased vocabulary, while
+  ``[UNK]`` and ``[unusedN]`` pass its filter;
+- it divides the uniform term of the loss by the number of classes once more;
+- its last exit is DeeBERT's untrained ramp; here the final classifier;
+- for characters it takes the top ten token ids by signed gradient sum, special tokens included;
+  here the ten replaceable words with the largest gradient norm;
+- stop-words with a capital letter pass its filter.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from eexit_cli.attacks.recipe import AttackSettings, Budget, Recipe
+
+if TYPE_CHECKING:
+    import textattack
+    from textattack.transformations import Transformation
+
+    from eexit_cli.attacks.victim import EncoderVictim, Loss
+
+SOURCE = "Chen et al., ACL 2023 (SAME)"
+
+
+def build_same_token(
+    victim: EncoderVictim, budget: Budget, settings: AttackSettings
+) -> textattack.Attack:
+    """SAME with word swaps ranked by gradient."""
+    from eexit_cli.attacks.token_mutation import TokenMutation
+
+    loss = _loss(settings)
+    return _assemble(victim, settings, loss, TokenMutation(victim, loss, top_n=settings.top_n))
+
+
+def build_same_char(
+    victim: EncoderVictim, budget: Budget, settings: AttackSettings
+) -> textattack.Attack:
+    """SAME with misspellings of the most critical words."""
+    from eexit_cli.attacks.char_mutation import CharacterMutation
+
+    loss = _loss(settings)
+    return _assemble(victim, settings, loss, CharacterMutation(victim, loss, top_n=settings.top_n))
+
+
+def _loss(settings: AttackSettings) -> Loss:
+    from eexit_cli.attacks.slowdown_loss import slowdown_loss
+
+    return partial(slowdown_loss, lam=settings.lam)
+
+
+def _assemble(
+    victim: EncoderVictim, settings: AttackSettings, loss: Loss, transformation: Transformation
+) -> textattack.Attack:
+    import textattack
+    from textattack.constraints.pre_transformation import RepeatModification
+
+    from eexit_cli.attacks.constraints import ChangeLimit, NoStopWords
+    from eexit_cli.attacks.goal import Slowdown
+    from eexit_cli.attacks.search import BeamSearch, narrow_then_wide
+
+    return textattack.Attack(
+        Slowdown(victim),
+        [RepeatModification(), NoStopWords(), ChangeLimit(settings.change_rate)],
+        transformation,
+        BeamSearch(
+            victim,
+            loss,
+            rounds=settings.per_size,
+            stages=narrow_then_wide(settings.top_n, settings.beam_width),
+        ),
+    )
+
+
+SAME_TOKEN = Recipe(
+    name="same-token",
+    description="slowdown by word swaps, white-box, at the published settings",
+    source=SOURCE,
+    build=build_same_token,
+)
+SAME_CHAR = Recipe(
+    name="same-char",
+    description="slowdown by misspellings of critical words, white-box",
+    source=SOURCE,
+    build=build_same_char,
+)

@@ -1,0 +1,178 @@
+"""The search of the slowdown attacks: beams over rounds of changes, first narrow, then wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textattack.goal_function_results import GoalFunctionResultStatus
+from textattack.search_methods import SearchMethod
+from textattack.shared import AttackedText
+
+from eexit_cli.attacks.goal import Slowdown, SlowdownResult
+from eexit_cli.attacks.token_mutation import ESTIMATE
+from eexit_cli.attacks.victim import EncoderVictim, Loss
+
+FINAL_CHECK = 1
+"""Queries that the search keeps back, to score the text that it chose alone."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One beam search from the input.
+
+    Attributes:
+        candidates: per beam member and round, best estimate first.
+        beam_width: texts kept per round.
+        chunk: candidates scored before looking whether one reached the last layer.
+    """
+
+    candidates: int
+    beam_width: int
+    chunk: int = 16
+
+
+def narrow_then_wide(top_n: int, beam_width: int) -> tuple[Stage, ...]:
+    """Most inputs give in to the first few candidates; the others get the published width.
+
+    What the narrow stage scored and differentiated is remembered, so the wide stage repeats
+    nothing.
+    """
+    return (Stage(min(top_n, 16), min(beam_width, 3)), Stage(top_n, beam_width, chunk=32))
+
+
+class BeamSearch(SearchMethod):
+    """Beam search that stops as soon as the last layer is reached.
+
+    In each round every text of the beam gets its candidates, all are ranked by the first-order
+    estimate of what they do to the loss, and scored in that order, in chunks. Rounds end early
+    when no text may change any further. The answer is the best candidate of all rounds and
+    stages, scored once more alone; an input that no candidate pushes to a deeper layer is
+    returned as it was. No text is scored twice, and a query budget is never exceeded.
+
+    Args:
+        victim: shares its gradients between the texts of a beam.
+        loss: whose gradients the transformation ranks by.
+        rounds: words changed at most (``per_size``).
+        stages: beam searches, one after the other until one succeeds.
+        stop_at_goal: False goes on to the end, as the published code does.
+    """
+
+    def __init__(
+        self,
+        victim: EncoderVictim,
+        loss: Loss,
+        *,
+        rounds: int,
+        stages: Sequence[Stage],
+        stop_at_goal: bool = True,
+    ) -> None:
+        self.victim = victim
+        self.loss = loss
+        self.rounds = rounds
+        self.stages = tuple(stages)
+        self.stop_at_goal = stop_at_goal
+        self.goal_function: Slowdown
+        self._seen: dict[str, SlowdownResult] = {}
+        self._alone: set[str] = set()
+
+    @property
+    def is_black_box(self) -> bool:
+        return False
+
+    def perform_search(self, initial_result: SlowdownResult) -> SlowdownResult:
+        """The deepest text found, within the budget."""
+        self._seen = {}
+        self._alone = set()
+        for stage in self.stages:
+            found = self._run_stage(initial_result.attacked_text, stage)
+            if found is not None:
+                return found
+        return self._best_of_all(initial_result)
+
+    def _run_stage(self, original: AttackedText, stage: Stage) -> SlowdownResult | None:
+        """The first text that reaches the last layer; None where none does."""
+        beam = [original]
+        for _ in range(self.rounds):
+            results, whole = [], True
+            candidates = self._candidates(beam, original, stage.candidates)
+            for start in range(0, len(candidates), stage.chunk):
+                chunk = candidates[start : start + stage.chunk]
+                scored, _ = self.goal_function.get_results(chunk, reserve=FINAL_CHECK)
+                whole = len(scored) == len(chunk)
+                found = self._note(scored)
+                if found is not None:
+                    return found
+                results += [self._seen[result.attacked_text.text] for result in scored]
+                if not whole:
+                    break
+            if not results or not whole:
+                return None
+            results.sort(key=lambda result: -result.score)
+            beam = [result.attacked_text for result in results[: stage.beam_width]]
+        return None
+
+    def _candidates(
+        self, beam: list[AttackedText], original: AttackedText, per_text: int
+    ) -> list[AttackedText]:
+        """Candidates of all texts of the beam, each once, the most promising first."""
+        texts = [text for text in beam if self.get_indices_to_order(text)[0]]
+        # One pass for the beam; texts that the budget does not reach are left alone.
+        paid = self.victim.gradients(
+            [text.tokenizer_input for text in texts], self.loss, reserve=FINAL_CHECK
+        )
+        candidates: dict[str, AttackedText] = {}
+        found = []
+        for text in texts[: len(paid)]:
+            # The attack hands them over in alphabetical order.
+            mine = sorted(self.get_transformations(text, original_text=original), key=_estimate)
+            found += mine[:per_text]
+        for candidate in sorted(found, key=_estimate):
+            candidates.setdefault(candidate.text, candidate)
+        candidates.pop(original.text, None)
+        return list(candidates.values())
+
+    def _note(self, results: list[SlowdownResult]) -> SlowdownResult | None:
+        """Remember results; one that reached the last layer is scored alone, and then counts."""
+        for result in results:
+            text = result.attacked_text.text
+            if text not in self._alone:
+                self._seen[text] = result
+        for result in results:
+            if self.stop_at_goal and _succeeded(result):
+                alone = self._score_alone(result)
+                if alone is not None and _succeeded(alone):
+                    return alone
+        return None
+
+    def _score_alone(self, result: SlowdownResult) -> SlowdownResult | None:
+        text = result.attacked_text.text
+        if text not in self._alone:
+            outcome = self.victim.confirm(result.attacked_text.tokenizer_input)
+            if outcome is None:
+                return None
+            self._alone.add(text)
+            self._seen[text] = self.goal_function.result_of(result.attacked_text, outcome)
+        return self._seen[text]
+
+    def _best_of_all(self, initial: SlowdownResult) -> SlowdownResult:
+        best = initial
+        for result in sorted(self._seen.values(), key=lambda result: -result.score):
+            if result.score <= best.score:
+                break
+            alone = self._score_alone(result)
+            if alone is not None and alone.score > best.score:
+                best = alone
+        deeper = best.raw_output.exit_layer > initial.raw_output.exit_layer
+        return best if deeper else initial
+
+    def extra_repr_keys(self) -> list[str]:
+        return ["rounds", "stages", "stop_at_goal"]
+
+
+def _estimate(text: AttackedText) -> float:
+    return float(text.attack_attrs[ESTIMATE])
+
+
+def _succeeded(result: SlowdownResult) -> bool:
+    return bool(result.goal_status == GoalFunctionResultStatus.SUCCEEDED)

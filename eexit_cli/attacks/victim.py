@@ -1,0 +1,309 @@
+"""The model under attack: scores texts by its live early-exit path, and gives gradients.
+
+A query is one text scored. A text is scored once per sample, however often it is asked for; only
+the check of a chosen text alone (:meth:`EncoderVictim.confirm`) is a second query of the same
+text, and it is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from textattack.models.wrappers import ModelWrapper
+from torch import Tensor
+
+from eexit_cli.attacks.closeness import closeness_for
+from eexit_cli.attacks.recipe import Budget
+from eexit_cli.attacks.words import TextInput
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.protocols import ExitCriterion
+from eexit_cli.core.stepping import replay
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits [batch, exits, classes], exit layers [batch]) -> loss per input [batch]."""
+
+DEFAULT_BATCH_SIZE = 32
+MOST_PADDING = 1.1
+"""A batch may compute this many times the tokens that it holds; then the next one starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the victim did with one text.
+
+    Attributes:
+        exit_layer: layers executed, 1..L.
+        prediction: class index of the answer.
+        closeness: how near the executed exits were to letting it go on, in [0, 1).
+        probabilities: of the answering exit, one per class.
+    """
+
+    exit_layer: int
+    prediction: int
+    closeness: float
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TextGradient:
+    """Gradient of a loss with respect to the word embeddings of one text's tokens.
+
+    Attributes:
+        input_ids: Shape: [tokens], int64.
+        gradient: one row per position, so repeated words keep theirs apart.
+            Shape: [tokens, embedding].
+        offsets: characters of each token in its column.
+        columns: 0, or 1 for the second text of a pair; None for special tokens.
+        loss: the loss itself.
+        exit_layer: where the text leaves, 1..L.
+    """
+
+    input_ids: Tensor
+    gradient: Tensor
+    offsets: list[tuple[int, int]]
+    columns: list[int | None]
+    loss: float
+    exit_layer: int
+
+
+class EncoderVictim(ModelWrapper):
+    """A multi-exit classifier with its tokenizer and exit criterion; a TextAttack model wrapper.
+
+    Args:
+        model: the classifier (``models.encoder.MultiExitClassifier``), in eval mode.
+        batcher: tokenises and pads (``models.batching.TextBatcher``).
+        criterion: the exit criterion in force.
+        budget: counts, and limits, what is spent on each sample.
+        scorer: a copy of ``model`` with faster kernels for scoring candidates; None is ``model``.
+        batch_size: most texts per forward pass.
+
+    Attributes:
+        seed: of the current sample's random choices; set by whoever runs the samples.
+        tokens_held, tokens_computed: over all batches scored so far, tokens that texts have, and
+            tokens computed with padding.
+
+    Raises:
+        UsageError: a regression model, or a criterion that ignores its input.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        batcher: Any,
+        criterion: ExitCriterion,
+        budget: Budget,
+        *,
+        scorer: Any = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> None:
+        if model.num_classes < 2:
+            raise UsageError(
+                "Slowdown attacks need classes; this model has one output (regression)",
+                hint="Choose a classification model: eexit models list",
+            )
+        self.model = model
+        self.batcher = batcher
+        self.tokenizer = batcher.tokenizer
+        self.criterion = criterion
+        self.budget = budget
+        self.scorer = model if scorer is None else scorer
+        self.batch_size = batch_size
+        self.seed = 0
+        self.tokens_held = 0
+        self.tokens_computed = 0
+        self._closeness = closeness_for(criterion)
+        self._known: dict[TextInput, Outcome] = {}
+        self._gradients: dict[tuple[TextInput, Loss], TextGradient] = {}
+
+    @property
+    def num_layers(self) -> int:
+        """L: an attack succeeds when this many layers are executed."""
+        return int(self.model.num_exits)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.word_embeddings.weight.device
+
+    def begin(self) -> None:
+        """Forget the last sample: nothing is spent, nothing is known."""
+        self.budget.reset()
+        self._known.clear()
+        self._gradients.clear()
+
+    def is_known(self, text: TextInput) -> bool:
+        """The text was scored for this sample, so asking again costs nothing."""
+        return text in self._known
+
+    def score(self, texts: Sequence[TextInput], *, reserve: int = 0) -> list[Outcome]:
+        """Where each text leaves, by the live path, in batches of similar length.
+
+        Args:
+            texts: in order of preference.
+            reserve: queries to leave unspent.
+
+        Returns:
+            One outcome per text; fewer, for the first ones, where the budget ends.
+        """
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        new = new[: self.budget.affordable(len(new), reserve=reserve)]
+        if new:
+            self.budget.queries += len(new)
+            self._known.update(zip(new, self._run_in_buckets(new), strict=True))
+        outcomes = []
+        for text in texts:
+            if text not in self._known:
+                break
+            outcomes.append(self._known[text])
+        return outcomes
+
+    def confirm(self, text: TextInput) -> Outcome | None:
+        """Score a text alone with the plain kernels, exactly as a user's single input would be.
+
+        Rounding depends on a batch's shape, so a text within rounding of a threshold may leave
+        elsewhere alone than in a batch of candidates. What this says counts.
+
+        Returns:
+            None where the budget has nothing left.
+        """
+        if not self.budget.affordable(1):
+            return None
+        self.budget.queries += 1
+        batch = self._encode([text])
+        (outcome,) = self._run(self.model, batch)
+        self._known[text] = outcome
+        return outcome
+
+    def gradients(
+        self, texts: Sequence[TextInput], loss: Loss, *, reserve: int = 0
+    ) -> list[TextGradient]:
+        """Fresh gradients with respect to the word embeddings at each text's own positions.
+
+        Args:
+            texts: together one forward and backward pass; each counts as one gradient pass.
+            loss: minimising it is what the attack wants. The same text and loss again are free
+                within a sample.
+            reserve: queries to leave unspent.
+
+        Returns:
+            One per text; fewer, for the first ones, where the budget ends.
+        """
+        new = [text for text in dict.fromkeys(texts) if (text, loss) not in self._gradients]
+        new = new[: self.budget.affordable(len(new), reserve=reserve)]
+        if new:
+            self.budget.gradient_passes += len(new)
+            for text, gradient in zip(new, self._differentiate(new, loss), strict=True):
+                self._gradients[text, loss] = gradient
+        found = []
+        for text in texts:
+            if (text, loss) not in self._gradients:
+                break
+            found.append(self._gradients[text, loss])
+        return found
+
+    def loss_gradient(self, text: TextInput, loss: Loss) -> TextGradient | None:
+        """:meth:`gradients` of one text; None where the budget has nothing left."""
+        found = self.gradients([text], loss)
+        return found[0] if found else None
+
+    def _differentiate(self, texts: list[TextInput], loss: Loss) -> Iterator[TextGradient]:
+        encodings = self._encodings(texts)
+        batch = self._encode(texts)
+        input_ids = batch.pop("input_ids")
+        # Shape: [batch, tokens, embedding]
+        embedded = self.model.word_embeddings(input_ids).detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.model(inputs_embeds=embedded, **batch).logits
+            exit_layers = replay(logits.detach(), self.criterion).exit_layers
+            losses = loss(logits, exit_layers)
+            # Rows do not meet in the model, so the gradient of the sum holds each one's own.
+            (gradient,) = torch.autograd.grad(losses.sum(), embedded)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding.ids)
+            yield TextGradient(
+                input_ids=input_ids[row, :length],
+                gradient=gradient[row, :length],
+                offsets=list(encoding.offsets),
+                columns=list(encoding.sequence_ids),
+                loss=float(losses[row].detach()),
+                exit_layer=int(exit_layers[row]),
+            )
+
+    def __call__(self, text_input_list: Sequence[TextInput], **kwargs: Any) -> np.ndarray:
+        """Class probabilities of the answering exits, for TextAttack's own goal functions.
+
+        Returns:
+            Shape: [texts, classes].
+        """
+        outcomes = self.score(list(text_input_list))
+        return np.array([outcome.probabilities for outcome in outcomes])
+
+    def _run_in_buckets(self, texts: list[TextInput]) -> list[Outcome]:
+        batch = self._encode(texts)
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        outcomes: list[Outcome | None] = [None] * len(texts)
+        for rows in self._buckets(lengths):
+            longest = max(lengths[row] for row in rows)
+            self.tokens_held += sum(lengths[row] for row in rows)
+            self.tokens_computed += longest * len(rows)
+            part = {name: value[rows, :longest] for name, value in batch.items()}
+            for row, outcome in zip(rows, self._run(self.scorer, part), strict=True):
+                outcomes[row] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _buckets(self, lengths: list[int]) -> Iterator[list[int]]:
+        rows: list[int] = []
+        held = 0
+        for row in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+            held += lengths[row]
+            padded = lengths[row] * (len(rows) + 1)
+            if rows and (len(rows) == self.batch_size or padded > MOST_PADDING * held):
+                yield rows
+                rows, held = [], lengths[row]
+            rows.append(row)
+        yield rows
+
+    @torch.inference_mode()
+    def _run(self, model: Any, batch: dict[str, Tensor]) -> list[Outcome]:
+        rows = len(batch["input_ids"])
+        # Shape: [batch, exits, classes]; zero where an exit was not executed
+        trail = torch.zeros(rows, self.num_layers, int(model.num_classes), device=self.device)
+
+        def remember(layer: int, running: Tensor, logits: Tensor) -> None:
+            trail[running, layer - 1] = logits.to(trail.dtype)
+
+        decision = model.infer(**batch, criterion=self.criterion, on_exit=remember)
+        layers = decision.exit_layers.cpu()
+        near = self._closeness(trail.cpu(), layers)
+        near = near.masked_fill(layers >= self.num_layers, 0.0)
+        probabilities = torch.softmax(decision.logits.double(), dim=-1)
+        return [
+            Outcome(layer, prediction, closeness, tuple(answer))
+            for layer, prediction, closeness, answer in zip(
+                layers.tolist(),
+                decision.predictions.tolist(),
+                near.tolist(),
+                probabilities.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _encode(self, texts: Sequence[TextInput]) -> dict[str, Tensor]:
+        firsts, seconds = _columns(texts)
+        batch = self.batcher(firsts, seconds)
+        return {name: value.to(self.device) for name, value in batch.items()}
+
+    def _encodings(self, texts: Sequence[TextInput]) -> Any:
+        firsts, seconds = _columns(texts)
+        return self.tokenizer(
+            firsts, seconds, truncation=True, max_length=self.batcher.max_length
+        ).encodings
+
+
+def _columns(texts: Sequence[TextInput]) -> tuple[list[str], list[str] | None]:
+    if isinstance(texts[0], str):
+        return [str(text) for text in texts], None
+    return [text[0] for text in texts], [text[1] for text in texts]

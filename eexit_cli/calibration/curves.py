@@ -1,0 +1,206 @@
+"""What a calibration would have answered: over deltas, sample sizes and repeated splits.
+
+Everything here reuses losses that are there; nothing runs a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eexit_cli.calibration.engine import Answer, Question, among_known
+from eexit_cli.calibration.sources import Ledger, MatrixSource
+from eexit_cli.calibration.testing import last_rejected
+from eexit_cli.core.seed import derive_seed
+
+FloatArray = NDArray[np.float64]
+
+DELTAS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+"""The seed's eleven deltas, placed where they tell more than 0 to 1 by 0.1."""
+
+
+def delta_sweep(
+    ledger: Ledger, question: Question, deltas: Sequence[float], test: Ledger | None = None
+) -> Iterator[dict[str, Any]]:
+    """The answer for each delta, on the columns that have been run.
+
+    Deltas whose answer might have been more eager, had more thresholds been run, are left out.
+
+    Args:
+        test: the test samples' losses; their columns are run where an answer needs them.
+
+    Yields:
+        ``delta``, ``index``, ``threshold``, ``mean_loss``, ``mean_exit_layer``, and with ``test``
+        ``test_mean_loss`` and ``test_mean_exit_layer``; None where nothing is certified.
+    """
+    for delta in deltas:
+        answer = among_known(ledger, replace(question, delta=delta))
+        if not answer.complete:
+            continue
+        yield {"delta": delta, **chosen_figures(ledger, answer.chosen, test)}
+
+
+def chosen_figures(
+    ledger: Ledger, chosen: int | None, test: Ledger | None = None
+) -> dict[str, Any]:
+    """Mean loss and depth of one threshold, calibration and test."""
+    figures: dict[str, Any] = {
+        "index": chosen,
+        "threshold": None if chosen is None else ledger.source.thresholds[chosen],
+    }
+    for prefix, part in (("", ledger), ("test_", test)):
+        if part is None:
+            continue
+        column = None if chosen is None else part.get(chosen)
+        layers = None if column is None else column.exit_layers
+        figures[f"{prefix}mean_loss"] = None if column is None else float(column.losses.mean())
+        figures[f"{prefix}mean_exit_layer"] = None if layers is None else float(layers.mean())
+    return figures
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Answers over repeated random splits into calibration and test.
+
+    Attributes:
+        chosen: index of the accepted threshold, -1 where nothing is. Shape: [repeats].
+        test_losses: mean loss of the accepted threshold on the rest. Shape: [repeats].
+        exit_layers: its mean exit layer on the rest; NaN where unknown. Shape: [repeats].
+    """
+
+    chosen: NDArray[np.int64]
+    test_losses: FloatArray
+    exit_layers: FloatArray
+
+    def violations(self, delta: float) -> float:
+        """Share of the splits whose test loss is above delta.
+
+        The test part's own noise is in it: near the boundary this is above the probability that
+        the true risk is violated.
+        """
+        return float(np.mean(self.test_losses > delta))
+
+
+def repeated_splits(
+    source: MatrixSource, questions: Sequence[Question], *, n: int, repeats: int, seed: int
+) -> list[Splits]:
+    """Calibrate on ``n`` random samples, look at the rest, ``repeats`` times.
+
+    All questions see the same splits.
+
+    Args:
+        source: losses of all samples. Shape: [samples, thresholds].
+        n: calibration samples per split, below the number of samples.
+
+    Returns:
+        One :class:`Splits` per question. Nothing certified counts as the full model (loss 0)
+        where there is one, else the split's figures are NaN.
+    """
+    first = 1 if source.full_model else 0
+    losses = source.losses
+    samples = len(losses)
+    rng = np.random.default_rng(derive_seed(seed, "splits", n))
+    chosen = np.full((len(questions), repeats), -1, dtype=np.int64)
+    risks = np.full((len(questions), repeats), np.nan)
+    layers = np.full((len(questions), repeats), np.nan)
+    total = losses.sum(axis=0)
+    layer_total = None if source.exit_layers is None else source.exit_layers.sum(axis=0)
+    for repeat in range(repeats):
+        rows = rng.permutation(samples)[:n]
+        part = losses[rows]
+        rest = (total - part.sum(axis=0)) / (samples - n)
+        depth = None
+        if layer_total is not None and source.exit_layers is not None:
+            depth = (layer_total - source.exit_layers[rows].sum(axis=0)) / (samples - n)
+        for which, question in enumerate(questions):
+            index = _accepted(part[:, first:], question)
+            index = index + first if index is not None else (0 if source.full_model else None)
+            if index is None:
+                continue
+            chosen[which, repeat] = index
+            risks[which, repeat] = rest[index]
+            if depth is not None:
+                layers[which, repeat] = depth[index]
+    return [Splits(chosen[which], risks[which], layers[which]) for which in range(len(questions))]
+
+
+_BLOCK = 16
+"""Thresholds tested at once in a fixed sequence: one at a time costs calls, all cost work."""
+
+
+def _accepted(losses: FloatArray, question: Question) -> int | None:
+    """Index of the accepted column, None if none is."""
+    procedure = question.procedure
+    if not procedure.sequential or procedure.starts:
+        p_values = question.p_value.columns(losses, question.delta)
+        return last_rejected(procedure.reject(p_values, question.epsilon, starts=question.starts))
+    for start in range(0, losses.shape[1], _BLOCK):
+        block = losses[:, start : start + _BLOCK]
+        failed = question.p_value.columns(block, question.delta) > question.epsilon
+        if failed.any():
+            index = start + int(np.argmax(failed)) - 1
+            return index if index >= 0 else None
+    return losses.shape[1] - 1 if losses.shape[1] else None
+
+
+def split_rows(
+    source: MatrixSource,
+    question: Question,
+    *,
+    deltas: Sequence[float],
+    sizes: Sequence[int],
+    repeats: int,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Bands for the figures: over deltas at every sample size.
+
+    Yields:
+        ``n``, ``delta``, ``repeats``, ``violations``, and for ``mean_loss``, ``mean_exit_layer``
+        and ``index`` the 5 %, 50 % and 95 % quantiles as ``<name>_low``, ``<name>``,
+        ``<name>_high``. Deltas at which some split certifies nothing at all are left out.
+    """
+    questions = [replace(question, delta=delta) for delta in deltas]
+    for n in sizes:
+        splits = repeated_splits(source, questions, n=n, repeats=repeats, seed=seed)
+        for delta, split in zip(deltas, splits, strict=True):
+            if (split.chosen < 0).any():
+                continue
+            yield {
+                "n": n,
+                "delta": delta,
+                "repeats": repeats,
+                "violations": split.violations(delta),
+                **_band("mean_loss", split.test_losses),
+                **_band("mean_exit_layer", split.exit_layers),
+                **_band("index", split.chosen.astype(np.float64)),
+            }
+
+
+def _band(name: str, values: FloatArray) -> dict[str, float | None]:
+    if np.isnan(values).any():
+        return {f"{name}_low": None, name: None, f"{name}_high": None}
+    # Nearest rank, so that an index stays an index.
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), method="nearest")
+    return {f"{name}_low": float(low), name: float(middle), f"{name}_high": float(high)}
+
+
+def sample_sizes(samples: int) -> list[int]:
+    """Sizes whose effect is worth showing: a quarter, half, and three quarters as a start."""
+    candidates = (50, 100, 200, 500, 1000, 2000, 5000)
+    return [n for n in candidates if n <= 0.75 * samples] or [max(1, samples // 2)]
+
+
+def p_value_rows(answer: Answer, thresholds: Sequence[float | str]) -> Iterator[dict[str, Any]]:
+    """p-values along the sequence, for one question."""
+    for index, p in enumerate(answer.p_values):
+        if not np.isnan(p):
+            yield {
+                "p_value": answer.question.p_value.name,
+                "index": index,
+                "threshold": thresholds[index],
+                "p": float(p),
+            }

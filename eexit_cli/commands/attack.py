@@ -1,0 +1,36 @@
+"""``eexit attack``"""
+
+from __future__ import annotations
+
+from eexit_cli.config import AttackConfig
+from eexit_cli.ui import catalogs, options
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.signature import from_config
+
+EXAMPLES = """
+Examples:
+  eexit attack --model deebert
+  eexit attack --model pabee --recipe same-char --limit 50
+  eexit attack --model owner/name --threshold 0.19 --task sst2 --data-dir glue_data/SST-2
+  eexit attack --resume latest
+"""
+
+
+@from_config(AttackConfig, resume=options.ResumeRun)
+def attack(config: AttackConfig, output: Output, list_recipes: options.ListRecipes = False) -> None:
+    """Slow a model down: change a few words so that its early exits stay shut."""
+    if list_recipes:
+        from eexit_cli.ui.screens.listings import recipes
+
+        sheet = recipes(catalogs.entries("recipe"))
+        output.result({"recipes": list(sheet.rows)}, sheet, *catalogs.names("recipe"))
+        return
+    from eexit_cli.ui.screens.attack import show_attack
+
+    with output.progress() as progress:
+        begun = f"Resuming {config.resume}" if config.resume else f"Attacking {config.model}"
+        progress.message(begun if config.resume else f"{begun} with {config.recipe}")
+        from eexit_cli.pipelines.attack import run_attack
+
+        result = run_attack(config, progress=progress)
+    show_attack(output, result)

@@ -1,0 +1,30 @@
+"""``eexit calibrate``"""
+
+from __future__ import annotations
+
+from eexit_cli.config import CalibrateConfig
+from eexit_cli.ui import options_calibration
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.signature import from_config
+
+EXAMPLES = """
+Examples:
+  eexit calibrate --model deebert --delta 0.05
+  eexit calibrate --model deebert --delta 0.05 --epsilon 0.1 --consistency risk --curves
+  eexit calibrate --losses losses.parquet --delta 0.1
+  eexit calibrate --model deebert --delta 0.05 --under-attack same-token
+  eexit evaluate --model deebert --threshold calibrated
+"""
+
+
+@from_config(CalibrateConfig, **options_calibration.OPTIONS)
+def calibrate(config: CalibrateConfig, output: Output) -> None:
+    """Choose the exit threshold that saves most, with a guarantee on what it may cost."""
+    from eexit_cli.ui.screens.calibrate import show_calibration
+
+    with output.progress() as progress:
+        progress.message(f"Calibrating {config.losses or config.model} at delta {config.delta:g}")
+        from eexit_cli.pipelines.calibrate import run_calibration
+
+        result = run_calibration(config, progress=progress)
+    show_calibration(output, result)

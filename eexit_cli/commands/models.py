@@ -1,0 +1,68 @@
+"""``eexit models``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eexit_cli.core.errors import EexitError, MissingArtifactError
+from eexit_cli.ui.options import ModelName
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.signature import from_config
+
+if TYPE_CHECKING:
+    from eexit_cli.store.models import ModelSummary
+
+EXAMPLES = """
+Examples:
+  eexit models list
+  eexit models show deebert
+"""
+
+
+@from_config()
+def list_models(output: Output) -> None:
+    """List the models that --model takes by name."""
+    from eexit_cli.store import models as registry
+    from eexit_cli.ui.screens.listings import models
+
+    found = registry.list_models()
+    sheet = models(found)
+    names = [summary.name for summary in found]
+    if output.result({"models": list(sheet.rows)}, sheet, *names) and not names:
+        output.hint("No model here yet. Train one: eexit train --output my-model")
+
+
+@from_config()
+def show_model(output: Output, model: ModelName) -> None:
+    """Show one model: its layers, its classes, its default exit criterion."""
+    from eexit_cli.ui.screens.listings import model_facts, properties
+
+    facts = model_facts(_summary(model))
+    output.result(facts, properties(facts), str(facts["path"]))
+
+
+def _summary(name: str) -> ModelSummary:
+    """What is known of a model without loading it.
+
+    Raises:
+        UsageError, MissingArtifactError: no such model, or one that is only on the hub.
+        EexitError: a folder that is no multi-exit model.
+    """
+    from eexit_cli.store.models import list_models as find_models
+    from eexit_cli.store.models import resolve, summarise
+
+    reference = resolve(name)
+    if reference.path is None:
+        cached = [summary for summary in find_models() if summary.name == reference.repo_id]
+        if not cached:
+            raise MissingArtifactError(
+                f"'{name}' is not on this machine", hint=f"Fetch it: eexit evaluate --model {name}"
+            )
+        return cached[0]
+    summary = summarise(reference.name, reference.kind, reference.path)
+    if summary is None:
+        raise EexitError(
+            f"'{name}' is not a multi-exit model",
+            hint=f"Train one from it: eexit train --backbone {name} --output FOLDER",
+        )
+    return summary

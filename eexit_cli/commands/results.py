@@ -1,0 +1,54 @@
+"""``eexit results``"""
+
+from __future__ import annotations
+
+from eexit_cli.config.results import ResultsConfig
+from eexit_cli.ui.options import OfCommand, RunId
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.signature import from_config
+
+EXAMPLES = """
+Examples:
+  eexit results list
+  eexit results show latest
+  eexit results show RUN --format latex
+"""
+
+
+@from_config(ResultsConfig)
+def list_runs(config: ResultsConfig, output: Output, command: OfCommand = None) -> None:
+    """List the runs of the result folder, the newest first."""
+    from eexit_cli.store.results import ResultStore
+    from eexit_cli.ui.screens.listings import runs
+
+    found = ResultStore(config.results_dir).list()
+    sheet = runs([run for run in found if command in (None, run.command)])
+    ids = [row["run"] for row in sheet.rows]
+    if output.result({"runs": list(sheet.rows)}, sheet, *ids) and not ids:
+        output.hint(f"No run in '{config.results_dir}' yet. Start with: eexit attack")
+
+
+@from_config(ResultsConfig)
+def show_run(config: ResultsConfig, output: Output, run: RunId) -> None:
+    """Show a finished run as its command showed it."""
+    from eexit_cli.core.errors import MissingArtifactError
+    from eexit_cli.core.types import RunResult
+    from eexit_cli.store.results import ResultStore
+    from eexit_cli.ui.screens import show_result
+
+    opened = ResultStore(config.results_dir).open(run)
+    document = opened.document()
+    if document is None:
+        hint = _RESUMPTIONS.get(opened.command, "Start it again: eexit {command}")
+        raise MissingArtifactError(
+            f"Run '{opened.id}' is not finished",
+            hint=hint.format(command=opened.command, id=opened.id, **opened.config),
+        )
+    show_result(output, RunResult(document, opened.path))
+
+
+_RESUMPTIONS = {
+    "attack": "Go on with: eexit attack --resume {id}",
+    "train": "Go on with: eexit train --output {output} --resume",
+}
+"""How an unfinished run goes on, by its command; the others start again."""

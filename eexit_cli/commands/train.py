@@ -1,0 +1,32 @@
+"""``eexit train``"""
+
+from __future__ import annotations
+
+from eexit_cli.config import TrainConfig
+from eexit_cli.ui import options
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.signature import from_config
+
+EXAMPLES = """
+Examples:
+  eexit train --model deebert --backbone google-bert/bert-base-uncased --output my-model
+  eexit train --model pabee --backbone ./encoder --task sst2 --epochs 3 --output my-model
+  eexit train --backbone ./encoder --data-file reviews.csv --output my-model
+  eexit train --output my-model --resume
+"""
+
+
+@from_config(
+    TrainConfig, model=options.Family, task=options.TrainTask, resume=options.ResumeTraining
+)
+def train(config: TrainConfig, output: Output) -> None:
+    """Train a classifier with an exit after every layer."""
+    from eexit_cli.ui.screens.train import show_training
+
+    with output.progress() as progress:
+        what = f"the training of {config.output}" if config.resume else config.model
+        progress.message(f"{'Resuming' if config.resume else 'Training'} {what}")
+        from eexit_cli.pipelines.train import run_training
+
+        result = run_training(config, progress=progress)
+    show_training(output, result)

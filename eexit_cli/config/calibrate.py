@@ -1,0 +1,69 @@
+"""Settings of ``eexit calibrate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from eexit_cli.config.common import CommonConfig, DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig(CommonConfig, DataConfig):
+    """The exit threshold that saves most while the risk stays below delta.
+
+    Attributes:
+        delta: the tolerated risk: mean loss on new samples, in (0, 1).
+        epsilon: the tolerated probability that the risk is above delta all the same.
+        consistency: textual (as the full model) or risk (no worse than the full model).
+        metric: quality of a generated text, in [0, 1]; classification uses equality.
+        p_value: a name of the p-value catalog.
+        procedure: a name of the catalog of testing procedures.
+        starts: starting points of ``fixed-sequence-starts``; None is 5.
+        confidence: calibrate a threshold on this measure; None is the model's own criterion.
+        criterion: threshold or patience; None is the model's own, or what ``confidence`` says.
+        thresholds: from cautious to eager, the full model first; empty is the default grid.
+        limit: calibration samples; None or 0 is all there are.
+        test_limit: test samples; None or 0 is all there are.
+        losses: a table of losses in place of a model.
+        exit_layers: a table of the layers that go with ``losses``.
+        num_layers: L, for ``losses``; None is the largest exit layer given.
+        curves: run every threshold, also past the first failure, and draw repeated splits.
+        deltas: the deltas of the curves.
+        repeats: repeated random splits behind the bands of the curves.
+        compare_naive: compare with thresholds found without calibration.
+        strict: no certified threshold is an error (exit code 4).
+        store: keep the threshold with the model, for ``--threshold calibrated``.
+        verify_on: an attack run: does the promise survive its adversarial inputs?
+        under_attack: a recipe that attacks the calibrated threshold itself.
+        attack_limit: samples attacked with ``under_attack``.
+        clean_share: clean samples in the mixture that is calibrated on beside it.
+        latency_samples: samples timed at batch 1; 0 skips the timing and says so.
+    """
+
+    model: str = "calm"
+    delta: float = 0.1
+    epsilon: float = 0.05
+    consistency: str = "textual"
+    metric: str = "rouge-l"
+    p_value: str = "hoeffding-bentkus"
+    procedure: str = "fixed-sequence"
+    starts: int | None = None
+    confidence: str | None = None
+    criterion: str | None = None
+    thresholds: tuple[float, ...] = ()
+    test_limit: int | None = None
+    losses: Path | None = None
+    exit_layers: Path | None = None
+    num_layers: int | None = None
+    curves: bool = False
+    deltas: tuple[float, ...] = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+    repeats: int = 100
+    compare_naive: bool = False
+    strict: bool = False
+    store: bool = True
+    verify_on: str | None = None
+    under_attack: str | None = None
+    attack_limit: int | None = 40
+    clean_share: float = 0.5
+    latency_samples: int = 100

@@ -1,0 +1,156 @@
+"""A user's own table as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.seed import stream
+from eexit_cli.core.types import TaskInfo
+from eexit_cli.data.labels import Cell, are_generic, infer, parse_classes, parse_values
+from eexit_cli.data.samples import Samples
+from eexit_cli.data.suggestions import suggest
+from eexit_cli.data.tables import Table, read_table
+
+VALIDATION_SHARE = 0.1
+
+SPLITS = ("train", "validation", "test")
+"""``test`` is the whole file; ``train`` and ``validation`` part it between them."""
+
+
+def read_own(
+    path: Path,
+    *,
+    split: str,
+    seed: int,
+    text_column: str,
+    pair_column: str | None,
+    label_column: str,
+    task: TaskInfo | None,
+    label_names: Sequence[str] | None,
+) -> tuple[TaskInfo, str, Samples]:
+    """Read a file and take the part that the split means.
+
+    Args:
+        path: CSV, TSV, JSONL or Parquet.
+        split: one of :data:`SPLITS`.
+        seed: decides which tenth of the texts is ``validation``.
+        text_column, pair_column, label_column: names of columns; no pair column, no pairs.
+        task: what the file holds, when the user said so.
+        label_names: the model's classes, as for :func:`eexit_cli.data.load_examples`.
+
+    Returns:
+        The task, the name of the split ("train", "validation", or the file's name) and samples.
+
+    Raises:
+        UsageError: anything about the file that does not fit; names the row or the column.
+    """
+    if split not in SPLITS:
+        raise UsageError(
+            f"A data file has no split '{split}'",
+            hint=f"{suggest(split, SPLITS)} (train 90 %, validation 10 %, test the whole file)",
+        )
+    if task is not None and task.pair and pair_column is None:
+        raise UsageError(
+            f"Task '{task.name}' has two texts per sample",
+            hint="Name the second one's column with --text-pair-column",
+        )
+    table = read_table(path)
+    texts = _texts(table, text_column, "--text-column")
+    pairs = None if pair_column is None else _texts(table, pair_column, "--text-pair-column")
+    cells = [
+        Cell(value, f"{path.name}, {table.unit} {number}")
+        for value, number in zip(
+            _column(table, label_column, "--label-column"), table.numbers, strict=True
+        )
+    ]
+    info, labels = _labelled(path, cells, task, label_names)
+    info = replace(info, pair=pairs is not None)
+    ids = [f"{path.stem}-{number}" for number in table.numbers]
+    samples = Samples(ids=ids, texts=texts, pairs=pairs, labels=labels)
+    if split == "test":
+        return info, path.name, samples
+    return info, split, samples.take(_part(samples, split, seed, path))
+
+
+def _column(table: Table, name: str, option: str) -> list[Any]:
+    if name not in table.columns:
+        raise UsageError(
+            f"{table.path.name} has no column '{name}' ({option})",
+            hint=suggest(name, table.columns, title="Columns"),
+        )
+    return table.columns[name]
+
+
+def _texts(table: Table, name: str, option: str) -> list[str]:
+    texts = []
+    for value, number in zip(_column(table, name, option), table.numbers, strict=True):
+        where = f"{table.path.name}, {table.unit} {number}"
+        if value is None or (isinstance(value, str) and not value.strip()):
+            raise UsageError(
+                f"{where}: the text in column '{name}' is empty",
+                hint="Fill it in or drop the row",
+            )
+        if not isinstance(value, str):
+            raise UsageError(
+                f"{where}: column '{name}' holds {value!r}, not text",
+                hint=f"Name the column of the texts with {option}",
+            )
+        texts.append(value)
+    return texts
+
+
+def _labelled(
+    path: Path,
+    cells: Sequence[Cell],
+    task: TaskInfo | None,
+    label_names: Sequence[str] | None,
+) -> tuple[TaskInfo, list[int] | list[float] | list[int | float]]:
+    """The task and the labels in the order of the model's classes, or of the task's."""
+    names = _names(task, label_names)
+    if names is None:
+        found, labels = infer(cells, path.name)
+        return _info(path.stem, found), labels
+    info = _info(path.stem, names) if task is None else replace(task, label_names=names)
+    if info.kind == "regression":
+        return info, parse_values(cells)
+    return info, parse_classes(cells, names)
+
+
+def _names(task: TaskInfo | None, label_names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The classes that a label may name; empty for regression, None where nobody knows."""
+    if label_names is None:
+        return None if task is None else task.label_names
+    outputs = max(1, len(label_names))
+    if task is None:
+        return tuple(label_names) if outputs > 1 else ()
+    if outputs != task.num_labels:
+        raise UsageError(
+            f"Task '{task.name}' has {task.num_labels} outputs, the model {outputs}",
+            hint="Leave --task out, or choose the task that the model was trained for",
+        )
+    return task.label_names if outputs == 1 or are_generic(label_names) else tuple(label_names)
+
+
+def _info(name: str, label_names: tuple[str, ...]) -> TaskInfo:
+    if label_names:
+        return TaskInfo(name, "classification", label_names)
+    return TaskInfo(name, "regression", metrics=("pearson", "spearman"))
+
+
+def _part(samples: Samples, split: str, seed: int, path: Path) -> list[int]:
+    """Positions of the split's samples; equal texts always fall on the same side."""
+    pairs = samples.pairs or [""] * len(samples)
+    keys = list(zip(samples.texts, pairs, strict=True))
+    order = sorted(set(keys))
+    if len(order) < 2:
+        raise UsageError(
+            f"{path.name} has too few different texts to set a validation part aside",
+            hint="Training needs at least two; many more are better",
+        )
+    stream(seed, "data.own-split").shuffle(order)
+    held_out = set(order[: max(1, round(VALIDATION_SHARE * len(order)))])
+    return [index for index, key in enumerate(keys) if (key in held_out) == (split == "validation")]

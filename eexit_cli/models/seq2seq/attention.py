@@ -1,0 +1,173 @@
+"""One query per row against a cache, with the copies that the rows' number calls for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eexit_cli.models.seq2seq.rows import Rows
+
+GATHER_COST = 3
+"""A gathered key is read, written and read again; computing an idle slot reads it once."""
+
+
+def attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Rows,
+    length: int,
+    *,
+    bias: Tensor | None = None,
+    padding: Tensor | None = None,
+) -> Tensor:
+    """Attention of one token per row, unscaled as in T5.
+
+    When few of the slots are running their caches are gathered; when many are, all slots are
+    computed and the idle ones' results are dropped, which moves less memory.
+
+    Args:
+        query: Shape: [rows, heads, size].
+        keys, values: Shape: [slots, heads, capacity, size].
+        length: positions to attend to.
+        bias: added to every row's scores. Shape: [heads, length].
+        padding: additive mask by slot. Shape: [slots, length].
+
+    Returns:
+        Shape: [rows, heads * size].
+    """
+    if rows.index is None:
+        return _attend(query, keys, values, length, bias, padding)
+    count = len(rows)
+    if count == 1:
+        slot = rows.slots[0]
+        near = slice(slot, slot + 1)
+        chosen = None if padding is None else padding[near]
+        return _attend(query, keys[near], values[near], length, bias, chosen)
+    if GATHER_COST * count < rows.capacity:
+        chosen = None if padding is None else padding.index_select(0, rows.index)
+        return _attend(
+            query,
+            keys[:, :, :length].index_select(0, rows.index),
+            values[:, :, :length].index_select(0, rows.index),
+            length,
+            bias,
+            chosen,
+        )
+    everyone = query.new_zeros(rows.capacity, *query.shape[1:])
+    everyone.index_copy_(0, rows.index, query)
+    attended = _attend(everyone, keys, values, length, bias, padding)
+    return attended.index_select(0, rows.index)
+
+
+def _attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    length: int,
+    bias: Tensor | None,
+    padding: Tensor | None,
+) -> Tensor:
+    count, heads, size = query.shape
+    # Shape: [count * heads, length, size]; a view, the cache is contiguous over slots and heads
+    k = keys[:, :, :length].flatten(0, 1)
+    v = values[:, :, :length].flatten(0, 1)
+    # Shape: [count * heads, 1, length]
+    scores = torch.bmm(query.reshape(count * heads, 1, size), k.transpose(1, 2))
+    if bias is not None:
+        scores.view(count, heads, length).add_(bias)
+    if padding is not None:
+        scores.view(count, heads, length).add_(padding.unsqueeze(1))
+    return torch.bmm(torch.softmax(scores, dim=-1), v).view(count, heads * size)
+
+
+class CrossAttention:
+    """Keys and values of the encoder's output, made for a layer when it first runs.
+
+    Args:
+        encoded: the encoder's output as ``unit``. Shape: [slots, tokens, d].
+        padding: additive mask. Shape: [slots, tokens].
+    """
+
+    def __init__(self, encoded: Tensor, padding: Tensor | None, heads: int, depth: int) -> None:
+        self._encoded = encoded
+        self._padding = padding
+        self._heads = heads
+        self._made: list[tuple[Tensor, Tensor] | None] = [None] * depth
+
+    def has(self, index: int) -> bool:
+        """Are this layer's keys and values there?"""
+        return self._made[index] is not None
+
+    def make(self, index: int, key_values: Tensor) -> None:
+        """Keep a layer's keys and values. Shape: [slots * tokens, 2 * inner]."""
+        slots, tokens, _ = self._encoded.shape
+        split = key_values.view(slots, tokens, 2, self._heads, -1)
+        # Shape: 2 x [slots, heads, tokens, size]
+        keys, values = split.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        self._made[index] = (keys, values)
+
+    @property
+    def encoded(self) -> Tensor:
+        """Shape: [slots * tokens, d]."""
+        return self._encoded.flatten(0, 1)
+
+    def attend(self, index: int, query: Tensor, rows: Rows) -> Tensor:
+        """Shape: [rows, heads * size] -> [rows, heads * size]."""
+        made = self._made[index]
+        assert made is not None
+        keys, values = made
+        return attend(
+            query.view(len(rows), self._heads, -1),
+            keys,
+            values,
+            rows,
+            keys.shape[2],
+            padding=self._padding,
+        )
+
+    def attend_many(self, index: int, query: Tensor, slot: int) -> Tensor:
+        """Several tokens of one slot. Shape: [tokens, heads * size] -> the same."""
+        made = self._made[index]
+        assert made is not None
+        keys, values = made[0][slot], made[1][slot]
+        mask = None if self._padding is None else self._padding[slot]
+        return attend_span(query, keys, values, mask)
+
+    def compact(self, slots: Tensor) -> None:
+        """Keep these slots, and no more columns than the longest of them needs."""
+        self._encoded = self._encoded.index_select(0, slots)
+        tokens = self._encoded.shape[1]
+        if self._padding is not None:
+            self._padding = self._padding.index_select(0, slots)
+            used = (self._padding == 0).any(dim=0).nonzero()
+            tokens = int(used[-1]) + 1
+            self._padding = self._padding[:, :tokens]
+            if not bool(self._padding.any()):
+                self._padding = None
+        self._encoded = self._encoded[:, :tokens]
+        for index, made in enumerate(self._made):
+            if made is not None:
+                keys, values = (part[:, :, :tokens].index_select(0, slots) for part in made)
+                self._made[index] = (keys, values)
+
+
+def attend_span(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Several queries of one slot against the same keys.
+
+    Args:
+        query: Shape: [tokens, heads * size].
+        keys, values: Shape: [heads, length, size].
+        bias: broadcasts to [heads, tokens, length].
+
+    Returns:
+        Shape: [tokens, heads * size].
+    """
+    heads, _, size = keys.shape
+    # Shape: [heads, tokens, size]
+    q = query.view(-1, heads, size).transpose(0, 1)
+    scores = torch.bmm(q, keys.transpose(1, 2))
+    if bias is not None:
+        scores = scores + bias
+    attended = torch.bmm(torch.softmax(scores, dim=-1), values)
+    return attended.transpose(0, 1).reshape(query.shape[0], heads * size)

@@ -1,0 +1,261 @@
+"""Self-attention caches, and the keys and values that skipped layers still owe.
+
+A token that leaves at layer e hands its state to the deeper layers, each of which makes its own
+key and value of it. Nothing is made until a later token of the same row runs such a layer; then
+all that wait for that row and layer are made in one product. What waits is always a contiguous
+range of positions, so one number per row and layer says it all.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eexit_cli.models.seq2seq.attention import attend
+from eexit_cli.models.seq2seq.rows import Rows
+from eexit_cli.models.seq2seq.timing import Stopwatch
+from eexit_cli.models.seq2seq.weights import T5Weights
+
+
+class SelfCache(Protocol):
+    """Keys, values and exit states of a batch."""
+
+    filled: int
+    """Keys and values made for skipped layers so far, one layer and token each."""
+
+    def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
+        """Self-attention of the rows' tokens at ``position`` in layer ``index`` (0-based).
+
+        Shape: [rows, d] -> [rows, inner].
+        """
+        ...
+
+    def leave(self, index: int, unit: Tensor, rows: Rows, position: int) -> None:
+        """These rows' tokens end with this state after layer ``index``."""
+        ...
+
+    def ended(self, rows: Rows, position: int) -> Tensor:
+        """The states that the rows' tokens ended with. Shape: [rows, d]."""
+        ...
+
+    def compact(self, slots: list[int], position: int) -> None:
+        """Keep these slots, renumbered in this order; ``position`` tokens are done."""
+        ...
+
+
+class SingleRowCache:
+    """One row, whose waiting tokens join the running one's product.
+
+    Query, key and value of a position lie beside each other, and waiting positions come right
+    before the running one. So the product of all of them is written straight to its place.
+    """
+
+    def __init__(
+        self,
+        weights: T5Weights,
+        max_tokens: int,
+        depth: int,
+        *,
+        immediate: bool = False,
+        watch: Stopwatch | None = None,
+    ) -> None:
+        self._weights = weights
+        self._immediate = immediate
+        self._watch = watch
+        self._depth = depth
+        heads, size = weights.heads, weights.head_size
+        like = weights.embedding
+        # Shape: [positions, d]
+        self._states = like.new_zeros(max_tokens, weights.d_model)
+        # Shape: layers x [positions, 3 * inner]
+        self._fused = [like.new_zeros(max_tokens, 3 * weights.inner) for _ in range(depth)]
+        split = [one.view(max_tokens, 3, heads, size).permute(1, 2, 0, 3) for one in self._fused]
+        # Shape: layers x [heads, positions, size]
+        self._queries = [one[0] for one in split]
+        self._keys = [one[1].transpose(1, 2) for one in split]
+        self._values = [one[2] for one in split]
+        self._done = [0] * depth
+        self._bias = weights.decoder_bias(max_tokens).unsqueeze(1)
+        self.filled = 0
+
+    def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
+        start, end = self._done[index], position + 1
+        if start == position:
+            source = unit
+        else:
+            self._states[position].copy_(unit[0])
+            source = self._states[start:end]
+            self.filled += position - start
+        self._weights.decoder[index].qkv.into(source, self._fused[index][start:end])
+        self._done[index] = end
+        if self._watch is not None:
+            self._watch.shared_product(index, (position - start) / (end - start))
+        capacity = self._bias.shape[2]
+        # Shape: [heads, 1, end]
+        scores = torch.baddbmm(
+            self._bias.narrow(2, capacity - end, end),
+            self._queries[index].narrow(1, position, 1),
+            self._keys[index].narrow(2, 0, end),
+        )
+        attended = torch.bmm(torch.softmax(scores, -1), self._values[index].narrow(1, 0, end))
+        return attended.view(1, -1)
+
+    def leave(self, index: int, unit: Tensor, rows: Rows, position: int) -> None:
+        self._states[position].copy_(unit[0])
+        first = index + 1
+        if not self._immediate or first == self._depth:
+            return
+        made = self._weights.skipped_key_values(unit, first)[0]
+        inner = self._weights.inner
+        for offset in range(self._depth - first):
+            self._fused[first + offset][position, inner:] = made[offset]
+            self._done[first + offset] = position + 1
+        self.filled += self._depth - first
+        if self._watch is not None:
+            self._watch.filling()
+
+    def ended(self, rows: Rows, position: int) -> Tensor:
+        return self._states.narrow(0, position, 1)
+
+    def compact(self, slots: list[int], position: int) -> None:
+        return None
+
+
+class BatchCache:
+    """Many rows, each with its own waiting tokens.
+
+    Args:
+        immediate: fill the skipped layers as a token leaves, in one product; for comparison.
+    """
+
+    def __init__(
+        self,
+        weights: T5Weights,
+        slots: int,
+        max_tokens: int,
+        depth: int,
+        *,
+        immediate: bool = False,
+        watch: Stopwatch | None = None,
+    ) -> None:
+        self._weights = weights
+        self._capacity = max_tokens
+        self._depth = depth
+        self._immediate = immediate
+        self._watch = watch
+        like = weights.embedding
+        # Shape: [slots, positions, d]
+        self._states = like.new_zeros(slots, max_tokens, weights.d_model)
+        self._shape = (weights.heads, max_tokens, weights.head_size)
+        # Shape: layers x [slots, heads, positions, size], made when a layer first runs
+        self._keys: list[Tensor | None] = [None] * depth
+        self._values: list[Tensor | None] = [None] * depth
+        # Shape: [layers, slots]: positions from 0 whose keys and values are there
+        self._done = np.zeros((depth, slots), dtype=np.int64)
+        self._bias = weights.decoder_bias(max_tokens)
+        self.filled = 0
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values. Shape: 2 x [slots, heads, positions, size]."""
+        keys, values = self._keys[index], self._values[index]
+        if keys is None or values is None:
+            keys = self._states.new_zeros(self._states.shape[0], *self._shape)
+            values = torch.zeros_like(keys)
+            self._keys[index], self._values[index] = keys, values
+        return keys, values
+
+    def bias(self, end: int) -> Tensor:
+        """Of the query at position ``end`` - 1. Shape: [heads, end]."""
+        return self._bias[:, self._capacity - end :]
+
+    def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
+        heads, _, size = self._shape
+        keys, values = self.layer(index)
+        self._fill(index, rows, position)
+        fused = self._weights.decoder[index].qkv(unit).view(len(rows), 3, heads, size)
+        query, key, value = fused.unbind(1)
+        if rows.index is None:
+            keys[:, :, position].copy_(key)
+            values[:, :, position].copy_(value)
+        else:
+            keys.select(2, position).index_copy_(0, rows.index, key)
+            values.select(2, position).index_copy_(0, rows.index, value)
+        self._done[index, rows.slots] = position + 1
+        return attend(query, keys, values, rows, position + 1, bias=self.bias(position + 1))
+
+    def _fill(self, index: int, rows: Rows, position: int) -> None:
+        """Make what these rows' earlier tokens still owe this layer."""
+        waiting = position - self._done[index, rows.slots]
+        total = int(waiting.sum())
+        if total == 0:
+            return
+        if self._watch is not None:
+            self._watch.layer(index)
+        slots = np.repeat(np.asarray(rows.slots), waiting)
+        starts = np.repeat(position - waiting, waiting)
+        offsets = np.arange(total) - np.repeat(np.cumsum(waiting) - waiting, waiting)
+        where = torch.from_numpy(np.stack((slots, starts + offsets))).to(self._states.device)
+        # Shape: [waiting, d] -> [waiting, 2 * inner]
+        made = self._weights.decoder[index].key_value(self._states[where[0], where[1]])
+        self.write(index, where[0], where[1], made)
+        self.filled += total
+        if self._watch is not None:
+            self._watch.filling()
+
+    def write(self, index: int, slots: Tensor, positions: Tensor, made: Tensor) -> None:
+        """Put keys and values in their places. Shapes: [n], [n], [n, 2 * inner]."""
+        heads, _, size = self._shape
+        key, value = made.view(-1, 2, heads, size).unbind(1)
+        for cache, new in zip(self.layer(index), (key, value), strict=True):
+            cache.transpose(1, 2).index_put_((slots, positions), new)
+
+    def mark(self, index: int, slot: int, end: int) -> None:
+        """Positions before ``end`` of this slot are there."""
+        self._done[index, slot] = end
+
+    def done(self, index: int, slot: int) -> int:
+        """How many positions of this slot are there."""
+        return int(self._done[index, slot])
+
+    def leave(self, index: int, unit: Tensor, rows: Rows, position: int) -> None:
+        if rows.index is None:
+            self._states[:, position].copy_(unit)
+        else:
+            self._states.select(1, position).index_copy_(0, rows.index, unit)
+        first = index + 1
+        if not self._immediate or first == self._depth:
+            return
+        made = self._weights.skipped_key_values(unit, first)
+        slots = torch.tensor(rows.slots, device=unit.device)
+        places = torch.full_like(slots, position)
+        for offset in range(self._depth - first):
+            self.write(first + offset, slots, places, made[:, offset])
+            self._done[first + offset, rows.slots] = position + 1
+        self.filled += (self._depth - first) * len(rows)
+        if self._watch is not None:
+            self._watch.filling()
+
+    def ended(self, rows: Rows, position: int) -> Tensor:
+        states = self._states[:, position]
+        return states if rows.index is None else states.index_select(0, rows.index)
+
+    def compact(self, slots: list[int], position: int) -> None:
+        index = torch.tensor(slots, device=self._states.device)
+        self._states = self._packed(self._states, index, 1, position)
+        self._keys = [
+            None if k is None else self._packed(k, index, 2, position) for k in self._keys
+        ]
+        self._values = [
+            None if v is None else self._packed(v, index, 2, position) for v in self._values
+        ]
+        self._done = self._done[:, slots]
+
+    @staticmethod
+    def _packed(cache: Tensor, index: Tensor, axis: int, used: int) -> Tensor:
+        """A copy of some slots' used positions, with the old capacity."""
+        new = cache.new_zeros(len(index), *cache.shape[1:])
+        new.narrow(axis, 0, used).copy_(cache.narrow(axis, 0, used).index_select(0, index))
+        return new

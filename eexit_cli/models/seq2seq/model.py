@@ -1,0 +1,198 @@
+"""T5 with early exit in the decoder, and confidence classifiers beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, T5ForConditionalGeneration
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.models.seq2seq.config import MultiExitT5Config
+from eexit_cli.models.seq2seq.decoding import Batch
+from eexit_cli.models.seq2seq.results import Decoded
+from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.models.seq2seq.shallow_deep import ShallowDeepBatch
+from eexit_cli.models.seq2seq.weights import weights_of
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """Every decoder layer of a teacher-forced pass, differentiable.
+
+    Attributes:
+        states: under the decoder's final norm: what the LM head and the classifiers read.
+            Shape: layers x [batch, tokens, d].
+        residuals: as the next layer reads them; what saturation compares.
+            Shape: layers x [batch, tokens, d].
+    """
+
+    states: list[Tensor]
+    residuals: list[Tensor]
+
+
+class MultiExitT5(T5ForConditionalGeneration):
+    """T5 (v1.0 or v1.1/Flan) whose tokens may leave the decoder after any layer.
+
+    The parameters are T5's own, under T5's names; ``cm_heads`` holds confidence classifiers by
+    name. :meth:`decode` is the loop of this package, ``generate`` remains transformers' own.
+
+    Args:
+        config: see :class:`MultiExitT5Config`.
+        classifiers: one module for each name of ``config.classifiers``. They are given, not made
+            here, because a model knows nothing of confidence measures.
+
+    Raises:
+        ValueError: names of ``classifiers`` differ from ``config.classifiers``.
+    """
+
+    config_class = MultiExitT5Config
+
+    def __init__(
+        self, config: MultiExitT5Config, classifiers: Mapping[str, nn.Module] | None = None
+    ) -> None:
+        super().__init__(config)
+        given = dict(classifiers or {})
+        if set(given) != set(config.classifiers):
+            raise ValueError(f"classifiers {sorted(given)} for config {config.classifiers}")
+        self.cm_heads = nn.ModuleDict(given)
+        self.tie_weights()
+        self.generation_config = GenerationConfig(
+            decoder_start_token_id=config.decoder_start_token_id,
+            eos_token_id=config.eos_token_id,
+            pad_token_id=config.pad_token_id,
+        )
+
+    @property
+    def depth(self) -> int:
+        """L: exit layers count from 1 to this."""
+        return int(self.config.depth)
+
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Share the word embeddings, and the LM head's weight where the configuration says so.
+
+        transformers 5 would tie the head of every T5, v1.1 included.
+        """
+        self.encoder.set_input_embeddings(self.shared)
+        self.decoder.set_input_embeddings(self.shared)
+        if self.config.tied_head:
+            self.lm_head.weight = self.shared.weight
+        elif self.lm_head.weight is self.shared.weight:
+            self.lm_head.weight = nn.Parameter(self.shared.weight.detach().clone())
+
+    def add_classifier(self, name: str, classifier: nn.Module) -> None:
+        """Put a classifier beside the others, or in place of the one of that name."""
+        self.cm_heads[name] = classifier.to(self.shared.weight.device, self.shared.weight.dtype)
+        if name not in self.config.classifiers:
+            self.config.classifiers = [*self.config.classifiers, name]
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        settings: DecodeSettings | None = None,
+    ) -> Decoded:
+        """Greedy outputs, leaving early as the settings say.
+
+        Without an exit the tokens are those of ``generate(do_sample=False, num_beams=1)``.
+
+        Args:
+            input_ids: Shape: [batch, tokens].
+            attention_mask: 1 for tokens, 0 for padding (on the right). Shape: [batch, tokens].
+            settings: None is the full model.
+
+        Raises:
+            UsageError: settings that do not fit this model, or a source without tokens.
+        """
+        settings = settings or DecodeSettings()
+        settings.check(self.config)
+        if self.training:
+            raise ValueError("decode needs the model in eval mode")
+        _check_sources(input_ids, attention_mask)
+        if attention_mask is not None:
+            longest = int(attention_mask.any(dim=0).nonzero()[-1]) + 1
+            input_ids, attention_mask = input_ids[:, :longest], attention_mask[:, :longest]
+        kind = Batch if settings.shallow_layer is None else ShallowDeepBatch
+        batch = kind(
+            weights_of(self, pack=settings.packed),
+            input_ids,
+            attention_mask,
+            settings,
+            start=int(self.config.decoder_start_token_id),
+            end=self.config.end_tokens,
+        )
+        return batch.run()
+
+    def layer_states(
+        self, input_ids: Tensor, attention_mask: Tensor | None, decoder_input_ids: Tensor
+    ) -> LayerStates:
+        """A teacher-forced pass through transformers' own layers, with every layer's states.
+
+        Args:
+            input_ids: Shape: [batch, source tokens].
+            attention_mask: Shape: [batch, source tokens].
+            decoder_input_ids: the targets shifted right (:meth:`shift_right`).
+                Shape: [batch, tokens].
+        """
+        encoded = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        residuals: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            residuals.append(output[0] if isinstance(output, tuple) else output)
+
+        handles = [block.register_forward_hook(keep) for block in self.decoder.block]
+        try:
+            last = self.decoder(
+                input_ids=decoder_input_ids,
+                encoder_hidden_states=encoded.last_hidden_state,
+                encoder_attention_mask=attention_mask,
+                use_cache=False,
+            )
+        finally:
+            for handle in handles:
+                handle.remove()
+        norm, dropout = self.decoder.final_layer_norm, self.decoder.dropout
+        states = [dropout(norm(residual)) for residual in residuals[:-1]]
+        return LayerStates([*states, last.last_hidden_state], residuals)
+
+    def exit_logits(self, state: Tensor) -> Tensor:
+        """The LM head on a final-normed state. Shape: [..., d] -> [..., vocabulary]."""
+        if self.config.tied_head:
+            state = state * self.config.d_model**-0.5
+        return self.lm_head(state)
+
+    def shift_right(self, labels: Tensor) -> Tensor:
+        """Decoder inputs for these targets; -100 becomes padding. Shape: [batch, tokens]."""
+        return self._shift_right(labels)
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *args: Any,
+        state_dict: Mapping[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write ``config.json`` and ``model.safetensors``; each tensor once, under T5's names.
+
+        Other arguments of transformers' method, which its Trainer passes, change nothing here.
+        """
+        from eexit_cli.models.conversion_t5 import write_model
+
+        write_model(self, Path(save_directory), state_dict)
+
+
+def _check_sources(input_ids: Tensor, attention_mask: Tensor | None) -> None:
+    lengths = (
+        torch.full((input_ids.shape[0],), input_ids.shape[1])
+        if attention_mask is None
+        else attention_mask.sum(dim=1)
+    )
+    empty = (lengths == 0).nonzero().flatten().tolist()
+    if empty or not input_ids.shape[0]:
+        which = f"Source {empty[0] + 1} of the batch has" if empty else "A batch without sources has"
+        raise UsageError(f"{which} no tokens", hint="Every source needs some text")

@@ -1,0 +1,35 @@
+"""Which cache slots the rows of a tensor belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Rows:
+    """Rows still running, in ascending order of their cache slots.
+
+    Attributes:
+        slots: slot of each row, on the host.
+        index: the same on the device; None when the rows are all slots, which spares every
+            gather. Shape: [rows], int64.
+    """
+
+    __slots__ = ("capacity", "device", "index", "slots")
+
+    def __init__(self, slots: list[int], capacity: int, device: torch.device) -> None:
+        self.slots = slots
+        self.capacity = capacity
+        self.device = device
+        self.index: Tensor | None = (
+            None if len(slots) == capacity else torch.tensor(slots, device=device)
+        )
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def take(self, places: Sequence[int]) -> Rows:
+        """The rows at these places."""
+        return Rows([self.slots[place] for place in places], self.capacity, self.device)

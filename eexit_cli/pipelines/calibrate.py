@@ -1,0 +1,289 @@
+"""The exit threshold that saves most while the risk stays below delta."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.calibration import CONSISTENCIES
+from eexit_cli.calibration.curves import delta_sweep, p_value_rows, sample_sizes, split_rows
+from eexit_cli.calibration.engine import Answer, Question, alternatives, ask, calibrate
+from eexit_cli.calibration.losses import check_delta
+from eexit_cli.calibration.p_values import P_VALUES
+from eexit_cli.calibration.report import (
+    alternative_rows,
+    guarantee,
+    metrics,
+    needs,
+    threshold_rows,
+)
+from eexit_cli.calibration.sources import Column, Ledger, MatrixSource
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.errors import RiskNotControlledError
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.types import RunResult
+from eexit_cli.pipelines.calibrate_naive import compare_naive
+from eexit_cli.pipelines.calibrate_options import check_combination, find_attack_run
+from eexit_cli.pipelines.calibrate_subjects import Calibratable
+from eexit_cli.store.calibrations import StoredCalibration, keep
+from eexit_cli.store.results import ResultStore, Run
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+
+def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None) -> RunResult:
+    """Choose an exit threshold with a guarantee.
+
+    Args:
+        config: see :class:`CalibrateConfig`.
+        progress: where to show it; None is silent.
+
+    Returns:
+        The run: metrics of the accepted threshold, a row per threshold that was run, and under
+        ``report`` the guarantee in one sentence, what each other p-value would have given, and
+        notes. Records: the samples, a line per threshold with every sample's loss and exit layer,
+        and the points of the curves, each with its ``kind``.
+
+    Raises:
+        UsageError: options, data or losses that cannot be.
+        MissingArtifactError: no such model, data, file or run.
+        RiskNotControlledError: nothing could be certified and ``strict`` is set; the run is
+            finished all the same.
+    """
+    progress = progress or SilentProgress()
+    question = ask(
+        delta=config.delta,
+        epsilon=config.epsilon,
+        p_value=config.p_value,
+        procedure=config.procedure,
+        starts=config.starts,
+    )
+    for delta in config.deltas:
+        check_delta(delta, "deltas")
+    check_combination(config)
+    attacked = None if config.verify_on is None else find_attack_run(config)
+    subject = prepare(config, progress)
+    settings = {**config.as_dict(), **subject.described}
+    with ResultStore(config.results_dir).create("calibrate", settings) as run:
+        run.append({"kind": "samples", **{part: list(ids) for part, ids in subject.ids.items()}})
+        session = Session(subject, config, run, progress)
+        started = time.perf_counter()
+        answer = session.calibrate(question)
+        timings = {"calibration_seconds": time.perf_counter() - started}
+        figures = session.figures(answer)
+        if answer.chosen is not None:
+            started = time.perf_counter()
+            figures |= subject.speed(answer.chosen)
+            timings["latency_seconds"] = time.perf_counter() - started
+        for record in session.curve_records(answer):
+            run.append(record)
+        report = session.report(answer)
+        if config.compare_naive:
+            report["comparison"] = compare_naive(subject, session.ledger, session.test, answer)
+        if config.verify_on is not None or config.under_attack is not None:
+            # Attacks need a model, and so torch; losses alone do without either.
+            from eexit_cli.pipelines.calibrate_attack import attack_part
+
+            figures |= attack_part(config, subject, answer, attacked, report, progress)
+        stored = store(subject, config, answer, report["guarantee"], run)
+        if stored is not None:
+            report["stored"] = stored
+        document = run.finish(
+            metrics=figures, rows=session.rows(answer), timings=timings, report=report
+        )
+    if config.strict and not answer.certified:
+        raise RiskNotControlledError(
+            report["guarantee"].rstrip("."),
+            hint=(report["needs"] or [f"See the run: eexit results show {run.id}"])[0],
+        )
+    return RunResult(document, run.path)
+
+
+def prepare(config: CalibrateConfig, progress: Progress) -> Calibratable:
+    """The subject that the configuration names, with its samples ready."""
+    if config.losses is not None:
+        from eexit_cli.pipelines.calibrate_losses import ExternalLosses
+
+        return ExternalLosses(config, progress)
+    from eexit_cli.pipelines.calibrate_encoder import EncoderCalibration
+
+    return EncoderCalibration(config, progress)
+
+
+class Session:
+    """One calibration: the losses asked for so far, and what follows from them.
+
+    Args:
+        subject: what is calibrated.
+        config: the command's settings.
+        run: gets a record for every threshold that is run.
+        progress: shows them.
+    """
+
+    def __init__(
+        self, subject: Calibratable, config: CalibrateConfig, run: Run, progress: Progress
+    ) -> None:
+        self.subject = subject
+        self.config = config
+        self._progress = progress
+        self.ledger = Ledger(subject.calibration, on_column=self._recorder(run, "calibration"))
+        test = subject.test
+        self.test = None if test is None else Ledger(test, on_column=self._recorder(run, "test"))
+
+    def _recorder(self, run: Run, part: str) -> Any:
+        thresholds = self.subject.calibration.thresholds
+
+        def record(index: int, column: Column) -> None:
+            layers = column.exit_layers
+            run.append(
+                {
+                    "kind": "threshold",
+                    "part": part,
+                    "index": index,
+                    "threshold": thresholds[index],
+                    "losses": column.losses,
+                    "exit_layers": layers,
+                }
+            )
+
+        return record
+
+    def calibrate(self, question: Question) -> Answer:
+        """Find the threshold; run the test samples where they are needed."""
+        with self._progress.task("Thresholds", total=len(self.ledger)) as ticker:
+            run_all = self.config.curves or self.ledger.source.cheap
+            answer = calibrate(self.ledger, question, run_all=run_all)
+            self._alternatives = alternatives(self.ledger, question)
+            ticker.advance(len(self.ledger.known))
+        if self.test is not None:
+            if self.test.source.cheap or self.config.curves:
+                wanted: Iterable[int] = self.ledger.known
+            else:
+                wanted = [] if answer.chosen is None else [answer.chosen]
+            for index in wanted:
+                self.test.get(index)
+        return answer
+
+    def figures(self, answer: Answer) -> dict[str, Any]:
+        """The flat metrics of the accepted threshold."""
+        figures = metrics(answer, self.ledger, self.subject.subject, self.test)
+        if answer.chosen is not None:
+            for prefix, part in (("", "calibration"), ("test_", "test")):
+                quality = self.subject.quality(answer.chosen, part)
+                full = self.subject.quality(0, part)
+                if quality is not None:
+                    figures |= {f"{prefix}quality": quality, f"{prefix}quality_full": full}
+        return figures
+
+    def rows(self, answer: Answer) -> list[dict[str, Any]]:
+        return threshold_rows(answer, self.ledger, self.subject.subject, self.test)
+
+    def report(self, answer: Answer) -> dict[str, Any]:
+        """Sentences and the tables beside the main one."""
+        about = self.subject.subject
+        report: dict[str, Any] = {
+            "guarantee": guarantee(answer, self.ledger, about),
+            "needs": needs(answer, self.ledger),
+            "exit": None if answer.chosen is None else self.subject.settings(answer.chosen),
+            "alternatives": alternative_rows(self._alternatives, self.ledger, about, self.test),
+            "notes": self._notes(),
+        }
+        return report
+
+    def _notes(self) -> list[str]:
+        if self.config.losses is not None:
+            return []
+        notes = [f"{CONSISTENCIES.load(self.config.consistency).meaning}."]
+        if self.test is None:
+            notes.append("No test samples: nothing was checked on samples kept aside.")
+        return [note[0].upper() + note[1:] for note in notes]
+
+    def curve_records(self, answer: Answer) -> Iterator[dict[str, Any]]:
+        """Points of the figures, each with its ``kind``."""
+        thresholds = self.ledger.source.thresholds
+        for other in self._alternatives:
+            name = other.question.p_value.name
+            for row in p_value_rows(other, thresholds):
+                yield {"kind": "p-value", **row}
+            for row in delta_sweep(self.ledger, other.question, self.config.deltas, self.test):
+                yield {"kind": "sweep", "p_value": name, "n": other.samples, **row}
+        if not self.config.curves or self.config.repeats < 1:
+            return
+        pool = self.pool()
+        sizes = sample_sizes(pool.samples)
+        own = answer.question
+        # What would happen without calibration is the comparison that shows what it is for.
+        questions = {own.p_value.name: own}
+        questions.setdefault("naive", replace(own, p_value=P_VALUES.load("naive")))
+        with self._progress.task("Repeated splits", total=len(sizes) * len(questions)) as ticker:
+            for name, question in questions.items():
+                for size in sizes:
+                    for row in split_rows(
+                        pool,
+                        question,
+                        deltas=self.config.deltas,
+                        sizes=[size],
+                        repeats=self.config.repeats,
+                        seed=self.config.seed,
+                    ):
+                        yield {"kind": "split", "p_value": name, **row}
+                    ticker.advance()
+
+    def pool(self) -> MatrixSource:
+        """Losses of calibration and test samples together, for repeated splits."""
+        import numpy as np
+
+        own = self.ledger.matrix()
+        if self.test is None:
+            return own
+        other = self.test.matrix()
+        layers = None
+        if own.exit_layers is not None and other.exit_layers is not None:
+            layers = np.concatenate([own.exit_layers, other.exit_layers])
+        return MatrixSource(
+            thresholds=own.thresholds,
+            losses=np.concatenate([own.losses, other.losses]),
+            exit_layers=layers,
+            full_model=own.full_model,
+        )
+
+
+def store(
+    subject: Calibratable, config: CalibrateConfig, answer: Answer, sentence: str, run: Run
+) -> str | None:
+    """Keep the answer with the model, for ``--threshold calibrated``.
+
+    A threshold without a guarantee is not kept; the full model, where it is the answer, is.
+
+    Returns:
+        The file; None where nothing was kept.
+    """
+    provenance = subject.provenance()
+    if not config.store or provenance is None or answer.chosen is None:
+        return None
+    if not answer.question.guarantees:
+        return None
+    settings = subject.settings(answer.chosen)
+    if settings is None:
+        return None
+    p = float(answer.p_values[answer.chosen])
+    calibration = StoredCalibration(
+        weights=provenance["weights"],
+        task=provenance["task"],
+        settings=settings,
+        certified=answer.certified,
+        guarantee=sentence,
+        delta=answer.question.delta,
+        epsilon=answer.question.epsilon,
+        consistency=config.consistency,
+        p_value_name=answer.question.p_value.name,
+        procedure=answer.question.procedure.name,
+        p_value=p if p == p else None,
+        samples=answer.samples,
+        run_id=run.id,
+        created=run.created,
+    )
+    return str(keep(provenance["ref"], provenance["folder"], calibration))

@@ -1,0 +1,100 @@
+"""Calibration of anybody's losses: no model, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eexit_cli.calibration.external import LossTable, read_losses
+from eexit_cli.calibration.report import Subject
+from eexit_cli.calibration.sources import MatrixSource
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.pipelines.calibrate_subjects import Parts, divide
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+
+class ExternalLosses:
+    """Losses from a file, one column per threshold, cautious to eager.
+
+    Nothing is known about the thresholds but their order, so no column counts as the full model:
+    if the first cannot be certified, nothing is.
+    """
+
+    def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
+        assert config.losses is not None
+        self._table: LossTable = read_losses(config.losses, config.exit_layers)
+        self._num_layers = _num_layers(self._table, config.num_layers, progress)
+        self._parts: Parts = divide(
+            len(self._table.losses),
+            limit=config.limit,
+            test_limit=config.test_limit,
+            seed=config.seed,
+            what=f"'{config.losses.name}'",
+        )
+        table = self._table
+        self._source = MatrixSource(table.thresholds, table.losses, table.exit_layers)
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(num_layers=self._num_layers)
+
+    @cached_property
+    def calibration(self) -> MatrixSource:
+        return self._source.rows(np.array(self._parts.calibration, dtype=np.int64))
+
+    @cached_property
+    def test(self) -> MatrixSource | None:
+        if not self._parts.test:
+            return None
+        return self._source.rows(np.array(self._parts.test, dtype=np.int64))
+
+    @property
+    def ids(self) -> dict[str, Sequence[str]]:
+        return {
+            "calibration": [self._table.ids[row] for row in self._parts.calibration],
+            "test": [self._table.ids[row] for row in self._parts.test],
+        }
+
+    @property
+    def described(self) -> dict[str, Any]:
+        # The model's name would be read as "these are that model's losses"; the consistency and
+        # the metric are whatever made them.
+        return {"model": None, "consistency": None, "metric": None}
+
+    def settings(self, index: int) -> None:
+        return None
+
+    def speed(self, index: int) -> dict[str, Any]:
+        return {}
+
+    def quality(self, index: int, part: str) -> None:
+        return None
+
+    def provenance(self) -> None:
+        return None
+
+
+def _num_layers(table: LossTable, given: int | None, progress: Progress) -> int | None:
+    if table.exit_layers is None:
+        if given is not None:
+            raise UsageError(
+                "--num-layers says nothing without exit layers",
+                hint="Add --exit-layers FILE, or columns exit_layer_<threshold>",
+            )
+        return None
+    largest = float(table.exit_layers.max())
+    if given is None:
+        progress.message(f"Taking the largest exit layer, {largest:g}, as the full depth")
+        return int(np.ceil(largest))
+    if given < largest:
+        raise UsageError(
+            f"There are exit layers up to {largest:g}, above --num-layers {given}",
+            hint=f"Give --num-layers {int(np.ceil(largest))} or more",
+        )
+    return given

@@ -1,0 +1,63 @@
+"""Options of ``eexit calibrate`` that are checked before anything is computed."""
+
+from __future__ import annotations
+
+from eexit_cli.attacks import ATTACKS
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.store.results import ResultStore, Run
+
+
+def check_combination(config: CalibrateConfig) -> None:
+    """Options that contradict each other, or say nothing together.
+
+    Raises:
+        UsageError: what, and how to repair it.
+    """
+    if not 0 <= config.clean_share <= 1:
+        raise UsageError(
+            f"--clean-share {config.clean_share} is outside [0, 1]", hint="Give a share, say 0.5"
+        )
+    if config.verify_on is not None and config.under_attack is not None:
+        raise UsageError(
+            "--verify-on and --under-attack exclude each other",
+            hint="The first reads an attack run, the second makes one",
+        )
+    if config.under_attack is not None:
+        ATTACKS.canonical(config.under_attack)
+    if config.losses is None:
+        if config.exit_layers is not None or config.num_layers is not None:
+            raise UsageError(
+                "--exit-layers and --num-layers go with --losses", hint="Add --losses FILE"
+            )
+        return
+    needs_model = {
+        "--verify-on": config.verify_on,
+        "--under-attack": config.under_attack,
+        "--compare-naive": config.compare_naive or None,
+        "--thresholds": config.thresholds or None,
+        "--confidence": config.confidence,
+        "--criterion": config.criterion,
+    }
+    for option, value in needs_model.items():
+        if value is not None:
+            raise UsageError(
+                f"{option} needs a model, and --losses brings losses alone",
+                hint=f"Drop {option}, or drop --losses",
+            )
+
+
+def find_attack_run(config: CalibrateConfig) -> Run:
+    """The run that ``verify_on`` names, checked before anything is computed.
+
+    Raises:
+        MissingArtifactError: there is no such run.
+        UsageError: it is no attack run, or has no records.
+    """
+    assert config.verify_on is not None
+    run = ResultStore(config.results_dir).open(config.verify_on, command="attack")
+    if not run.records():
+        raise UsageError(
+            f"Attack run '{run.id}' has no records", hint="Choose another: eexit results list"
+        )
+    return run

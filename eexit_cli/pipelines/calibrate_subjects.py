@@ -1,0 +1,95 @@
+"""What can be calibrated: a family of models, or somebody's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from eexit_cli.calibration.report import Subject
+from eexit_cli.calibration.sources import LossSource
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.seed import stream
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Rows of one source for calibration and, disjoint from it, for testing."""
+
+    calibration: list[int]
+    test: list[int]
+
+
+class Calibratable(Protocol):
+    """A prepared subject: its losses, and what only its family can measure."""
+
+    @property
+    def subject(self) -> Subject: ...
+
+    @property
+    def calibration(self) -> LossSource:
+        """Losses of the calibration samples, in a seeded order."""
+        ...
+
+    @property
+    def test(self) -> LossSource | None:
+        """Losses of the test samples; None where there are none."""
+        ...
+
+    @property
+    def ids(self) -> dict[str, Sequence[str]]:
+        """``calibration`` and ``test``: the samples' ids in the order of the losses."""
+        ...
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the run's configuration says beside the options: splits, task, criterion."""
+        ...
+
+    def settings(self, index: int) -> dict[str, Any] | None:
+        """The exit criterion of a threshold, as ``exit_defaults`` writes it; None for losses."""
+        ...
+
+    def speed(self, index: int) -> dict[str, Any]:
+        """Measured wall-clock of a threshold; empty where nothing can be run."""
+        ...
+
+    def quality(self, index: int, part: str) -> float | None:
+        """The task's leading metric of a threshold on ``calibration`` or ``test``."""
+        ...
+
+    def provenance(self) -> dict[str, Any] | None:
+        """What a stored threshold belongs to (weights, task); None where nothing is stored."""
+        ...
+
+
+def divide(total: int, *, limit: int | None, test_limit: int | None, seed: int, what: str) -> Parts:
+    """Disjoint calibration and test rows of one source, drawn by the seed.
+
+    Args:
+        total: rows that there are.
+        limit: calibration rows; None or 0 is half, or all that ``test_limit`` leaves.
+        test_limit: test rows; None is all that is left, 0 is none.
+        what: the source, for the error message.
+
+    Raises:
+        UsageError: there are fewer rows than asked.
+    """
+    count = limit or (total - test_limit if test_limit is not None else (total + 1) // 2)
+    tests = total - count if test_limit is None else test_limit
+    if count < 1 or tests < 0 or count + tests > total:
+        asked = f"{limit or 'no'} calibration" + (f" and {test_limit} test" if test_limit else "")
+        raise UsageError(
+            f"{what} has {total} samples, fewer than asked: {asked}",
+            hint="Lower --limit or --test-limit; --test-limit 0 goes without a test",
+        )
+    order = list(range(total))
+    stream(seed, "calibration.split").shuffle(order)
+    return Parts(order[:count], order[count : count + tests])
+
+
+def shuffled(total: int, seed: int) -> list[int]:
+    """All rows in a seeded order: betting looks at samples one by one."""
+    order = list(range(total))
+    stream(seed, "calibration.order").shuffle(order)
+    return order

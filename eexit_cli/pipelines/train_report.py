@@ -1,0 +1,189 @@
+"""The end of a training: the default exit, the measured figures, the model's folder and card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eexit_cli import __version__
+from eexit_cli.config.train import TrainConfig
+from eexit_cli.core.types import Decision, TaskInfo, Trace
+from eexit_cli.metrics.task import compute
+from eexit_cli.models.conversion import as_dtype
+from eexit_cli.pipelines.exiting import criterion_from
+from eexit_cli.pipelines.loading import LoadedModel
+from eexit_cli.pipelines.tracing import record_trace
+from eexit_cli.store.models import ModelRef
+from eexit_cli.training.card import CardFacts, command_line, describe_exit, write_card
+from eexit_cli.training.quiet import no_bars
+from eexit_cli.training.selection import Choice, candidates_for, choose_exit
+
+if TYPE_CHECKING:
+    from eexit_cli.pipelines.train import Job
+    from eexit_cli.store.results import Run
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+"""The hub's name of the encoder that comes as a package."""
+
+
+def finish_training(job: Job, run: Run, timings: dict[str, float]) -> dict[str, Any]:
+    """Round to the stored dtype, choose the default exit, write the folder and the run."""
+    model, config = job.model.eval(), job.config
+    master = torch.float64 if job.settings.dtype == "float64" else torch.float32
+    stored = as_dtype(config.save_dtype) if config.save_dtype else master
+    # What is measured is what is stored.
+    model.to(stored).to(device="cpu", dtype=master)
+    loaded = LoadedModel(
+        ref=ModelRef(name=job.workspace.output.name, kind="folder", path=job.workspace.output),
+        folder=job.workspace.output,
+        model=model,
+        tokenizer=job.tokenizer,
+        device=torch.device("cpu"),
+        dtype=master,
+        max_length=job.max_length,
+    )
+    trace = record_trace(loaded, job.validation, progress=job.progress, title="Choosing the exit")
+    leading = job.info.metrics[0]
+    choice = choose_exit(
+        trace.logits,
+        candidates_for(config.model, num_exits=model.num_exits, num_classes=model.num_classes),
+        lambda chosen: criterion_from(
+            chosen, num_layers=model.num_exits, num_classes=model.num_classes
+        ),
+        lambda decision: _quality(job.info, trace, decision)[leading],
+    )
+    metrics, rows = _metrics(job, trace, choice)
+    _store_settings(job, choice, metrics, leading)
+    job.progress.message(
+        f"Default exit: {describe_exit(choice.settings)}, chosen on validation data: {leading} "
+        f"{choice.quality:.4f} against {choice.full:.4f} of the full model, mean exit layer "
+        f"{choice.mean_exit_layer:.2f} of {model.num_exits}"
+    )
+    facts = _card_facts(job, choice, rows, leading, stored)
+    with job.workspace.publishing() as folder, no_bars():
+        model.to(stored).save_pretrained(folder)
+        job.tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(write_card(facts), encoding="utf-8")
+        size = sum(item.stat().st_size for item in folder.iterdir())
+    job.progress.message(f"Model written to {job.workspace.output} ({size / 1e6:.1f} MB)")
+    timings = {**timings, "seconds": sum(timings.values())}
+    metrics |= {"epochs": config.epochs, "examples": len(job.training)}
+    return run.finish(metrics=metrics | {"seconds": timings["seconds"]}, rows=rows, timings=timings)
+
+
+def _metrics(job: Job, trace: Trace, choice: Choice) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Validation metrics: per exit, of the full model, and at the default exit."""
+    metrics: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    layers = torch.ones(len(trace.logits), dtype=torch.int64)
+    for layer in range(1, trace.num_exits + 1):
+        scores = _quality(job.info, trace, Decision(layers * layer, trace.logits[:, layer - 1]))
+        metrics |= {f"{name}_exit_{layer}": value for name, value in scores.items()}
+        rows.append({"exit_layer": layer} | scores)
+    metrics |= {f"{name}_full": rows[-1][name] for name in job.info.metrics}
+    metrics |= _quality(job.info, trace, choice.decision)
+    metrics |= {
+        "mean_exit_layer": choice.mean_exit_layer,
+        "num_layers": trace.num_exits,
+        "validation_samples": len(trace.logits),
+    }
+    return metrics, rows
+
+
+def _quality(info: TaskInfo, trace: Trace, decision: Decision) -> dict[str, float]:
+    assert trace.labels is not None
+    return compute(info, decision.predictions.numpy(), trace.labels.numpy())
+
+
+def _store_settings(job: Job, choice: Choice, metrics: dict[str, Any], leading: str) -> None:
+    """Default exit and the way the model was made, into its configuration."""
+    model = job.model
+    model.config.exit_defaults = {
+        **choice.settings,
+        "provenance": {
+            "rule": f"most saving setting that loses at most {choice.tolerance} in {leading}",
+            "data": f"{job.info.name}, {job.validation.split}",
+            "samples": len(job.validation),
+            leading: choice.quality,
+            f"{leading}_full": choice.full,
+            "mean_exit_layer": choice.mean_exit_layer,
+        },
+    }
+    left_out = ("output", "results_dir", "resume")
+    options = {key: value for key, value in job.config.as_dict().items() if key not in left_out}
+    model.config.training = {
+        **options,
+        "backbone": _backbone_label(job.config),
+        "strategy": job.strategy.name,
+        "task": job.info.name,
+        "max_length": job.max_length,
+        "train_samples": len(job.training),
+        "train_split": job.training.split,
+        "command": _command(job.config),
+        "versions": _versions(),
+        "validation": metrics,
+    }
+
+
+def _card_facts(
+    job: Job, choice: Choice, rows: list[dict[str, Any]], leading: str, stored: torch.dtype
+) -> CardFacts:
+    model = job.model
+    return CardFacts(
+        name=job.workspace.output.name,
+        family=job.config.model,
+        backbone=_backbone_label(job.config),
+        task=job.info.name,
+        label_names=job.info.label_names,
+        strategy=job.strategy.name,
+        source=job.strategy.source,
+        pooling=job.config.pooling,
+        num_layers=model.num_exits,
+        weights=sum(weight.numel() for weight in model.parameters()),
+        vocabulary=model.word_embeddings.num_embeddings,
+        stored_dtype=str(stored).removeprefix("torch."),
+        command=_command(job.config),
+        train_samples=len(job.training),
+        validation_samples=len(job.validation),
+        metric=leading,
+        per_exit=[row[leading] for row in rows],
+        default_exit=choice.settings,
+        default_quality=choice.quality,
+        full_quality=choice.full,
+        mean_exit_layer=choice.mean_exit_layer,
+        tolerance=choice.tolerance,
+        versions=_versions(),
+        licence=job.config.licence,
+    )
+
+
+def _backbone_label(config: TrainConfig) -> str:
+    if config.backbone is None:
+        return MINILM
+    return config.backbone
+
+
+def _command(config: TrainConfig) -> str:
+    """The exact command, options that differ from their defaults only."""
+    always = ("model", "task", "output")
+    defaults = TrainConfig().as_dict()
+    given = config.as_dict()
+    hidden = ("resume", "results_dir")
+    return command_line(
+        {
+            name: value
+            for name, value in given.items()
+            if name not in hidden and (name in always or value != defaults[name])
+        }
+    )
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    return {
+        "eexit": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

@@ -1,0 +1,27 @@
+"""Figures: each file draws one, from a table of runs' numbers, and never touches a model.
+
+Add one: a file with a ``FIGURE`` (:class:`eexit_cli.plots.figure.FigureSpec`), whose ``frame``
+turns runs into a table and whose ``draw`` puts that table on an axes, and a line here.
+"""
+
+from __future__ import annotations
+
+from eexit_cli.core.catalog import Catalog
+
+FIGURES = Catalog(
+    "figure",
+    {
+        "slowdown": "eexit_cli.plots.slowdown:FIGURE",
+        "tradeoff": "eexit_cli.plots.tradeoff:FIGURE",
+        "exits": "eexit_cli.plots.exits:FIGURE",
+        "calibration": "eexit_cli.plots.calibration:FIGURE",
+        "calibration-risk": "eexit_cli.plots.calibration_risk:FIGURE",
+        "calibration-layers": "eexit_cli.plots.calibration_layers:FIGURE",
+        "calibration-threshold": "eexit_cli.plots.calibration_threshold:FIGURE",
+        "calibration-samples": "eexit_cli.plots.calibration_samples:FIGURE",
+        "calibration-violations": "eexit_cli.plots.calibration_violations:FIGURE",
+        "calibration-p-values": "eexit_cli.plots.calibration_p_values:FIGURE",
+    },
+)
+
+FORMATS = ("png", "svg", "pdf")

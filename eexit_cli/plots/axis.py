@@ -1,0 +1,34 @@
+"""Axes that several figures share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def layer_axis(ax: Axes, num_layers: int, *, label: str = "Exit layer") -> None:
+    """An x axis of exit layers 1..L: whole numbers, the last one always, as many as have room."""
+    figure = ax.get_figure(root=True)
+    inches = ax.get_position().width * (figure.get_figwidth() if figure else 3.3)
+    digits = len(str(num_layers))
+    room = max(2, int(inches / (0.05 + 0.06 * digits)))
+    step = -(-num_layers // room)
+    ax.set_xticks(range(num_layers, 0, -step))
+    ax.set_xlim(0.4, num_layers + 0.6)
+    ax.set_xlabel(label)
+
+
+_UNITS = {
+    "accuracy": ("Accuracy (%)", 100.0),
+    "f1": ("F1 (%)", 100.0),
+    "matthews_correlation": ("Matthews correlation", 1.0),
+    "pearson": ("Pearson correlation", 1.0),
+    "spearman": ("Spearman correlation", 1.0),
+}
+
+
+def metric_label(name: str) -> tuple[str, float]:
+    """How a task metric is printed: its axis label, and what its values are multiplied by."""
+    return _UNITS.get(name, (name.replace("_", " "), 1.0))

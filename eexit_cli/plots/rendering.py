@@ -1,0 +1,132 @@
+"""From a figure and its table to a page: panels, shared legend, size.
+
+Uses matplotlib's objects directly, never ``pyplot``: no window, no global state, and nothing left
+open after a figure is saved.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import matplotlib
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import Container
+from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from eexit_cli.plots.figure import PANEL, FigureSpec
+
+STYLE = Path(__file__).with_name("eexit.mplstyle")
+_LEGEND_LINE = 0.16  # inches
+_TITLE_LINE = 0.14
+
+
+def render(
+    spec: FigureSpec,
+    frame: DataFrame,
+    *,
+    width: float = 3.3,
+    height: float | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw a figure's table.
+
+    Args:
+        spec: the figure.
+        frame: what ``spec.frame`` made.
+        width, height: inches; without a height each row of panels gets ``spec.panel_height``.
+        title: printed above everything.
+
+    Returns:
+        The matplotlib figure, with an Agg canvas.
+    """
+    with matplotlib.style.context(STYLE):
+        panels = (
+            [rows for _, rows in frame.groupby(PANEL, sort=False)] if PANEL in frame else [frame]
+        )
+        columns = min(spec.columns, len(panels))
+        lines = math.ceil(len(panels) / columns)
+        figure = Figure(figsize=(width, height or lines * spec.panel_height))
+        canvas = FigureCanvasAgg(figure)
+        grid = figure.subplots(lines, columns, sharey=spec.alike, squeeze=False)
+        cells = list(grid.flat)
+        for axes, rows in zip(cells, panels, strict=False):
+            spec.draw(rows, axes)
+            _wrap_title(axes, width / columns)
+        for axes in cells[len(panels) :]:
+            axes.remove()
+        for position, axes in enumerate(cells[: len(panels)]):
+            if spec.alike and position % columns:
+                axes.set_ylabel("")
+            if spec.alike and position + columns < len(panels):
+                axes.set_xlabel("")
+        if title:
+            figure.suptitle(textwrap.fill(title, _characters(width, 8.5)))
+        # matplotlib would print a title and a legend above the panels over each other.
+        place = "outside lower center" if title else "outside upper center"
+        legend_lines = _add_legend(figure, canvas, cells[: len(panels)], place)
+        if height is None:
+            title_lines = max(axes.get_title().count("\n") for axes in cells[: len(panels)])
+            extra = legend_lines * _LEGEND_LINE + lines * title_lines * _TITLE_LINE
+            extra += 0.2 if title else 0.0
+            figure.set_size_inches(width, lines * spec.panel_height + extra)
+    return figure
+
+
+def save(
+    figure: Figure, stream: IO[bytes], *, format: str, dpi: int, about: Mapping[str, str]
+) -> None:
+    """Write a rendered figure as it stands, at its own size.
+
+    Args:
+        figure: from :func:`render`.
+        stream: an open binary file.
+        format: png, svg or pdf.
+        dpi: dots per inch of a PNG.
+        about: ``title`` and ``description``, put into the file's own metadata, so that a figure
+            found later still says which runs it shows.
+    """
+    names = {"png": "Description", "svg": "Description", "pdf": "Subject"}
+    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    metadata = {"Title": about["title"], names[format]: about["description"], **undated[format]}
+    with matplotlib.style.context(STYLE):
+        figure.savefig(stream, format=format, dpi=dpi, metadata=metadata)
+
+
+def _add_legend(figure: Figure, canvas: FigureCanvasAgg, cells: list[Axes], place: str) -> int:
+    """One legend for all panels, as wide as fits; returns its number of lines."""
+    found: dict[str, Any] = {}
+    for axes in cells:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    # Bars before lines; matplotlib lists them the other way round.
+    entries = dict(sorted(found.items(), key=lambda entry: not isinstance(entry[1], Container)))
+    if not entries:
+        return 0
+    room = figure.get_figwidth() * figure.dpi
+    for columns in range(len(entries), 0, -1):
+        legend = figure.legend(list(entries.values()), list(entries), loc=place, ncols=columns)
+        extent = legend.get_window_extent(canvas.get_renderer())
+        if columns == 1 or extent.width <= room:
+            break
+        legend.remove()
+    return math.ceil(len(entries) / columns)
+
+
+def _wrap_title(axes: Axes, width: float) -> None:
+    lines = axes.get_title().split("\n")
+    if lines != [""]:
+        most = _characters(width - 0.25, 7.5)
+        parts = [textwrap.wrap(line, most, break_on_hyphens=False) for line in lines]
+        axes.set_title("\n".join(part for wrapped in parts for part in wrapped))
+
+
+def _characters(inches: float, points: float) -> int:
+    """How many letters of a size fit on a line; DejaVu's are about 0.58 of their size wide."""
+    return max(8, int(inches * 72 / (0.58 * points)))

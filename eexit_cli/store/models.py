@@ -1,0 +1,259 @@
+"""The model registry: bundled names, local folders and hub repositories, by one name each.
+
+Nothing here builds or loads a model: listing reads ``config.json`` and, where that does not say
+whether a checkpoint has exits, the names of its tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from eexit_cli.core.catalog import nearest
+from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models"
+"""The models that come with the package, one folder each."""
+
+MODELS_DIR_VARIABLE = "EEXIT_MODELS_DIR"
+"""Environment variable: a folder whose sub-folders are models known by their names."""
+
+OWN_MODEL_TYPE = "multi_exit_classifier"
+
+Kind = Literal["bundled", "folder", "hub"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """What a name given to ``--model`` means.
+
+    Attributes:
+        name: as the user gave it.
+        kind: bundled, folder or hub.
+        path: the local folder; None for a hub repository, which loading fetches.
+        repo_id: the hub's id; None for local ones.
+    """
+
+    name: str
+    kind: Kind
+    path: Path | None = None
+    repo_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One row of ``eexit models list``.
+
+    Attributes:
+        name: what ``--model`` takes.
+        kind: bundled, folder or hub (cached).
+        family: deebert or pabee.
+        backbone: the architecture.
+        layers: L.
+        labels: the class names; empty for regression.
+        task: the task that it was trained on, where known.
+        megabytes: size of its weights.
+        default_exit: criterion and settings used when none are given.
+        path: its folder.
+    """
+
+    name: str
+    kind: Kind
+    family: str
+    backbone: str
+    layers: int
+    labels: tuple[str, ...]
+    task: str | None
+    megabytes: float
+    default_exit: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def resolve(name: str) -> ModelRef:
+    """What a name means: a bundled model, else a local folder, else a hub repository.
+
+    Raises:
+        UsageError: a plain name that is none of these; the hint lists the nearest.
+        MissingArtifactError: a path that does not exist.
+        EexitError: a path that exists but is no model folder.
+    """
+    if name in (bundled := _named(BUNDLED)):
+        return ModelRef(name=name, kind="bundled", path=bundled[name])
+    if name in (own := _named(_models_dir())):
+        return ModelRef(name=name, kind="folder", path=own[name])
+    path = Path(name).expanduser()
+    if path.exists():
+        _check_folder(path)
+        return ModelRef(name=name, kind="folder", path=path)
+    if _HUB_ID.fullmatch(name):
+        return ModelRef(name=name, kind="hub", repo_id=name)
+    if path.is_absolute() or len(path.parts) > 1 or name.startswith((".", "~")):
+        raise MissingArtifactError(f"No model folder {name}", hint="Check the path")
+    known = sorted({*bundled, *own})
+    close = nearest(name, known)
+    meant = f"Did you mean {' or '.join(close)}? " if close else ""
+    listed = f"Available: {', '.join(known)}; or" if known else "Give"
+    raise UsageError(
+        f"Unknown model '{name}'", hint=f"{meant}{listed} a folder or a hub id (owner/name)"
+    )
+
+
+def list_models() -> list[ModelSummary]:
+    """Bundled models, those in ``EEXIT_MODELS_DIR``, and cached hub repositories with exits."""
+    found: list[ModelSummary] = []
+    sources: list[tuple[Kind, Iterator[tuple[str, Path]]]] = [
+        ("bundled", iter(sorted(_named(BUNDLED).items()))),
+        ("folder", iter(sorted(_named(_models_dir()).items()))),
+        ("hub", _cached_repositories()),
+    ]
+    for kind, models in sources:
+        for name, path in models:
+            summary = summarise(name, kind, path)
+            if summary is not None:
+                found.append(summary)
+    return found
+
+
+def summarise(name: str, kind: Kind, path: Path) -> ModelSummary | None:
+    """One row from a folder's ``config.json``; None when it is no multi-exit model."""
+    config = _config(path)
+    if config is None:
+        return None
+    family = _family(config, path)
+    if family is None:
+        return None
+    backbone = config.get("backbone") if config.get("model_type") == OWN_MODEL_TYPE else config
+    backbone = backbone if isinstance(backbone, dict) else {}
+    layers = backbone.get("num_hidden_layers") or backbone.get("n_layers") or 0
+    return ModelSummary(
+        name=name,
+        kind=kind,
+        family=family,
+        backbone=str(backbone.get("model_type", "")),
+        layers=int(layers),
+        labels=_labels(config),
+        task=config.get("task") or config.get("finetuning_task"),
+        megabytes=_megabytes(path),
+        default_exit=dict(config.get("exit_defaults") or {}),
+        path=path,
+    )
+
+
+def _named(directory: Path | None) -> dict[str, Path]:
+    """The model folders directly below a directory, by name."""
+    if directory is None or not directory.is_dir():
+        return {}
+    return {entry.name: entry for entry in directory.iterdir() if (entry / "config.json").is_file()}
+
+
+def _models_dir() -> Path | None:
+    value = os.environ.get(MODELS_DIR_VARIABLE)
+    return Path(value).expanduser() if value else None
+
+
+def _check_folder(path: Path) -> None:
+    """A path that exists must look like a model folder.
+
+    Raises:
+        EexitError: one line saying what it lacks.
+    """
+    shape = "A model folder holds config.json, model.safetensors and the tokenizer's files"
+    if not path.is_dir():
+        raise EexitError(f"{path} is a file, not a model folder", hint=shape)
+    if not (path / "config.json").is_file():
+        raise EexitError(f"{path} is not a model folder: it has no config.json", hint=shape)
+    if not any((path / name).is_file() for name in _WEIGHTS):
+        raise EexitError(
+            f"{path} is not a model folder: it has neither model.safetensors nor pytorch_model.bin",
+            hint=shape,
+        )
+
+
+def _cached_repositories() -> Iterator[tuple[str, Path]]:
+    """Repositories in the hub's cache with the folder of their newest snapshot."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        cache = scan_cache_dir()
+    except CacheNotFound:
+        return
+    for repository in sorted(cache.repos, key=lambda repo: repo.repo_id):
+        if repository.repo_type == "model" and repository.revisions:
+            newest = max(repository.revisions, key=lambda revision: revision.last_modified)
+            yield repository.repo_id, newest.snapshot_path
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # a listing shows what can be read
+    return content if isinstance(content, dict) else None
+
+
+def _family(config: dict[str, Any], path: Path) -> str | None:
+    """deebert, pabee, or None for a model without exits."""
+    if config.get("model_type") == OWN_MODEL_TYPE:
+        return str(config.get("family"))
+    names = _tensor_names(path)
+    if ".encoder.highway." in names:
+        return "deebert"
+    if re.search(r"\bclassifiers\.0\.weight", names):
+        return "pabee"
+    return None
+
+
+def _tensor_names(path: Path) -> str:
+    """The names of a checkpoint's tensors in one text, from headers alone; nothing is unpickled."""
+    for name in _WEIGHTS:
+        file = path / name
+        if not file.is_file():
+            continue
+        try:
+            if name.endswith(".json"):
+                return file.read_text(encoding="utf-8")
+            if name.endswith(".safetensors"):
+                with file.open("rb") as stream:
+                    (length,) = struct.unpack("<Q", stream.read(8))
+                    return stream.read(min(length, 1 << 24)).decode("utf-8", "replace")
+            with zipfile.ZipFile(file) as archive:
+                (table,) = (item for item in archive.namelist() if item.endswith("/data.pkl"))
+                return archive.read(table).decode("latin-1")
+        except (OSError, ValueError, struct.error, zipfile.BadZipFile):
+            return ""
+    return ""
+
+
+def _labels(config: dict[str, Any]) -> tuple[str, ...]:
+    names = config.get("id2label")
+    if isinstance(names, dict) and names:
+        labels = [str(names[key]) for key in sorted(names, key=int)]
+    else:
+        labels = [f"LABEL_{index}" for index in range(int(config.get("num_labels", 2)))]
+    return tuple(labels) if len(labels) > 1 else ()
+
+
+def _megabytes(path: Path) -> float:
+    """Of the weight files that loading would read."""
+    patterns = ("model*.safetensors", "pytorch_model*.bin")
+    for pattern in patterns:
+        size = sum(file.stat().st_size for file in path.glob(pattern))
+        if size:
+            return round(size / 1e6, 1)
+    return 0.0

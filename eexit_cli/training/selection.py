@@ -1,0 +1,115 @@
+"""Choosing a model's default exit on validation data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from eexit_cli.core.protocols import ExitCriterion
+from eexit_cli.core.stepping import replay
+from eexit_cli.core.types import Decision
+
+Settings = dict[str, Any]
+Quality = Callable[[Decision], float]
+
+THRESHOLD_STEPS = 200
+THRESHOLD_TOLERANCE = 0.01
+PATIENCE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen setting and what it measured.
+
+    Attributes:
+        settings: of the criterion, as ``exit_defaults`` stores them.
+        quality: at that setting.
+        full: quality of the full model.
+        mean_exit_layer: at that setting.
+        tolerance: quality that the choice was allowed to give up.
+        decision: where each sample left, and with what answer.
+    """
+
+    settings: Settings
+    quality: float
+    full: float
+    mean_exit_layer: float
+    tolerance: float
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Settings of one criterion, the most eager first, and what they may cost."""
+
+    settings: tuple[Settings, ...]
+    tolerance: float
+
+
+def entropy_candidates(num_classes: int) -> Candidates:
+    """Entropy thresholds from ln K down to 0 (the full model), in nats."""
+    top = math.log(num_classes)
+    values = [top * step / THRESHOLD_STEPS for step in range(THRESHOLD_STEPS, -1, -1)]
+    # Four digits are what a person retypes; 0 stays 0.
+    settings = tuple(
+        {"criterion": "threshold", "confidence": "entropy", "threshold": math.floor(v * 1e4) / 1e4}
+        for v in values
+    )
+    return Candidates(settings, THRESHOLD_TOLERANCE)
+
+
+def patience_candidates(num_exits: int) -> Candidates:
+    """Patience from 1 up, and 0 (the full model) last."""
+    settings = tuple({"criterion": "patience", "patience": value} for value in range(1, num_exits))
+    return Candidates((*settings, {"criterion": "patience", "patience": 0}), PATIENCE_TOLERANCE)
+
+
+def candidates_for(family: str, *, num_exits: int, num_classes: int) -> Candidates:
+    """A family's own criterion; entropy says nothing about one output, so patience serves there."""
+    if family == "deebert" and num_classes > 1:
+        return entropy_candidates(num_classes)
+    return patience_candidates(num_exits)
+
+
+def choose_exit(
+    logits: Tensor,
+    candidates: Candidates,
+    criterion_from: Callable[[Settings], ExitCriterion],
+    quality: Quality,
+) -> Choice:
+    """The most saving setting that keeps the quality within the tolerance of the full model.
+
+    Args:
+        logits: the trace of the validation data. Shape: [samples, exits, classes].
+        candidates: the last one is the full model, so one always qualifies.
+        criterion_from: makes the criterion of a setting.
+        quality: of a decision; higher is better.
+    """
+    full = quality(replay(logits, None))
+    choices = _measured(logits, candidates, criterion_from, quality, full)
+    # Rounding of a mean must not decide about a whole sample.
+    fitting = (choice for choice in choices if choice.quality >= full - choice.tolerance - 1e-9)
+    return next(fitting)
+
+
+def _measured(
+    logits: Tensor,
+    candidates: Candidates,
+    criterion_from: Callable[[Settings], ExitCriterion],
+    quality: Quality,
+    full: float,
+) -> Iterable[Choice]:
+    for settings in candidates.settings:
+        decision = replay(logits, criterion_from(settings))
+        yield Choice(
+            settings=settings,
+            quality=quality(decision),
+            full=full,
+            mean_exit_layer=float(decision.exit_layers.double().mean()),
+            tolerance=candidates.tolerance,
+            decision=decision,
+        )

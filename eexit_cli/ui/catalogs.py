@@ -1,0 +1,66 @@
+"""The names that an option can take: from the catalogs, without importing what they stand for.
+
+The catalogs are named by their lazy targets, as entries of a catalog themselves, so that help
+and completion load one light ``__init__`` at a time and ``tests/contracts`` finds them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eexit_cli.core.catalog import Catalog, unknown_name
+
+CATALOGS = Catalog(
+    "catalog",
+    {
+        "recipe": "eexit_cli.attacks:ATTACKS",
+        "task": "eexit_cli.data:TASKS",
+        "confidence measure": "eexit_cli.confidence:MEASURES",
+        "exit criterion": "eexit_cli.exits:CRITERIA",
+        "backbone": "eexit_cli.models:BACKBONES",
+        "training strategy": "eexit_cli.training:STRATEGIES",
+        "figure": "eexit_cli.plots:FIGURES",
+        "p-value": "eexit_cli.calibration.p_values:P_VALUES",
+        "testing procedure": "eexit_cli.calibration:PROCEDURES",
+        "consistency": "eexit_cli.calibration:CONSISTENCIES",
+        "text metric": "eexit_cli.calibration:TEXT_METRICS",
+        "recorded command": "eexit_cli.ui.screens:SCREENS",
+    },
+)
+
+FIXED: dict[str, tuple[str, ...]] = {
+    "model family": ("deebert", "pabee"),
+    "vocabulary rule": ("texts", "frequency"),
+    "pooling": ("first", "mean"),
+    "calibrated criterion": ("threshold", "patience"),
+    "dtype": ("float32", "bfloat16", "float16", "float64"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "split": ("train", "validation", "test"),
+    "figure format": ("png", "svg", "pdf"),
+    "table format": ("table", "json", "csv", "markdown", "latex"),
+}
+"""Names that are no catalog: nobody adds to them by adding a file."""
+
+
+def names(kind: str) -> list[str]:
+    """All names of a kind, in their catalog's order."""
+    return list(FIXED[kind] if kind in FIXED else CATALOGS.load(kind))
+
+
+def check(kind: str, name: str) -> str:
+    """The registered name behind a name or an alias.
+
+    Raises:
+        UsageError: the name is unknown; the hint lists the nearest and the available ones.
+    """
+    if kind not in FIXED:
+        return str(CATALOGS.load(kind).canonical(name))
+    if name not in FIXED[kind]:
+        raise unknown_name(kind, name, FIXED[kind])
+    return name
+
+
+def entries(kind: str) -> list[Any]:
+    """Everything in a catalog, loaded, in its order; for catalogs whose entries are light."""
+    catalog: Catalog = CATALOGS.load(kind)
+    return [catalog.load(name) for name in catalog]

@@ -1,0 +1,134 @@
+"""How a figure is called and written, by its flat name in ``all_results.json``.
+
+The three speed figures keep their own names everywhere; see the glossary of the README.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+Write = Callable[[float], str]
+
+
+def share(value: float) -> str:
+    return f"{value * 100:.1f} %"
+
+
+def factor(value: float) -> str:
+    return f"{value:.2f}x"
+
+
+def coefficient(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def depth(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:.2f} ms"
+
+
+def seconds(value: float) -> str:
+    return f"{value:.2f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def rate(value: float) -> str:
+    return f"{value:,.1f} /s"
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def significance(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def flops(value: float) -> str:
+    for size, unit in ((1e12, "TFLOP"), (1e9, "GFLOP")):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value / 1e6:.2f} MFLOP"
+
+
+MEASURES: dict[str, tuple[str, Write]] = {
+    "accuracy": ("Accuracy", share),
+    "f1": ("F1", share),
+    "matthews": ("Matthews correlation", coefficient),
+    "matthews_correlation": ("Matthews correlation", coefficient),
+    "pearson": ("Pearson correlation", coefficient),
+    "spearman": ("Spearman correlation", coefficient),
+    "mean_exit_layer": ("Mean exit layer", depth),
+    "speedup_layers": ("Speedup (L / mean exit layer)", factor),
+    "saved_layers": ("Saved layers (1 - mean / L)", share),
+    "cost_layers": ("Cost (mean exit layer / L)", share),
+    "efficacy": ("Efficacy (area under exits)", coefficient),
+    "latency_ms": ("Latency, batch 1", milliseconds),
+    "latency_full_ms": ("Latency, batch 1, full model", milliseconds),
+    "speedup_seconds": ("Speedup in seconds, batch 1", factor),
+    "throughput": ("Throughput", rate),
+    "throughput_full": ("Throughput, full model", rate),
+    "speedup_throughput": ("Speedup in throughput", factor),
+    "flops_per_sample": ("Work per sample", flops),
+    "flops_full": ("Work per sample, full model", flops),
+    "gain_removed": ("Gain removed", share),
+    "success_rate": ("Success (reaches the last layer)", share),
+    "queries_mean": ("Queries per sample", count),
+    "gradient_passes_mean": ("Gradient passes per sample", count),
+    "seconds_mean": ("Seconds per sample", seconds),
+    "words_changed_mean": ("Words changed per sample", depth),
+    "change_rate_mean": ("Share of words changed", share),
+    "samples": ("Samples", count),
+    "attacked": ("Attacked", count),
+    "skipped": ("Skipped (use all layers already)", count),
+    "num_layers": ("Layers (L)", count),
+    "examples": ("Examples", count),
+    "epochs": ("Epochs", count),
+    "seconds": ("Time", seconds),
+    "threshold": ("Threshold", coefficient),
+    "mean_loss": ("Mean loss", coefficient),
+    "mean_loss_bound": ("Bound on the mean loss", coefficient),
+    "mean_loss_low": ("Mean loss, lower bound", coefficient),
+    "mean_loss_high": ("Mean loss, upper bound", coefficient),
+    "test_mean_loss": ("Mean loss, test", coefficient),
+    "p_value": ("p-value", significance),
+    "quality": ("Quality", coefficient),
+    "promise_kept": ("Mean loss within delta", str),
+    "loss": ("Loss", coefficient),
+}
+"""Flat name -> what people call it, and how its numbers are written."""
+
+_FULL = re.compile(r"(.+)_full$")
+_EXIT = re.compile(r"(.+)_exit_(\d+)$")
+
+
+def label(name: str) -> str:
+    """What people call a figure."""
+    if name in MEASURES:
+        return MEASURES[name][0]
+    if (match := _EXIT.match(name)) is not None:
+        return f"{label(match[1])}, exit {match[2]}"
+    if (match := _FULL.match(name)) is not None:
+        return f"{label(match[1])}, full model"
+    return name.replace("_", " ").capitalize()
+
+
+def written(name: str, value: Any) -> str:
+    """A figure as people read it; a dash where there is none."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)):
+        return str(value)
+    base = name
+    for pattern in (_EXIT, _FULL):
+        if base not in MEASURES and (match := pattern.match(base)) is not None:
+            base = match[1]
+    if base in MEASURES:
+        return MEASURES[base][1](value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,179 @@
+"""The calibration's screen: the guarantee, the accepted threshold, what other tests would give."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+
+from eexit_cli.core.types import RunResult
+from eexit_cli.ui.measures import label, written
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
+from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
+
+_FIGURES = (
+    "threshold",
+    "mean_loss",
+    "mean_loss_bound",
+    "p_value",
+    "mean_exit_layer",
+    "speedup_layers",
+    "saved_layers",
+    "cost_layers",
+    "quality",
+    "speedup_seconds",
+    "latency_ms",
+    "speedup_throughput",
+)
+_ATTACK = (
+    "mean_loss",
+    "mean_loss_low",
+    "mean_loss_high",
+    "promise_kept",
+    "mean_exit_layer",
+    "speedup_layers",
+)
+
+
+def show_calibration(output: Output, result: RunResult) -> None:
+    """Print a calibration's result in the form that the user asked for."""
+    document = result.document
+    report: Mapping[str, Any] = document.get("report", {})
+    if output.for_people:
+        _head(output, document)
+        output.sheet(chosen(document))
+        output.sheet(alternatives(document))
+        if report.get("comparison"):
+            output.sheet(sheet_of(report["comparison"], title="Is calibration necessary?"))
+        _attack(output, document)
+        for note in report.get("notes", ()):
+            output.say(f"[dim]{escape(str(note))}[/]")
+    if output.result(document, thresholds(document), str(result.path)):
+        output.hint(f"Run:  {result.path}")
+        if report.get("stored"):
+            model = document["config"]["model"]
+            output.hint(f"Kept: {report['stored']}")
+            output.hint(f"Next: eexit evaluate --model {model} --threshold calibrated")
+        output.hint(f"      eexit plot calibration --run {document['run_id']}")
+
+
+def chosen(document: Mapping[str, Any]) -> Sheet:
+    """The accepted threshold: on the calibration samples, and on the test samples."""
+    metrics: Mapping[str, Any] = document["metrics"]
+    rows = [
+        {
+            "metric": name,
+            "calibration": metrics.get(name),
+            "test": metrics.get(f"test_{name}"),
+        }
+        for name in _FIGURES
+        if name in metrics
+    ]
+    return Sheet(
+        [
+            Column("metric", "", text=lambda row: label(row["metric"])),
+            _value("calibration", f"Calibration, {metrics['samples']:,} samples"),
+            _value(
+                "test", f"Test, {metrics['test_samples']:,}" if "test_samples" in metrics else ""
+            ),
+        ],
+        rows,
+        title="The accepted threshold",
+    )
+
+
+def alternatives(document: Mapping[str, Any]) -> Sheet:
+    """What each p-value would have given."""
+    rows = [dict(row) for row in document.get("report", {}).get("alternatives", ())]
+    columns = [
+        Column("p_value", "p-value", text=lambda row: str(row["p_value"]), whole=True),
+        Column("threshold", "Threshold", text=_threshold, numeric=True, whole=True),
+        *(
+            Column(key, numeric=True, whole=True)
+            for key in ("mean_loss", "test_mean_loss", "mean_exit_layer")
+            if any(key in row for row in rows)
+        ),
+        Column("promise", "What it promises"),
+    ]
+    return Sheet(columns, rows, title="What each p-value would give")
+
+
+def thresholds(document: Mapping[str, Any]) -> Sheet:
+    """One row per threshold that was run."""
+    names = ("threshold", "mean_loss", "mean_exit_layer", "p_value", "rejected", "chosen")
+    rows = [dict(row) for row in document["rows"]]
+    shown = [name for name in names if any(name in row for row in rows)]
+    shown += [name for name in ("test_mean_loss",) if any(name in row for row in rows)]
+    columns = [Column(name, numeric=True, whole=True) for name in shown]
+    return Sheet(columns, rows, title="Thresholds, cautious to eager")
+
+
+def _threshold(row: Row) -> str:
+    if row["threshold"] is None:
+        return "none"
+    words = row["threshold"] if isinstance(row["threshold"], str) else f"{row['threshold']:.4g}"
+    return f"{words} or further" if row["at_least"] else words
+
+
+def _value(key: str, heading: str) -> Column:
+    def text(row: Row) -> str:
+        return "" if row[key] is None else written(row["metric"], row[key])
+
+    return Column(key, heading, text=text, numeric=True, whole=True)
+
+
+def _head(output: Output, document: Mapping[str, Any]) -> None:
+    config, report = document["config"], document.get("report", {})
+    output.say()
+    output.say(
+        facts(
+            {
+                "model": config.get("model"),
+                "losses": config.get("losses"),
+                "data": source_of_data(config),
+                "calibrated on": config.get("calibration_split"),
+                "tested on": config.get("test_split"),
+                "exit": criterion_words(report["exit"]) if report.get("exit") else None,
+            }
+        )
+    )
+    output.say()
+    style = "green" if document["metrics"]["certified"] else "yellow"
+    for line in textwrap.wrap(str(report.get("guarantee", "")), 96):
+        output.say(f"[bold {style}]{escape(line)}[/]")
+    for need in report.get("needs", ()):
+        for line in textwrap.wrap(str(need), 96):
+            output.say(f"[yellow]{escape(line)}[/]")
+    output.say()
+
+
+def _attack(output: Output, document: Mapping[str, Any]) -> None:
+    metrics = document["metrics"]
+    report = document.get("report", {}).get("attack")
+    if not report:
+        return
+    rows = [
+        {"metric": name, "before": metrics[f"{name}_before"], "after": metrics[f"{name}_after"]}
+        for name in _ATTACK
+        if f"{name}_before" in metrics
+    ]
+    if rows:
+        output.sheet(
+            Sheet(
+                [
+                    Column("metric", "", text=lambda row: label(row["metric"])),
+                    _value("before", "Before"),
+                    _value("after", "After"),
+                ],
+                rows,
+                title=f"Under attack, {metrics['attack_samples']:,} samples",
+            )
+        )
+    output.say(f"[bold]{escape(str(report['verdict']))}[/]")
+    if "mixture" in report:
+        share = 100 * metrics["mixture_clean_share"]
+        output.say(f"Calibrated on a mixture, {share:g} % clean: {escape(str(report['mixture']))}")
+    output.say()

@@ -1,0 +1,219 @@
+"""Seconds per attacked sample: ours against the published procedure, and where the gain is from.
+
+    python tests/bench/bench_attack.py --model deebert --samples 10
+
+Both attack the same samples of the same model at the published settings (lam 0.8, top_n 100, beam
+5, 10 rounds). The published procedure is ``published_same.py``. The stages in between switch on one
+idea after the other, so that their factors multiply to the whole:
+
+- kernels: gradients at the input's positions only, one matrix product and a partial selection
+  instead of a full sort, decisions as tensors, packed linear layers where the processor gains;
+- live exits: candidates leave the batch at their exit;
+- fewer queries: narrow before wide, stop at the last layer, nothing scored twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from eexit_cli.attacks.textattack_env import prepare
+
+prepare()
+
+from published_same import PublishedSame  # noqa: E402
+from textattack.shared import AttackedText  # noqa: E402
+
+from eexit_cli.attacks import ATTACKS  # noqa: E402
+from eexit_cli.attacks.recipe import Budget  # noqa: E402
+from eexit_cli.attacks.search import BeamSearch, Stage  # noqa: E402
+from eexit_cli.attacks.victim import EncoderVictim  # noqa: E402
+from eexit_cli.config import AttackConfig  # noqa: E402
+from eexit_cli.core.stepping import ExitCursor  # noqa: E402
+from eexit_cli.data import load_examples  # noqa: E402
+from eexit_cli.models.kernels import for_inference  # noqa: E402
+from eexit_cli.pipelines.exiting import build_criterion  # noqa: E402
+from eexit_cli.pipelines.loading import LoadedModel, load_model  # noqa: E402
+from eexit_cli.pipelines.tracing import model_label_names, task_of, texts_of  # noqa: E402
+
+
+class FullPass:
+    """Scores as the live path does, but runs every layer for every text first."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def infer(self, *, criterion: Any, on_exit: Any, **batch: torch.Tensor) -> Any:
+        logits = self.model(**batch).logits
+        cursor = ExitCursor(criterion, logits.shape[1])
+        for layer in range(1, logits.shape[1] + 1):
+            rows = cursor.rows_before(logits[:, 0])
+            if not len(rows):
+                break
+            on_exit(layer, rows, logits[rows, layer - 1])
+            cursor.advance(layer, logits[rows, layer - 1])
+        return cursor.decision()
+
+
+@dataclass
+class Measured:
+    name: str
+    seconds: float
+    before: float
+    after: float
+    queries: float
+    gradient_passes: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="deebert")
+    parser.add_argument("--samples", type=int, default=10, help="samples that are attacked")
+    parser.add_argument("--accumulate", action="store_true", help="the public code's gradients")
+    arguments = parser.parse_args()
+
+    config = AttackConfig(model=arguments.model, limit=0)
+    loaded = load_model(config)
+    config = task_of(config, loaded)
+    examples = load_examples(config, default_split="test", label_names=model_label_names(loaded))
+    texts = _attackable(loaded, config, texts_of(examples)[0], arguments.samples)
+    print(
+        f"model {arguments.model}, exit {loaded.exit_defaults}, {len(texts)} samples that leave "
+        f"early, {torch.get_num_threads()} threads"
+    )
+    everything = [Stage(config.top_n, config.beam_width, chunk=10**9)]
+    stages = [
+        _published(loaded, config, texts, accumulate=arguments.accumulate),
+        _ours("+ our gradients and ranking", loaded, config, texts, everything, live=False),
+        _ours("+ live exits", loaded, config, texts, everything),
+        _ours("+ fewer queries", loaded, config, texts, None),
+        _ours("+ packed kernels = ours", loaded, config, texts, None, pack=None),
+    ]
+    print(f"{'':30} {'s/sample':>9} {'queries':>8} {'gradients':>9} {'layers':>6}  factor")
+    last = stages[0].seconds
+    for item in stages:
+        print(
+            f"{item.name:30} {item.seconds:9.3f} {item.queries:8.1f} {item.gradient_passes:9.1f} "
+            f"{item.after:6.2f}  {last / item.seconds:5.2f}x"
+        )
+        last = item.seconds
+    published, machinery, live, fewer, ours = stages
+    kernels = published.seconds / machinery.seconds * fewer.seconds / ours.seconds
+    print(f"mean exit layer {ours.before:.2f} before; {published.after:.2f} published, "
+          f"{ours.after:.2f} ours")  # fmt: skip
+    print(
+        f"ratio {published.seconds / ours.seconds:.1f}x = kernels {kernels:.2f} x live exits "
+        f"{machinery.seconds / live.seconds:.2f} x fewer queries {live.seconds / fewer.seconds:.2f}"
+    )
+
+
+def _attackable(
+    loaded: LoadedModel, config: AttackConfig, texts: list[str], wanted: int
+) -> list[str]:
+    criterion = _criterion(loaded, config)
+    batcher = loaded.batcher()
+    found = []
+    for text in texts:
+        decision = loaded.model.infer(**batcher([text]), criterion=criterion)
+        if int(decision.exit_layers[0]) < loaded.num_layers:
+            found.append(text)
+        if len(found) == wanted:
+            break
+    return found
+
+
+def _criterion(loaded: LoadedModel, config: AttackConfig) -> Any:
+    return build_criterion(
+        config,
+        loaded.exit_defaults,
+        num_layers=loaded.num_layers,
+        num_classes=loaded.num_classes,
+    )
+
+
+def _published(
+    loaded: LoadedModel, config: AttackConfig, texts: list[str], *, accumulate: bool
+) -> Measured:
+    settings = loaded.exit_defaults
+    kind = "entropy" if settings["criterion"] == "threshold" else "patience"
+    if kind == "entropy" and settings.get("confidence", "entropy") != "entropy":
+        raise SystemExit("the published procedure knows entropy and patience only")
+    value = settings["threshold" if kind == "entropy" else "patience"]
+    procedure = PublishedSame(
+        loaded.model,
+        loaded.tokenizer,
+        (kind, float(value)),
+        max_length=loaded.max_length,
+        lam=config.lam,
+        top_n=config.top_n,
+        beam_width=config.beam_width,
+        per_size=config.per_size,
+        change_rate=config.change_rate,
+        accumulate=accumulate,
+    )
+
+    def run(text: str) -> tuple[int, int, int, int]:
+        before, after, _ = procedure.attack(text)
+        return before, after, procedure.queries, procedure.gradient_passes
+
+    try:
+        return _measure("published procedure", run, texts)
+    finally:
+        loaded.model.requires_grad_(False)
+
+
+def _ours(
+    name: str,
+    loaded: LoadedModel,
+    config: AttackConfig,
+    texts: list[str],
+    stages: list[Stage] | None,
+    *,
+    live: bool = True,
+    pack: bool | None = False,
+) -> Measured:
+    loaded.model.requires_grad_(False)
+    budget = Budget()
+    scorer: Any = for_inference(loaded.model, pack=pack)
+    victim = EncoderVictim(
+        loaded.model,
+        loaded.batcher(),
+        _criterion(loaded, config),
+        budget,
+        scorer=scorer if live else FullPass(scorer),
+    )
+    attack = ATTACKS.load("same-token").build(victim, budget, config)
+    if stages is not None:
+        search: BeamSearch = attack.search_method
+        search.stages, search.stop_at_goal = tuple(stages), False
+
+    def run(text: str) -> tuple[int, int, int, int]:
+        result = attack.attack(AttackedText(text), 0)
+        return (
+            result.original_result.raw_output.exit_layer,
+            result.perturbed_result.raw_output.exit_layer,
+            budget.queries,
+            budget.gradient_passes,
+        )
+
+    return _measure(name, run, texts)
+
+
+def _measure(
+    name: str, run: Callable[[str], tuple[int, int, int, int]], texts: list[str]
+) -> Measured:
+    run(texts[0])  # warm
+    started = time.perf_counter()
+    found = [run(text) for text in texts]
+    seconds = (time.perf_counter() - started) / len(texts)
+    means = [sum(column) / len(texts) for column in zip(*found, strict=True)]
+    return Measured(name, seconds, *means)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Imports point one way; components know nothing of each other; light rooms stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import eexit_cli
+
+ROOT = Path(eexit_cli.__file__).parent
+COMPONENTS = {
+    "attacks",
+    "calibration",
+    "confidence",
+    "data",
+    "exits",
+    "metrics",
+    "models",
+    "plots",
+    "store",
+    "training",
+}
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "__main__": {"main"},
+    "main": {"commands", "ui", "config", "core"},
+    "commands": {"ui", "config", "pipelines", "core"},
+    "ui": {"config", "core"},
+    "config": {"core"},
+    "pipelines": COMPONENTS | {"config", "core"},
+    "core": set(),
+    **{component: {"core"} for component in COMPONENTS},
+}
+EXCEPTIONS = {
+    ("commands/models.py", "store"): "there is no pipeline between a list and the registry",
+    ("commands/results.py", "store"): "there is no pipeline between a list and the result store",
+    ("ui/completion.py", "store"): "the shell completes names of models and runs",
+    ("ui/screens/listings.py", "store"): "the types of the rows that it draws",
+}
+HEAVY = {"torch", "transformers", "textattack", "pandas", "matplotlib", "datasets"}
+LIGHT_ROOMS = {"main", "commands", "ui", "config", "core"}
+TORCH_FREE = {"calibration", "plots", "store"}
+
+
+def _files() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "assets" not in path.parts)
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def _module(path: Path) -> str:
+    parts = ["eexit_cli", *path.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(node: ast.AST, path: Path) -> list[str]:
+    """Absolute names of the modules that one import statement names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    assert node.level == 0, f"{path}:{node.lineno}: relative import"
+    assert node.module is not None
+    if node.module == "eexit_cli":
+        return [f"eexit_cli.{alias.name}" for alias in node.names]
+    return [node.module]
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in _imported(node, path):
+            yield name, node.lineno  # type: ignore[attr-defined]
+
+
+def _module_level_imports(path: Path) -> Iterator[str]:
+    """What importing the file imports: function bodies and TYPE_CHECKING blocks do not run."""
+    waiting: list[ast.AST] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
+            continue
+        yield from _imported(node, path)
+        waiting += ast.iter_child_nodes(node)
+
+
+def test_every_room_is_known() -> None:
+    assert {_room(path) for path in _files()} <= ALLOWED.keys()
+
+
+@pytest.mark.parametrize("path", _files(), ids=_module)
+def test_imports_point_one_way(path: Path) -> None:
+    room, relative = _room(path), path.relative_to(ROOT).as_posix()
+    for name, line in _imports(path):
+        if not name.startswith("eexit_cli."):
+            continue
+        other = name.split(".")[1]
+        if other == room or not (ROOT / other).is_dir() and not (ROOT / f"{other}.py").exists():
+            continue  # the room itself, or an attribute of the package such as __version__
+        if (relative, other) in EXCEPTIONS:
+            continue
+        assert other in ALLOWED[room], f"{relative}:{line}: {room} must not import {other}"
+
+
+@pytest.mark.parametrize("path", _files(), ids=_module)
+def test_nothing_imports_click(path: Path) -> None:
+    assert not [name for name, _ in _imports(path) if name.split(".")[0] == "click"]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in _files() if _room(path) in LIGHT_ROOMS], ids=_module
+)
+def test_light_rooms_import_nothing_heavy_at_module_level(path: Path) -> None:
+    assert not {name.split(".")[0] for name in _module_level_imports(path)} & HEAVY
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in _files() if _room(path) in TORCH_FREE], ids=_module
+)
+def test_torch_free_rooms_never_import_torch(path: Path) -> None:
+    used = {name.split(".")[0] for name, _ in _imports(path)}
+    assert not used & {"torch", "transformers", "textattack"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        pytest.param(
+            [_module(path) for path in _files() if _room(path) in LIGHT_ROOMS]
+            + [_module(path) for path in _files() if path.parent.parent == ROOT
+               and path.name == "__init__.py" and _room(path) != "pipelines"],
+            HEAVY,
+            id="light rooms and catalogs",
+        ),
+        pytest.param(
+            [_module(path) for path in _files() if _room(path) in TORCH_FREE],
+            {"torch", "transformers", "textattack"},
+            id="torch-free rooms",
+        ),
+    ],
+)  # fmt: skip
+def test_importing_loads_nothing_heavy(modules: list[str], forbidden: set[str]) -> None:
+    """The same at run time, through everything that they import in turn."""
+    program = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print(*sorted({forbidden!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_exceptions_are_still_needed() -> None:
+    for relative, other in EXCEPTIONS:
+        names = [name for name, _ in _imports(ROOT / relative)]
+        assert any(name.startswith(f"eexit_cli.{other}") for name in names), (relative, other)
+
+
+def test_command_bodies_are_short() -> None:
+    """A command builds a configuration, calls one pipeline and renders: at most 30 lines."""
+    for path in (ROOT / "commands").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.body[0].lineno < 30, f"{path.name}: {node.name}"
+
+
+def test_files_stay_readable() -> None:
+    """No file much over 400 lines; the list of options is a table and may be longer."""
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in _files()
+    }
+    too_long = {name: lines for name, lines in lengths.items() if lines > 450}
+    assert too_long.keys() <= {"ui/options.py"}, too_long
+    assert not [name for name in lengths if name.endswith("utils.py")]

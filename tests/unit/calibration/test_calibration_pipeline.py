@@ -1,0 +1,486 @@
+"""``run_calibration`` end to end: losses from files, and tiny random encoders."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from calibration_tiny import THRESHOLDS, graded_losses, tiny_data, tiny_model
+
+from eexit_cli.calibration.p_values import P_VALUES
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.errors import MissingArtifactError, RiskNotControlledError, UsageError
+from eexit_cli.data import load_examples
+from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.pipelines.exiting import criterion_from
+from eexit_cli.pipelines.loading import load_model
+from eexit_cli.store.calibrations import find, weights_digest
+from eexit_cli.store.results import ResultStore
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("EEXIT_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """Models and data, made once; tests that change them copy them."""
+    root = tmp_path_factory.mktemp("models")
+    for family in ("deebert", "pabee"):
+        tiny_model(root / family, family=family, seed=3)
+    tiny_model(root / "regression", classes=1, problem_type="regression")
+    tiny_data(root / "data.csv", samples=240)
+    return root
+
+
+@pytest.fixture
+def calibrate(tmp_path, models):
+    def run(known: str | None = "deebert", **options):
+        """Calibrate one of the models; None brings a model, or losses, of its own."""
+        if known is not None:
+            options["model"] = str(models / known)
+            if "task" not in options:
+                options.setdefault("data_file", models / "data.csv")
+        options.setdefault("latency_samples", 0)
+        options.setdefault("results_dir", tmp_path / "results")
+        return run_calibration(CalibrateConfig(**options))
+
+    return run
+
+
+@pytest.fixture
+def losses(tmp_path) -> Path:
+    table = pd.DataFrame(graded_losses(400), columns=[str(value) for value in THRESHOLDS])
+    layers = np.linspace(6, 1, 20) + np.zeros((400, 1))
+    names = [f"exit_layer_{value}" for value in THRESHOLDS]
+    path = tmp_path / "losses.parquet"
+    table.join(pd.DataFrame(layers, columns=names)).to_parquet(path)
+    return path
+
+
+class TestExternalLosses:
+    def test_the_answer_is_the_loop_over_its_own_calibration_part(self, calibrate, losses):
+        result = calibrate(None, losses=losses)
+        document = result.document
+        samples, *columns = result.records()
+        rows = np.array([int(name) - 1 for name in samples["calibration"]])
+        table = graded_losses(400)
+        assert set(samples["calibration"]).isdisjoint(samples["test"])
+        assert len(samples["calibration"]) == len(samples["test"]) == 200
+        accepted = None
+        for index in range(20):
+            p = P_VALUES.load("hoeffding-bentkus").p_value(table[rows, index], 0.1)
+            if p > 0.05:
+                break
+            accepted = index
+        metrics = document["metrics"]
+        assert metrics["threshold_index"] == accepted
+        assert metrics["threshold"] == THRESHOLDS[accepted]
+        assert metrics["mean_loss"] == pytest.approx(table[rows, accepted].mean())
+        rest = np.array([int(name) - 1 for name in samples["test"]])
+        assert metrics["test_mean_loss"] == pytest.approx(table[rest, accepted].mean())
+        assert metrics["mean_exit_layer"] == pytest.approx(np.linspace(6, 1, 20)[accepted])
+        assert metrics["num_layers"] == 6
+        first = next(record for record in columns if record["kind"] == "threshold")
+        assert first["losses"] == pytest.approx(table[rows, 0].tolist())
+        assert document["config"]["model"] is None
+
+    def test_the_document_says_everything(self, calibrate, losses):
+        document = calibrate(None, losses=losses).document
+        assert document["command"] == "calibrate"
+        report = document["report"]
+        assert report["guarantee"].startswith("With probability at least 95 %")
+        names = [row["p_value"] for row in report["alternatives"]]
+        assert names == [name for name in P_VALUES if name != "binomial"]
+        assert all(row["promise"] for row in report["alternatives"])
+        (chosen,) = [row for row in document["rows"] if row["chosen"]]
+        assert chosen["threshold"] == document["metrics"]["threshold"]
+        assert len(document["rows"]) == 20
+
+    def test_seed_alone_decides_the_split(self, calibrate, losses):
+        first, again, other = (
+            next(calibrate(None, losses=losses, seed=seed).records()) for seed in (1, 1, 2)
+        )
+        assert first == again
+        assert first != other
+
+    def test_curves_bring_bands(self, calibrate, losses):
+        result = calibrate(None, losses=losses, curves=True, repeats=5)
+        kinds = {record["kind"] for record in result.records()}
+        assert kinds == {"samples", "threshold", "p-value", "sweep", "split"}
+        sweep = [
+            record
+            for record in result.records()
+            if record["kind"] == "sweep" and record["p_value"] == "hoeffding-bentkus"
+        ]
+        assert [record["delta"] for record in sweep] == list(CalibrateConfig().deltas)
+        indices = [-1 if record["index"] is None else record["index"] for record in sweep]
+        assert indices == sorted(indices)
+
+    def test_nothing_certified(self, calibrate, losses):
+        document = calibrate(None, losses=losses, limit=20).document
+        assert document["metrics"]["certified"] is False
+        assert "threshold" not in document["metrics"]
+        assert "at least 29 samples" in document["report"]["needs"][0]
+
+    def test_strict_is_exit_code_4_and_keeps_the_run(self, calibrate, losses, tmp_path):
+        with pytest.raises(RiskNotControlledError, match="Nothing certified") as caught:
+            calibrate(None, losses=losses, limit=20, strict=True)
+        assert caught.value.exit_code == 4
+        assert "at least 29 samples" in caught.value.hint
+        assert ResultStore(tmp_path / "results").latest("calibrate").finished
+        calibrate(None, losses=losses, strict=True)
+
+    def test_without_a_test_part_all_samples_calibrate(self, calibrate, losses):
+        metrics = calibrate(None, losses=losses, test_limit=0).document["metrics"]
+        assert metrics["samples"] == 400
+        assert "test_mean_loss" not in metrics
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"limit": 401}, "400 samples, fewer than asked: 401 calibration"),
+            ({"limit": 300, "test_limit": 101}, "300 calibration and 101 test"),
+            ({"test_limit": 400}, "fewer than asked"),
+            ({"delta": 1.2}, "delta 1.2 is outside"),
+            ({"epsilon": 0.0}, "epsilon 0.0 is outside"),
+            ({"deltas": (0.1, 2.0)}, "deltas 2.0 is outside"),
+            ({"num_layers": 3}, "exit layers up to 6, above --num-layers 3"),
+            ({"thresholds": (1.0, 0.5)}, "--thresholds needs a model"),
+            ({"compare_naive": True}, "--compare-naive needs a model"),
+            ({"verify_on": "x"}, "--verify-on needs a model"),
+            ({"under_attack": "same-token"}, "--under-attack needs a model"),
+            ({"p_value": "binomial"}, "exactly 0 or 1"),
+        ],
+    )
+    def test_refusals(self, calibrate, losses, options, message):
+        with pytest.raises(UsageError, match=message) as caught:
+            calibrate(None, losses=losses, **options)
+        assert caught.value.hint
+
+    def test_torch_is_not_needed(self, losses, tmp_path):
+        code = (
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from eexit_cli.config.calibrate import CalibrateConfig\n"
+            "from eexit_cli.pipelines.calibrate import run_calibration\n"
+            f"run_calibration(CalibrateConfig(losses=Path({str(losses)!r}), "
+            f"results_dir=Path({str(tmp_path)!r})))\n"
+            "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "[]"
+
+
+class TestEncoders:
+    @pytest.mark.parametrize("family", ["deebert", "pabee"])
+    @pytest.mark.parametrize("consistency", ["textual", "risk"])
+    def test_losses_are_those_of_running_the_model_live(
+        self, calibrate, models, family, consistency
+    ):
+        result = calibrate(family, delta=0.3, consistency=consistency, dtype="float64")
+        records = list(result.records())
+        config = CalibrateConfig(model=str(models / family), dtype="float64")
+        loaded = load_model(config)
+        samples = records[0]
+        texts = {record_id: text for record_id, text in zip(*_ids_and_texts(models), strict=True)}
+        labels = dict(zip(_ids_and_texts(models)[0], _labels(models), strict=True))
+        columns = [r for r in records if r["kind"] == "threshold" and r["part"] == "calibration"]
+        assert len(columns) == len(result.document["rows"])
+        for record, row in zip(columns[::4], result.document["rows"][::4], strict=True):
+            settings = (
+                {"criterion": "patience", "patience": int(row["threshold"])}
+                if family == "pabee"
+                else {
+                    "criterion": "threshold",
+                    "confidence": "entropy",
+                    "threshold": row["threshold"],
+                }
+            )
+            live = criterion_from(settings, num_layers=4, num_classes=2)
+            losses, layers = [], []
+            for name in samples["calibration"]:
+                batch = loaded.batcher()([texts[name]])
+                with torch.inference_mode():
+                    early = loaded.model.infer(**batch, criterion=live)
+                    full = loaded.model.infer(**batch, criterion=None)
+                a, b = int(early.predictions[0]), int(full.predictions[0])
+                label = labels[name]
+                textual = float(a != b)
+                risk = max(0.0, float(a != label) - float(b != label))
+                losses.append(textual if consistency == "textual" else risk)
+                layers.append(int(early.exit_layers[0]))
+            assert record["losses"] == losses
+            assert record["exit_layers"] == layers
+
+    def test_the_full_model_comes_first_and_the_grid_is_the_default(self, calibrate):
+        document = calibrate(confidence="margin").document
+        assert [row["threshold"] for row in document["rows"]] == list(THRESHOLDS)
+        assert document["rows"][0]["mean_loss"] == 0
+        assert document["rows"][0]["mean_exit_layer"] == 4
+        assert document["config"]["confidence"] == "margin"
+
+    def test_own_thresholds_in_order(self, calibrate):
+        document = calibrate(thresholds=(0.0, 0.1, 0.5)).document
+        assert [row["threshold"] for row in document["rows"]] == [0.0, 0.1, 0.5]
+        with pytest.raises(UsageError, match="not in order"):
+            calibrate(thresholds=(0.0, 0.5, 0.1))
+        with pytest.raises(UsageError, match="lack the full model"):
+            calibrate("pabee", thresholds=(3.0, 1.0))
+
+    def test_the_threshold_is_stored_with_the_model(self, calibrate, models, tmp_path):
+        folder = tiny_model(tmp_path / "own", seed=3)
+        document = calibrate(
+            None, model=str(folder), data_file=models / "data.csv", delta=0.3
+        ).document
+        config = CalibrateConfig(model=str(folder))
+        loaded = load_model(config)
+        stored = find(loaded.ref, loaded.folder, task="data")
+        assert document["report"]["stored"] == str(folder / "calibration.json")
+        assert stored.settings == document["report"]["exit"]
+        assert stored.settings["threshold"] == document["metrics"]["threshold"]
+        assert stored.run_id == document["run_id"]
+        assert stored.weights == weights_digest(folder)
+        assert (stored.delta, stored.epsilon, stored.samples) == (0.3, 0.05, 120)
+        assert stored.guarantee == document["report"]["guarantee"]
+        # The model still loads, and is still the same model.
+        assert weights_digest(folder) == stored.weights
+
+    @pytest.mark.parametrize("options", [{"store": False}, {"p_value": "naive"}])
+    def test_what_has_no_guarantee_is_not_stored(self, calibrate, models, tmp_path, options):
+        folder = tiny_model(tmp_path / "own", seed=3)
+        document = calibrate(
+            None, model=str(folder), data_file=models / "data.csv", **options
+        ).document
+        assert "stored" not in document["report"]
+        assert not (folder / "calibration.json").exists()
+
+    def test_the_full_model_is_stored_when_it_is_the_answer(self, calibrate, models, tmp_path):
+        folder = tiny_model(tmp_path / "own", seed=3)
+        document = calibrate(
+            None, model=str(folder), data_file=models / "data.csv", delta=0.01
+        ).document
+        assert document["metrics"]["certified"] is False
+        assert document["metrics"]["threshold"] == 0.0
+        (stored,) = json.loads((folder / "calibration.json").read_text())["calibrations"]
+        assert stored["certified"] is False
+        assert stored["settings"]["threshold"] == 0.0
+        assert "need at least 299 samples" in document["report"]["needs"][0]
+
+    def test_two_splits_of_a_task_are_used_as_they_are(self, calibrate, models):
+        result = calibrate(task="movie-reviews", limit=30, test_limit=40)
+        samples = next(result.records())
+        assert (len(samples["calibration"]), len(samples["test"])) == (30, 40)
+        assert result.document["config"]["calibration_split"] in ("calibration", "validation")
+        assert result.document["config"]["test_split"] == "test"
+
+    def test_a_task_with_one_split_is_divided(self, calibrate):
+        result = calibrate(task="tweets", limit=30, test_limit=40)
+        samples = next(result.records())
+        assert set(samples["calibration"]).isdisjoint(samples["test"])
+        assert (len(samples["calibration"]), len(samples["test"])) == (30, 40)
+
+    def test_fewer_samples_than_asked(self, calibrate):
+        with pytest.raises(UsageError, match="fewer than asked: --limit 100000"):
+            calibrate(task="movie-reviews", limit=100_000)
+        with pytest.raises(UsageError, match="fewer than asked: --test-limit 100000"):
+            calibrate(task="movie-reviews", limit=20, test_limit=100_000)
+        with pytest.raises(UsageError, match="240 samples, fewer than asked: 300"):
+            calibrate(limit=300)
+
+    def test_speed_is_measured_in_seconds_too(self, calibrate):
+        document = calibrate(delta=0.3, limit=20, test_limit=20, latency_samples=3).document
+        assert document["metrics"]["speedup_seconds"] > 0
+        assert document["metrics"]["latency_ms"] > 0
+        assert document["timings"]["latency_seconds"] > 0
+
+    def test_the_naive_search_beside_it(self, calibrate):
+        document = calibrate(delta=0.3, consistency="risk", compare_naive=True).document
+        rows = {row["choice"]: row for row in document["report"]["comparison"]}
+        assert list(rows) == [
+            "full model", "calibrated", "keeps 90 % of the quality", "keeps 95 % of the quality",
+        ]  # fmt: skip
+        assert rows["calibrated"]["threshold"] == document["metrics"]["threshold"]
+        full = rows["full model"]["quality"]
+        for share in (0.9, 0.95):
+            row = rows[f"keeps {100 * share:g} % of the quality"]
+            assert row["quality"] >= share * full
+            assert row["guarantee"] is False
+            # No more eager threshold would have kept it.
+            records = document["rows"]
+            assert row["threshold"] <= records[-1]["threshold"]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"model": "regression"}, "regression model"),
+            ({"criterion": "patience", "confidence": "margin"}, "--confidence says nothing"),
+            ({"criterion": "voting"}, "Unknown criterion to calibrate 'voting'"),
+            ({"confidence": "entropie"}, "Unknown confidence measure 'entropie'"),
+            ({"consistency": "semantic"}, "Unknown consistency 'semantic'"),
+            ({"num_layers": 6}, "go with --losses"),
+            ({"clean_share": 1.5}, "clean-share 1.5 is outside"),
+            ({"verify_on": "a", "under_attack": "b"}, "exclude each other"),
+        ],
+    )
+    def test_refusals(self, calibrate, options, message):
+        with pytest.raises(UsageError, match=message) as caught:
+            calibrate(options.pop("model", "deebert"), **options)
+        assert caught.value.hint
+
+    def test_risk_consistency_needs_labels(self, calibrate, monkeypatch):
+        """As on a split whose labels are not public."""
+        from eexit_cli.pipelines import calibrate_encoder
+
+        def unlabelled(*args, **options):
+            examples = load_examples(*args, **options)
+            return dataclasses.replace(examples, dataset=examples.dataset.remove_columns("label"))
+
+        monkeypatch.setattr(calibrate_encoder, "load_examples", unlabelled)
+        assert calibrate(consistency="textual").document["metrics"]["samples"] == 120
+        with pytest.raises(UsageError, match="needs labels"):
+            calibrate(consistency="risk")
+
+
+def _ids_and_texts(models: Path) -> tuple[list[str], list[str]]:
+    examples = load_examples(
+        CalibrateConfig(data_file=models / "data.csv"),
+        default_split="test",
+        label_names=("LABEL_0", "LABEL_1"),
+    )
+    return list(examples.dataset["id"]), list(examples.dataset["text"])
+
+
+def _labels(models: Path) -> list[int]:
+    with (models / "data.csv").open(encoding="utf-8") as stream:
+        return [int(row["label"][-1]) for row in csv.DictReader(stream)]
+
+
+class TestUnderAttack:
+    @pytest.fixture
+    def attacked(self, models, tmp_path):
+        """An attack run whose "adversary" replaces each text by another of the data set."""
+
+        def make(*, command: str = "attack", shift: int = 7, samples: int = 60):
+            ids, texts = _ids_and_texts(models)
+            labels = _labels(models)
+            store = ResultStore(tmp_path / "results")
+            with store.create(command, {"model": str(models / "deebert")}) as run:
+                for row in range(samples):
+                    run.append(
+                        {
+                            "id": ids[row],
+                            "text": texts[row],
+                            "label": labels[row],
+                            "status": "attacked",
+                            "perturbed_text": texts[(row + shift) % len(texts)],
+                        }
+                    )
+                run.finish(metrics={})
+                return run
+
+        return make
+
+    def test_the_accepted_threshold_is_replayed_on_the_attackers_texts(
+        self, calibrate, attacked, models
+    ):
+        run = attacked()
+        result = calibrate(delta=0.3, verify_on=run.id)
+        document = result.document
+        metrics, report = document["metrics"], document["report"]["attack"]
+        seen = set(next(result.records())["calibration"])
+        kept = [record for record in run.records() if record["id"] not in seen]
+        texts = {text for _, text in zip(*_ids_and_texts(models), strict=True)}
+        assert len(texts) == 240, "texts repeat, so leaving out by text is not by id"
+        assert metrics["attack_samples"] == len(kept)
+        assert report["left_out"] == 60 - len(kept)
+        loaded = load_model(CalibrateConfig(model=str(models / "deebert")))
+        live = criterion_from(document["report"]["exit"], num_layers=4, num_classes=2)
+        for when, key in (("before", "text"), ("after", "perturbed_text")):
+            differ, layers = [], []
+            for record in kept:
+                batch = loaded.batcher()([record[key]])
+                with torch.inference_mode():
+                    early = loaded.model.infer(**batch, criterion=live)
+                    full = loaded.model.infer(**batch, criterion=None)
+                differ.append(int(early.predictions[0]) != int(full.predictions[0]))
+                layers.append(int(early.exit_layers[0]))
+            assert metrics[f"mean_loss_{when}"] == pytest.approx(np.mean(differ))
+            assert metrics[f"mean_exit_layer_{when}"] == pytest.approx(np.mean(layers))
+            low, high = metrics[f"mean_loss_low_{when}"], metrics[f"mean_loss_high_{when}"]
+            assert low <= metrics[f"mean_loss_{when}"] <= high
+        assert report["run"] == run.id
+        assert metrics["promise_kept_after"] == (metrics["mean_loss_after"] <= 0.3)
+
+    def test_a_mixture_of_clean_samples_alone_is_the_clean_calibration(self, calibrate, attacked):
+        run = attacked(shift=0)
+        figures = [
+            calibrate(delta=0.3, verify_on=run.id, clean_share=share).document["metrics"]
+            for share in (0.0, 0.5, 1.0)
+        ]
+        names = [name for name in figures[0] if name.startswith("mixture_")]
+        assert len(names) > 4
+        for name in set(names) - {"mixture_clean_share"}:
+            assert figures[0][name] == figures[1][name] == figures[2][name]
+        assert figures[0]["mean_loss_before"] == figures[0]["mean_loss_after"]
+        assert figures[0]["gain_removed"] in (0.0, None)
+
+    def test_a_run_that_is_no_attack_run(self, calibrate, attacked):
+        run = attacked(command="evaluate")
+        with pytest.raises(UsageError, match="is a run of 'evaluate', not of 'attack'"):
+            calibrate(verify_on=run.id)
+        with pytest.raises(MissingArtifactError, match="No run 'nothing'"):
+            calibrate(verify_on="nothing")
+        empty = attacked(samples=0)
+        with pytest.raises(UsageError, match="has no records"):
+            calibrate(verify_on=empty.id)
+
+    def test_calibration_samples_say_nothing(self, calibrate, attacked):
+        run = attacked(samples=240)
+        with pytest.raises(UsageError, match=r"Every sample .* is a calibration sample"):
+            calibrate(verify_on=run.id, test_limit=0)
+
+    def test_an_attacker_who_knows_the_threshold(self, calibrate, tmp_path):
+        document = calibrate(
+            delta=0.4, under_attack="same-token", attack_limit=12, limit=150
+        ).document
+        run = ResultStore(tmp_path / "results").open(document["report"]["attack"]["run"])
+        assert run.command == "attack"
+        assert run.config["threshold"] == document["report"]["exit"]["threshold"]
+        assert run.config["confidence"] == "entropy"
+        metrics = document["metrics"]
+        assert 0 < metrics["attack_samples"] <= 12
+        assert metrics["attack_samples"] + document["report"]["attack"]["left_out"] == 12
+        # A slowdown attack on this threshold does not make samples leave earlier.
+        assert metrics["mean_exit_layer_after"] >= metrics["mean_exit_layer_before"]
+        with pytest.raises(UsageError, match="Unknown"):
+            calibrate(under_attack="same-tokn")
+
+    def test_there_is_nothing_to_attack_at_the_full_model(self, calibrate):
+        report = calibrate(delta=0.001, under_attack="same-token").document["report"]
+        assert "Nothing to attack" in report["attack"]["verdict"]
+
+
+def test_a_configuration_can_be_repeated_from_its_own_run(calibrate, models):
+    """What a run notes beside its options does not change what the options mean."""
+    document = calibrate(delta=0.3).document
+    names = {field.name for field in dataclasses.fields(CalibrateConfig)}
+    asked = {k: v for k, v in document["config"].items() if k in names and v is not None}
+    paths = ("data_file", "results_dir")
+    asked = {
+        k: Path(v) if k in paths else tuple(v) if isinstance(v, list) else v
+        for k, v in asked.items()
+    }
+    again = run_calibration(CalibrateConfig(**asked)).document
+    assert again["metrics"] == document["metrics"]
+    assert again["rows"] == document["rows"]

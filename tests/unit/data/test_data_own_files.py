@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.data import load_examples
+from eexit_cli.data.tables import read_table
+
+NAMES = ("negative", "positive")
+ROWS = [
+    {"text": 'a "quoted", fine film', "label": "positive"},
+    {"text": "dull; and\u2028long", "label": "negative"},
+    {"text": "não é bom", "label": "negative"},
+]
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix in (".jsonl", ".json"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".tsv":
+        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def load(make_config):
+    def run(path: Path, *, names=NAMES, default_split="test", **settings):
+        config = make_config(data_file=path, **settings)
+        return load_examples(config, default_split=default_split, label_names=names)
+
+    return run
+
+
+def failure(load, path: Path, **settings) -> tuple[str, str]:
+    with pytest.raises(UsageError) as caught:
+        load(path, **settings)
+    assert "\n" not in caught.value.message + caught.value.hint
+    return caught.value.message, caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet", "CSV"])
+def test_every_format_gives_the_same_samples(load, tmp_path, kind):
+    examples = load(
+        write(tmp_path / f"reviews.{kind.lower()}", ROWS).rename(tmp_path / f"r.{kind}")
+    )
+    assert examples.dataset["text"][:] == [row["text"] for row in ROWS]
+    assert examples.dataset["label"][:] == [1, 0, 0]
+    assert len(set(examples.dataset["id"][:])) == 3
+    assert examples.split == f"r.{kind}"
+    assert examples.info.name == "r"
+    assert examples.info.label_names == NAMES
+    assert not examples.info.pair
+
+
+def test_columns_are_chosen_by_name(load, tmp_path):
+    rows = [{"q": "one?", "a": "1.", "y": 0}, {"q": "two?", "a": "2.", "y": 1}]
+    path = write(tmp_path / "x.csv", rows)
+    examples = load(path, text_column="q", text_pair_column="a", label_column="y")
+    assert examples.info.pair
+    assert examples.dataset["text_pair"][:] == ["1.", "2."]
+    assert examples.dataset["label"][:] == [0, 1]
+
+
+def test_byte_order_mark_spaces_and_blank_lines(load, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes("\ufefftext, label\r\n\r\nfine,1\r\n\r\n".encode())
+    examples = load(path)
+    assert examples.dataset["label"][:] == [1]
+    assert examples.dataset["id"][:] == ["x-3"]
+
+
+def test_a_quote_in_tsv_is_a_character(load, tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text('text\tlabel\n"odd\t1\nfine\t0\n')
+    assert load(path).dataset["text"][:] == ['"odd', "fine"]
+
+
+def test_a_regression_model_reads_values(load, tmp_path):
+    path = write(tmp_path / "x.csv", [{"text": "a", "label": "0.5"}, {"text": "b", "label": "2"}])
+    examples = load(path, names=("LABEL_0",))
+    assert examples.dataset["label"][:] == [0.5, 2.0]
+    assert examples.info.kind == "regression"
+    assert examples.info.metrics == ("pearson", "spearman")
+
+
+def test_classes_are_found_when_no_model_is_known(load, tmp_path):
+    examples = load(write(tmp_path / "x.csv", ROWS), names=None)
+    assert examples.info.label_names == NAMES
+    assert examples.dataset["label"][:] == [1, 0, 0]
+
+
+def test_a_task_describes_the_file(load, tmp_path):
+    path = write(tmp_path / "x.csv", [{"text": "a", "label": "unacceptable"}])
+    examples = load(path, task="CoLA", names=("LABEL_0", "LABEL_1"))
+    assert examples.info.metrics == ("matthews_correlation",)
+    assert examples.info.name == "cola"
+    assert examples.dataset["label"][:] == [0]
+    assert failure(load, path, task="mnli")[0].startswith("Task 'mnli' has two texts")
+    message, _ = failure(load, path, task="mnli", text_pair_column="label")
+    assert message == "Task 'mnli' has 3 outputs, the model 2"
+    assert failure(load, path, task="colla")[1].startswith("Did you mean cola")
+
+
+# What is wrong with a file: one line, with the row or the columns.
+
+
+def test_the_file_is_missing(load, tmp_path):
+    message, hint = failure(load, tmp_path / "none.csv")
+    assert message == f"No data file at {tmp_path / 'none.csv'}"
+    assert "--data-file" in hint
+
+
+def test_it_is_a_folder(load, tmp_path):
+    assert "--data-dir" in failure(load, tmp_path)[1]
+
+
+def test_unknown_extension(load, tmp_path):
+    message, hint = failure(load, tmp_path / "x.jsnl")
+    assert "'.jsnl'" in message
+    assert hint == "Did you mean .jsonl or .json? Available: .csv, .tsv, .jsonl, .json, .parquet"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("text_column", "txt"), ("label_column", "lable"), ("text_pair_column", "second")],
+)
+def test_a_column_is_missing(load, tmp_path, kind, option, value):
+    message, hint = failure(load, write(tmp_path / f"x.{kind}", ROWS), **{option: value})
+    assert message == f"x.{kind} has no column '{value}' (--{option.replace('_', '-')})"
+    assert hint.endswith("Columns: text, label")
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [("csv", "line 4"), ("tsv", "line 4"), ("jsonl", "line 3"), ("parquet", "row 3")],
+)
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_text(load, tmp_path, kind, where, text):
+    path = write(tmp_path / f"x.{kind}", [*ROWS[:2], {"text": text, "label": "positive"}])
+    assert failure(load, path)[0] == f"x.{kind}, {where}: the text in column 'text' is empty"
+
+
+def test_a_row_without_the_key_or_with_a_number(load, tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a", "label": 1}\n{"label": 1}\n')
+    assert failure(load, path)[0] == "x.jsonl, line 2: the text in column 'text' is empty"
+    path.write_text('{"text": 7, "label": 1}\n')
+    assert failure(load, path)[0] == "x.jsonl, line 1: column 'text' holds 7, not text"
+
+
+def test_a_label_outside_the_classes_counts_lines_of_texts(load, tmp_path):
+    rows = [{"text": "two\nlines", "label": "positive"}, {"text": "b", "label": "positve"}]
+    message, hint = failure(load, write(tmp_path / "x.csv", rows))
+    assert message == "x.csv, line 4: label 'positve' is outside the classes"
+    assert hint == "Did you mean positive? Classes: negative, positive (or 0 to 1)"
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_no_rows(load, tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    path.write_text("")
+    assert failure(load, path)[0] == f"x.{kind} has no rows"
+    if kind != "jsonl":
+        path.write_text("text,label\n")
+        assert failure(load, path)[0] == f"x.{kind} has no rows"
+
+
+def test_a_parquet_file_without_rows(load, tmp_path):
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), path)
+    assert failure(load, path)[0] == "x.parquet has no rows"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", b"text,label\na,1,2\n", "x.csv, line 2: 3 fields where the header has 2"),
+        ("x.tsv", b"text\tlabel\na\n", "x.tsv, line 2: 1 fields where the header has 2"),
+        ("x.csv", b'text,label\n"a,1\n', "x.csv, line 2: not a readable row"),
+        ("x.csv", b"text,text\na,1\n", "x.csv has two columns 'text'"),
+        ("x.csv", b"text,label\n\xff\xfe,1\n", "x.csv is not UTF-8 text"),
+        ("x.jsonl", b"\x80\n", "x.jsonl is not UTF-8 text"),
+        ("x.jsonl", b'{"text": "a"}\n{"text": \n', "x.jsonl, line 2: not JSON"),
+        ("x.jsonl", b"[1]\n", "x.jsonl, line 1: not a JSON object"),
+        ("x.parquet", b"PAR1 not really", "x.parquet is not a readable Parquet file"),
+    ],
+)
+def test_damaged_files(load, tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert failure(load, path)[0].startswith(message)
+
+
+def test_a_truncated_parquet_file(load, tmp_path):
+    path = write(tmp_path / "x.parquet", ROWS)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "x.parquet" in failure(load, path)[0]
+
+
+def test_an_unreadable_file(load, tmp_path, monkeypatch):
+    path = write(tmp_path / "x.csv", ROWS)
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert failure(load, path)[0] == f"Cannot read {path}: Permission denied"
+
+
+def test_long_texts_are_read_whole(load, tmp_path):
+    rows = [{"text": "word " * 100_000, "label": 1}]
+    assert len(load(write(tmp_path / "x.csv", rows)).dataset["text"][0]) == 500_000
+
+
+# Training on a file of one's own.
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    rows = [{"text": f"sentence {n % 150}", "label": n % 2} for n in range(200)]
+    return write(tmp_path / "many.csv", rows)
+
+
+def test_train_and_validation_part_the_file(load, many):
+    parts = {
+        split: load(many, split=split).dataset["id"][:] for split in ("train", "validation", "test")
+    }
+    assert sorted(parts["train"] + parts["validation"]) == sorted(parts["test"])
+    assert 0.05 < len(parts["validation"]) / len(parts["test"]) < 0.15
+    assert load(many, default_split="train").split == "train"
+    assert load(many, split="dev").split == "validation"
+
+
+def test_equal_texts_fall_on_one_side_and_the_seed_decides(load, many):
+    texts = {split: set(load(many, split=split).dataset["text"][:]) for split in ("train", "dev")}
+    assert not texts["train"] & texts["dev"]
+    assert len(texts["dev"]) == 15
+    again = set(load(many, split="dev").dataset["text"][:])
+    other = set(load(many, split="dev", seed=1).dataset["text"][:])
+    assert again == texts["dev"] != other
+
+
+def test_one_text_cannot_be_parted(load, tmp_path):
+    path = write(tmp_path / "x.csv", ROWS[:1])
+    assert "too few different texts" in failure(load, path, split="train")[0]
+    assert len(load(path)) == 1
+
+
+def test_an_unknown_split(load, many):
+    message, hint = failure(load, many, split="trian")
+    assert message == "A data file has no split 'trian'"
+    assert hint.startswith("Did you mean train?")
+
+
+cell = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(cell, cell), min_size=1, max_size=5))
+def test_csv_survives_the_round_trip(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    write(path, [{"text": f"x{text}", "label": label} for text, label in rows])
+    table = read_table(path)
+    assert table.columns == {
+        "text": [f"x{text}" for text, _ in rows],
+        "label": [label for _, label in rows],
+    }
