@@ -104,7 +104,7 @@ def test_imports_point_one_way(path: Path) -> None:
         if not name.startswith("eexit_cli."):
             continue
         other = name.split(".")[1]
-        if other == room or not (ROOT / other).is_dir() and not (ROOT / f"{other}.py").exists():
+        if other == room or (not (ROOT / other).is_dir() and not (ROOT / f"{other}.py").exists()):
             continue  # the room itself, or an attribute of the package such as __version__
         if (relative, other) in EXCEPTIONS:
             continue

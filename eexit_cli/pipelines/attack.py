@@ -8,8 +8,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.attacks.recipe import Budget, Recipe
 from eexit_cli.config.attack import AttackConfig
@@ -17,16 +15,14 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.seed import derive_seed, seed_everything
-from eexit_cli.core.types import Examples, RunResult, TaskInfo
+from eexit_cli.core.types import Examples, RunResult
 from eexit_cli.data import load_examples
-from eexit_cli.metrics.depth import depth_metrics, gain_removed
-from eexit_cli.metrics.latency import time_in_turn
-from eexit_cli.metrics.task import compute
 from eexit_cli.models.kernels import for_inference
+from eexit_cli.pipelines.attack_report import attack_metrics, measure_latency
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.exiting import build_criterion, describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
-from eexit_cli.pipelines.tracing import check_fits, model_label_names, task_of, to_device
+from eexit_cli.pipelines.tracing import check_fits, model_label_names, task_of
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
@@ -34,9 +30,6 @@ if TYPE_CHECKING:
 
     from eexit_cli.attacks.victim import EncoderVictim
     from eexit_cli.core.protocols import Progress
-
-LATENCY_SAMPLES = 100
-"""Most samples timed before and after, at batch 1."""
 
 
 def list_recipes() -> list[dict[str, Any]]:
@@ -121,7 +114,7 @@ def _finish(
     timings = {"attack_seconds": time.perf_counter() - started}
     metrics = attack_metrics(examples.info, records, loaded.num_layers)
     started = time.perf_counter()
-    metrics |= _measure_latency(records, loaded, criterion, progress)
+    metrics |= measure_latency(records, loaded, criterion, progress)
     timings["latency_seconds"] = time.perf_counter() - started
     if skipped := int(metrics["skipped"]):
         progress.message(
@@ -217,16 +210,25 @@ def _attack_samples(
     waiting = [sample for sample in examples.dataset if str(sample["id"]) not in done]
     if done:
         progress.message(f"Going on with {run.id}: {len(done)} samples are done")
-    with progress.task(f"Attack {config.recipe}", total=len(examples)) as ticker:
-        ticker.advance(len(examples) - len(waiting))
-        for sample in waiting:
-            record = attack_sample(sample, config, victim, attack)
-            run.append(record)
-            done[record["id"]] = record
-            ticker.advance(
-                note=f"layer {record['exit_layer_before']} to "
-                f"{record['exit_layer_after']}, {record['queries']} queries"
-            )
+    try:
+        with progress.task(f"Attack {config.recipe}", total=len(examples)) as ticker:
+            if done:
+                ticker.advance(len(examples) - len(waiting))
+            for sample in waiting:
+                record = attack_sample(sample, config, victim, attack)
+                run.append(record)
+                done[record["id"]] = record
+                ticker.advance(
+                    note=f"layer {record['exit_layer_before']} to {record['exit_layer_after']}, "
+                    f"{record['queries']} queries"
+                )
+    except KeyboardInterrupt:
+        # A path names the run wherever it lies.
+        progress.message(
+            f"Stopped after {len(done)} of {len(examples)} samples. Go on with: "
+            f"eexit attack --resume {run.path}"
+        )
+        raise
     return [done[str(sample["id"])] for sample in examples.dataset]
 
 
@@ -282,106 +284,6 @@ def attack_sample(
     if not isinstance(perturbed, str):
         record["perturbed_text_pair"] = perturbed[1]
     return record
-
-
-def attack_metrics(
-    info: TaskInfo, records: list[dict[str, Any]], num_layers: int
-) -> dict[str, Any]:
-    """What an attack did, from its records alone.
-
-    Depth and quality are over all samples, costs and successes over the attacked ones.
-
-    Args:
-        info: the task, whose metrics are computed where the samples have labels.
-        records: one per sample.
-        num_layers: L.
-    """
-    attacked = [record for record in records if record["status"] == "attacked"]
-    metrics: dict[str, Any] = {
-        "num_layers": num_layers,
-        "samples": len(records),
-        "attacked": len(attacked),
-        "skipped": len(records) - len(attacked),
-    }
-    labelled = all(record["label"] is not None for record in records)
-    for when in ("before", "after"):
-        layers = [record[f"exit_layer_{when}"] for record in records]
-        metrics |= {
-            f"{key}_{when}": value for key, value in depth_metrics(layers, num_layers).items()
-        }
-        if labelled:
-            scores = compute(
-                info,
-                [record[f"prediction_{when}"] for record in records],
-                [record["label"] for record in records],
-            )
-            metrics |= {f"{key}_{when}": value for key, value in scores.items()}
-    metrics["gain_removed"] = gain_removed(
-        metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
-    )
-
-    def mean(values: list[float]) -> float | None:
-        return float(np.mean(values)) if values else None
-
-    changes = [len(record["changed_words"]) for record in attacked]
-    return metrics | {
-        "success_rate": mean([float(r["exit_layer_after"] >= num_layers) for r in attacked]),
-        "queries_mean": mean([r["queries"] for r in attacked]),
-        "gradient_passes_mean": mean([r["gradient_passes"] for r in attacked]),
-        "seconds_mean": mean([r["seconds"] for r in attacked]),
-        "words_changed_mean": mean([float(count) for count in changes]),
-        "change_rate_mean": mean(
-            [
-                count / max(1, record["num_words"])
-                for count, record in zip(changes, attacked, strict=True)
-            ]
-        ),
-    }
-
-
-def _measure_latency(
-    records: list[dict[str, Any]],
-    loaded: LoadedModel,
-    criterion: ExitCriterion,
-    progress: Progress,
-) -> dict[str, float]:
-    """Batch 1, plain kernels, tokenising apart: live exits and the full model, before and after."""
-    import torch
-
-    batcher = loaded.batcher()
-
-    def encode(record: dict[str, Any], key: str) -> dict[str, Any]:
-        pair = record.get(f"{key}_pair")
-        batch = batcher([record[key]], None if pair is None else [pair])
-        return to_device(batch, loaded.device)
-
-    items = [
-        {when: encode(record, key) for when, key in _TEXT_KEYS.items()}
-        for record in records[:LATENCY_SAMPLES]
-    ]
-    ways = {
-        (kind, when): _timed_way(loaded, when, criterion if kind == "live" else None)
-        for kind in ("live", "full")
-        for when in _TEXT_KEYS
-    }
-    named = {f"{kind} {when}": way for (kind, when), way in ways.items()}
-    drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
-    with progress.task("Timing", total=len(items)) as ticker:
-        seconds = time_in_turn(named, items, repeats=2, synchronize=drain, on_item=ticker.advance)
-    metrics = {"latency_samples": float(len(items))}
-    for when in _TEXT_KEYS:
-        live, full = seconds[f"live {when}"], seconds[f"full {when}"]
-        metrics[f"latency_ms_{when}"] = 1000 * float(live.mean())
-        metrics[f"latency_full_ms_{when}"] = 1000 * float(full.mean())
-        metrics[f"speedup_seconds_{when}"] = float(full.sum() / live.sum())
-    return metrics
-
-
-_TEXT_KEYS = {"before": "text", "after": "perturbed_text"}
-
-
-def _timed_way(loaded: LoadedModel, when: str, criterion: ExitCriterion | None) -> Any:
-    return lambda item: loaded.model.infer(**item[when], criterion=criterion)
 
 
 def _resumed(config: AttackConfig, run: Run) -> AttackConfig:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -17,8 +18,10 @@ Settings = dict[str, Any]
 Quality = Callable[[Decision], float]
 
 THRESHOLD_STEPS = 200
-THRESHOLD_TOLERANCE = 0.01
+THRESHOLD_TOLERANCE = 0.005
+"""Half a point: a choice flatters itself on its own data, and should keep a point on others."""
 PATIENCE_TOLERANCE = 0.02
+"""Two points: patience is a whole number, so there is little to choose from."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ def choose_exit(
 ) -> Choice:
     """The most saving setting that keeps the quality within the tolerance of the full model.
 
+    Going from the full model towards more eager settings, the choice is the last one before the
+    quality first falls too low: a lucky one beyond that is not taken.
+
     Args:
         logits: the trace of the validation data. Shape: [samples, exits, classes].
         candidates: the last one is the full model, so one always qualifies.
@@ -92,8 +98,11 @@ def choose_exit(
     full = quality(replay(logits, None))
     choices = _measured(logits, candidates, criterion_from, quality, full)
     # Rounding of a mean must not decide about a whole sample.
-    fitting = (choice for choice in choices if choice.quality >= full - choice.tolerance - 1e-9)
-    return next(fitting)
+    fitting = takewhile(
+        lambda choice: choice.quality >= full - choice.tolerance - 1e-9, reversed(choices)
+    )
+    *_, chosen = fitting
+    return chosen
 
 
 def _measured(
@@ -102,14 +111,18 @@ def _measured(
     criterion_from: Callable[[Settings], ExitCriterion],
     quality: Quality,
     full: float,
-) -> Iterable[Choice]:
+) -> list[Choice]:
+    choices = []
     for settings in candidates.settings:
         decision = replay(logits, criterion_from(settings))
-        yield Choice(
-            settings=settings,
-            quality=quality(decision),
-            full=full,
-            mean_exit_layer=float(decision.exit_layers.double().mean()),
-            tolerance=candidates.tolerance,
-            decision=decision,
+        choices.append(
+            Choice(
+                settings=settings,
+                quality=quality(decision),
+                full=full,
+                mean_exit_layer=float(decision.exit_layers.double().mean()),
+                tolerance=candidates.tolerance,
+                decision=decision,
+            )
         )
+    return choices

@@ -198,9 +198,9 @@ def early_exit(setup: Setup, name: str, settings: DecodeSettings) -> None:
             )
         part = [statistics.median(column) for column in zip(*others, strict=True)]
         print(
-            f"  {name:10s} batch {size:2d}: mean layer {layers[0]:.2f} of {depth}, share of the ideal "
-            f"{statistics.median(shares):.2f} (target {target[size]:.2f}); ms per token: layers "
-            f"{part[0]:.3f}, filling {part[1]:.3f}, confidence {part[2]:.3f}, head {part[3]:.3f}"
+            f"  {name:10s} batch {size:2d}: mean layer {layers[0]:.2f} of {depth}, share of the "
+            f"ideal {statistics.median(shares):.2f} (target {target[size]:.2f}); ms per token: "
+            f"layers {part[0]:.3f}, filling {part[1]:.3f}, confidence {part[2]:.3f}, head {part[3]:.3f}"
         )
 
 
@@ -216,8 +216,8 @@ def batches(setup: Setup, name: str, settings: DecodeSettings) -> None:
         },
     )
     print(
-        f"  {name:10s} batch 1 {got['one']:7.1f} tokens/s ({got['one'] / got['full']:.2f} times full "
-        f"depth), batch 32 {got['many']:7.1f}: {got['many'] / got['one']:.2f} times"
+        f"  {name:10s} batch 1 {got['one']:7.1f} tokens/s ({got['one'] / got['full']:.2f} times "
+        f"full depth), batch 32 {got['many']:7.1f}: {got['many'] / got['one']:.2f} times"
     )
 
 
@@ -235,9 +235,7 @@ def confidence_ms(setup: Setup, ids: Tensor, settings: DecodeSettings) -> list[f
 def top_k(setup: Setup) -> None:
     vocabulary = int(setup.model.config.vocab_size)
     # Threshold 1: nothing leaves, so every layer is measured.
-    softmax = replace(
-        setup.base, measure=build_measure("softmax"), rule=TokenThreshold(1.0)
-    )
+    softmax = replace(setup.base, measure=build_measure("softmax"), rule=TokenThreshold(1.0))
     for size in (1, 32):
         ids = setup.batch(size)
         plain = confidence_ms(setup, ids, softmax)

@@ -65,10 +65,11 @@ def eexit_process(tmp_path: Path) -> Invoke:
     return invoke
 
 
-WORDS = (
-    "a the film movie story is was not never very good bad fine dull great awful funny boring "
-    "moving weak strong fresh stale acting plot end scene cast script music slow quick and but"
-).split()
+WORDS = [
+    *("a", "the", "film", "movie", "story", "is", "was", "not", "never", "very", "good", "bad"),
+    *("fine", "dull", "great", "awful", "funny", "boring", "moving", "weak", "strong", "fresh"),
+    *("stale", "acting", "plot", "end", "scene", "cast", "script", "music", "slow", "quick"),
+]
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ RESUME = {"attack": (["--resume", "latest"], "latest"), "train": (["--resume"], 
 ARGUMENTS = {"predict": ["a text"], "plot": ["slowdown"]}
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     """Raised in place of the work, which is not what is tested here."""
 
 
@@ -101,12 +101,12 @@ def configured(eexit, monkeypatch):
 
         def stop(config, *, progress=None):
             seen.append(config)
-            raise _Stop
+            raise _StopError
 
         monkeypatch.setattr(
             importlib.import_module(f"eexit_cli.pipelines.{module}"), function, stop
         )
-        with pytest.raises(_Stop):
+        with pytest.raises(_StopError):
             eexit(command, *options)
         return seen[0]
 
@@ -139,11 +139,11 @@ def test_every_field_has_an_option_that_reaches_it(configured, command, name) ->
 
 
 def test_the_originals_command_line_translates_one_to_one(configured) -> None:
-    config = configured(
-        "attack",
-        *"--model mattymchen/deebert-base-sst2 --threshold 0.19 --task sst2".split(),
-        *"--data-dir glue_data/SST-2 --lam 0.8 --top-n 100 --beam-width 5 --per-size 10".split(),
+    line = (
+        "--model mattymchen/deebert-base-sst2 --threshold 0.19 --task sst2"
+        " --data-dir glue_data/SST-2 --lam 0.8 --top-n 100 --beam-width 5 --per-size 10"
     )
+    config = configured("attack", *line.split())
     assert config == AttackConfig(
         model="mattymchen/deebert-base-sst2",
         threshold=0.19,

@@ -126,7 +126,18 @@ def test_train_then_show(eexit, tiny_model, reviews, tmp_path) -> None:
     )
     BertModel(config).save_pretrained(encoder)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(encoder)
-    options = "--max-length 32 --batch-size 8 --epochs 1 --strategy joint --output mine".split()
+    options = [
+        "--max-length",
+        "32",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "1",
+        "--strategy",
+        "joint",
+        "--output",
+        "mine",
+    ]
     done = eexit("train", "--backbone", encoder, "--data-file", reviews, *options)
     assert done.code == 0, done.err
     assert "Every exit" in done.out

@@ -62,7 +62,7 @@ def test_torchrun_trains_one_model_in_two_processes(root: Path) -> None:
     printed = _run(root, "two", "{'batch_size': 8, 'strategy': 'alternating'}", *launcher)
     scores = [float(line) for line in printed.split()]
     assert len(scores) == 2
-    assert scores[0] == scores[1] > 0.9
+    assert scores[0] == scores[1] > 0.8
     assert (root / "two" / "model.safetensors").is_file()
     assert not (root / "two.training").exists()
     assert len(list((root / "results").iterdir())) == 1

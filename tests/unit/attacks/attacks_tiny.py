@@ -125,12 +125,18 @@ TOKENIZERS = {"wordpiece": wordpiece, "byte_bpe": byte_bpe, "sentencepiece": sen
 
 
 def classifier(
-    tokenizer: Any, *, seed: int = 0, classes: int = 2, layers: int = 4, family: str = "deebert"
+    tokenizer: Any,
+    *,
+    seed: int = 0,
+    classes: int = 2,
+    layers: int = 4,
+    family: str = "deebert",
+    backbone: str = "bert",
 ) -> MultiExitClassifier:
     """Random weights, large enough for exits that differ from text to text."""
     torch.manual_seed(seed)
-    backbone = {
-        "model_type": "bert",
+    settings: dict[str, Any] = {
+        "model_type": backbone,
         "vocab_size": len(tokenizer),
         "hidden_size": 16,
         "num_hidden_layers": layers,
@@ -138,8 +144,12 @@ def classifier(
         "intermediate_size": 32,
         "max_position_embeddings": 64,
     }
+    if backbone == "distilbert":
+        settings |= {"dim": 16, "n_layers": layers, "n_heads": 2, "hidden_dim": 32}
+    if backbone in ("albert", "electra"):
+        settings["embedding_size"] = 8
     model = MultiExitClassifier(
-        MultiExitConfig(backbone=backbone, family=family, pooling="mean", num_labels=classes)
+        MultiExitConfig(backbone=settings, family=family, pooling="mean", num_labels=classes)
     )
     with torch.no_grad():
         model.word_embeddings.weight.mul_(50)

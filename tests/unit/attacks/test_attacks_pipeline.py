@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from attacks_tiny import TEXTS, classifier, wordpiece
+from textattack.shared import AttackedText
 
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
@@ -84,10 +85,19 @@ def records_of(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-class StopsAfter(SilentProgress):
+class Listens(SilentProgress):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.heard.append(text)
+
+
+class StopsAfter(Listens):
     """Ctrl-C after so many samples."""
 
     def __init__(self, samples: int) -> None:
+        super().__init__()
         self.left = samples
 
     @contextmanager
@@ -101,14 +111,6 @@ class StopsAfter(SilentProgress):
                     raise KeyboardInterrupt
 
         yield Ticker()
-
-
-class Listens(SilentProgress):
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.heard.append(text)
 
 
 @pytest.mark.parametrize("recipe", ["same-token", "same-char"])
@@ -130,11 +132,12 @@ def test_a_run_has_records_and_metrics_that_agree(config: AttackConfig, recipe: 
         assert record["queries"] == 1
         assert record["changed_words"] == []
     for record in attacked:
-        words = record["text"].split()
+        words = AttackedText(record["text"]).words
         assert record["exit_layer_after"] >= record["exit_layer_before"]
         for change in record["changed_words"]:
-            assert change["from"] in words[change["position"]]
-            assert change["to"] in record["perturbed_text"]
+            assert change["from"] == words[change["position"]]
+            words[change["position"]] = change["to"]
+        assert AttackedText(record["perturbed_text"]).words == words
     mean = sum(record["exit_layer_after"] for record in records) / 12
     assert metrics["mean_exit_layer_after"] == pytest.approx(mean)
     right = sum(record["prediction_before"] == record["label"] for record in records)
@@ -159,11 +162,13 @@ def test_broken_off_and_resumed_gives_the_records_of_an_unbroken_run(
 ) -> None:
     config = replace(config, recipe=recipe)
     whole = run_attack(config)
+    stops = StopsAfter(4)
     with pytest.raises(KeyboardInterrupt):
-        run_attack(config, progress=StopsAfter(4))
+        run_attack(config, progress=stops)
     (broken,) = [run for run in ResultStore(config.results_dir).list() if run.status != "finished"]
     assert len(records_of(broken.path)) == 4
-    resumed = run_attack(AttackConfig(resume=broken.id, results_dir=config.results_dir))
+    assert stops.heard[-1].endswith(f"eexit attack --resume {broken.path}")
+    resumed = run_attack(AttackConfig(resume=str(broken.path), results_dir=config.results_dir))
     assert resumed.path == broken.path
     assert records_of(resumed.path) == records_of(whole.path)
     timed = ("seconds", "latency")

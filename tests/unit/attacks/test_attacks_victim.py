@@ -16,6 +16,7 @@ from eexit_cli.attacks.victim import MOST_PADDING, EncoderVictim
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.exits.static import StaticExit
+from eexit_cli.models import BACKBONES
 
 LOSS = partial(slowdown_loss, lam=0.8)
 
@@ -100,8 +101,11 @@ def test_gradient_is_the_finite_difference_of_the_loss(make) -> None:  # type: i
         assert slope == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
-def test_repeated_words_have_gradients_of_their_own_that_add_up_to_the_matrix_row() -> None:
-    victim = victim_for()
+@pytest.mark.parametrize("backbone", list(BACKBONES))
+def test_repeated_words_have_gradients_of_their_own_that_add_up_to_the_matrix_row(
+    backbone: str,
+) -> None:
+    victim = victim_for(backbone=backbone)
     text = "film great film"
     gradient = victim.loss_gradient(text, LOSS)
     assert gradient is not None
@@ -110,11 +114,13 @@ def test_repeated_words_have_gradients_of_their_own_that_add_up_to_the_matrix_ro
     logits = victim.model(**victim.batcher([text])).logits
     LOSS(logits, torch.tensor([gradient.exit_layer])).sum().backward()
     row = weight.grad[gradient.input_ids[1]]
-    assert torch.allclose(row, gradient.gradient[1] + gradient.gradient[3], atol=1e-6)
+    together = gradient.gradient[1] + gradient.gradient[3]
+    assert torch.allclose(row, together, rtol=1e-3, atol=1e-5)
 
 
-def test_gradients_of_a_batch_are_those_of_each_text_and_never_add_up() -> None:
-    victim = victim_for()
+@pytest.mark.parametrize("backbone", list(BACKBONES))
+def test_gradients_of_a_batch_are_those_of_each_text_and_never_add_up(backbone: str) -> None:
+    victim = victim_for(backbone=backbone)
     together = victim.gradients(TEXTS[:4], LOSS)
     assert victim.budget.gradient_passes == 4
     victim.gradients(TEXTS[:4], LOSS)

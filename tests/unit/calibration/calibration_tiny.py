@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from transformers import BertTokenizerFast
 
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.data import load_examples
 from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
 
 WORDS = ("a", "bad", "brilliant", "dull", "film", "good", "gripping", "is", "not", "the", "very")
@@ -77,3 +79,19 @@ def graded_losses(samples: int = 400, *, top: float = 0.4, seed: int = 0) -> np.
     """Losses whose mean rises along the sequence from 0 to ``top``. Shape: [samples, 20]."""
     means = np.linspace(0.0, top, len(THRESHOLDS))
     return means * (0.5 + np.random.default_rng(seed).random((samples, 1)))
+
+
+def ids_and_texts(path: Path) -> tuple[list[str], list[str]]:
+    """Of :func:`tiny_data`, in the order of the file, with the ids that eexit gives them."""
+    examples = load_examples(
+        CalibrateConfig(data_file=path),
+        default_split="test",
+        label_names=("LABEL_0", "LABEL_1"),
+    )
+    return list(examples.dataset["id"]), list(examples.dataset["text"])
+
+
+def labels_of(path: Path) -> list[int]:
+    """Of :func:`tiny_data`, in the order of the file."""
+    with path.open(encoding="utf-8") as stream:
+        return [int(row["label"][-1]) for row in csv.DictReader(stream)]

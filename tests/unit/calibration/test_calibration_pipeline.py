@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import subprocess
@@ -13,48 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from calibration_tiny import THRESHOLDS, graded_losses, tiny_data, tiny_model
+from calibration_tiny import THRESHOLDS, graded_losses, ids_and_texts, labels_of, tiny_model
 
 from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.core.errors import MissingArtifactError, RiskNotControlledError, UsageError
+from eexit_cli.core.errors import RiskNotControlledError, UsageError
 from eexit_cli.data import load_examples
 from eexit_cli.pipelines.calibrate import run_calibration
 from eexit_cli.pipelines.exiting import criterion_from
 from eexit_cli.pipelines.loading import load_model
 from eexit_cli.store.calibrations import find, weights_digest
 from eexit_cli.store.results import ResultStore
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("EEXIT_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
-    """Models and data, made once; tests that change them copy them."""
-    root = tmp_path_factory.mktemp("models")
-    for family in ("deebert", "pabee"):
-        tiny_model(root / family, family=family, seed=3)
-    tiny_model(root / "regression", classes=1, problem_type="regression")
-    tiny_data(root / "data.csv", samples=240)
-    return root
-
-
-@pytest.fixture
-def calibrate(tmp_path, models):
-    def run(known: str | None = "deebert", **options):
-        """Calibrate one of the models; None brings a model, or losses, of its own."""
-        if known is not None:
-            options["model"] = str(models / known)
-            if "task" not in options:
-                options.setdefault("data_file", models / "data.csv")
-        options.setdefault("latency_samples", 0)
-        options.setdefault("results_dir", tmp_path / "results")
-        return run_calibration(CalibrateConfig(**options))
-
-    return run
 
 
 @pytest.fixture
@@ -188,13 +156,16 @@ class TestEncoders:
     def test_losses_are_those_of_running_the_model_live(
         self, calibrate, models, family, consistency
     ):
-        result = calibrate(family, delta=0.3, consistency=consistency, dtype="float64")
+        result = calibrate(
+            family, delta=0.3, consistency=consistency, dtype="float64", limit=40, test_limit=9
+        )
         records = list(result.records())
         config = CalibrateConfig(model=str(models / family), dtype="float64")
         loaded = load_model(config)
         samples = records[0]
-        texts = {record_id: text for record_id, text in zip(*_ids_and_texts(models), strict=True)}
-        labels = dict(zip(_ids_and_texts(models)[0], _labels(models), strict=True))
+        ids, sentences = ids_and_texts(models / "data.csv")
+        texts = dict(zip(ids, sentences, strict=True))
+        labels = dict(zip(ids, labels_of(models / "data.csv"), strict=True))
         columns = [r for r in records if r["kind"] == "threshold" and r["part"] == "calibration"]
         assert len(columns) == len(result.document["rows"])
         for record, row in zip(columns[::4], result.document["rows"][::4], strict=True):
@@ -350,125 +321,6 @@ class TestEncoders:
         assert calibrate(consistency="textual").document["metrics"]["samples"] == 120
         with pytest.raises(UsageError, match="needs labels"):
             calibrate(consistency="risk")
-
-
-def _ids_and_texts(models: Path) -> tuple[list[str], list[str]]:
-    examples = load_examples(
-        CalibrateConfig(data_file=models / "data.csv"),
-        default_split="test",
-        label_names=("LABEL_0", "LABEL_1"),
-    )
-    return list(examples.dataset["id"]), list(examples.dataset["text"])
-
-
-def _labels(models: Path) -> list[int]:
-    with (models / "data.csv").open(encoding="utf-8") as stream:
-        return [int(row["label"][-1]) for row in csv.DictReader(stream)]
-
-
-class TestUnderAttack:
-    @pytest.fixture
-    def attacked(self, models, tmp_path):
-        """An attack run whose "adversary" replaces each text by another of the data set."""
-
-        def make(*, command: str = "attack", shift: int = 7, samples: int = 60):
-            ids, texts = _ids_and_texts(models)
-            labels = _labels(models)
-            store = ResultStore(tmp_path / "results")
-            with store.create(command, {"model": str(models / "deebert")}) as run:
-                for row in range(samples):
-                    run.append(
-                        {
-                            "id": ids[row],
-                            "text": texts[row],
-                            "label": labels[row],
-                            "status": "attacked",
-                            "perturbed_text": texts[(row + shift) % len(texts)],
-                        }
-                    )
-                run.finish(metrics={})
-                return run
-
-        return make
-
-    def test_the_accepted_threshold_is_replayed_on_the_attackers_texts(
-        self, calibrate, attacked, models
-    ):
-        run = attacked()
-        result = calibrate(delta=0.3, verify_on=run.id)
-        document = result.document
-        metrics, report = document["metrics"], document["report"]["attack"]
-        seen = set(next(result.records())["calibration"])
-        kept = [record for record in run.records() if record["id"] not in seen]
-        texts = {text for _, text in zip(*_ids_and_texts(models), strict=True)}
-        assert len(texts) == 240, "texts repeat, so leaving out by text is not by id"
-        assert metrics["attack_samples"] == len(kept)
-        assert report["left_out"] == 60 - len(kept)
-        loaded = load_model(CalibrateConfig(model=str(models / "deebert")))
-        live = criterion_from(document["report"]["exit"], num_layers=4, num_classes=2)
-        for when, key in (("before", "text"), ("after", "perturbed_text")):
-            differ, layers = [], []
-            for record in kept:
-                batch = loaded.batcher()([record[key]])
-                with torch.inference_mode():
-                    early = loaded.model.infer(**batch, criterion=live)
-                    full = loaded.model.infer(**batch, criterion=None)
-                differ.append(int(early.predictions[0]) != int(full.predictions[0]))
-                layers.append(int(early.exit_layers[0]))
-            assert metrics[f"mean_loss_{when}"] == pytest.approx(np.mean(differ))
-            assert metrics[f"mean_exit_layer_{when}"] == pytest.approx(np.mean(layers))
-            low, high = metrics[f"mean_loss_low_{when}"], metrics[f"mean_loss_high_{when}"]
-            assert low <= metrics[f"mean_loss_{when}"] <= high
-        assert report["run"] == run.id
-        assert metrics["promise_kept_after"] == (metrics["mean_loss_after"] <= 0.3)
-
-    def test_a_mixture_of_clean_samples_alone_is_the_clean_calibration(self, calibrate, attacked):
-        run = attacked(shift=0)
-        figures = [
-            calibrate(delta=0.3, verify_on=run.id, clean_share=share).document["metrics"]
-            for share in (0.0, 0.5, 1.0)
-        ]
-        names = [name for name in figures[0] if name.startswith("mixture_")]
-        assert len(names) > 4
-        for name in set(names) - {"mixture_clean_share"}:
-            assert figures[0][name] == figures[1][name] == figures[2][name]
-        assert figures[0]["mean_loss_before"] == figures[0]["mean_loss_after"]
-        assert figures[0]["gain_removed"] in (0.0, None)
-
-    def test_a_run_that_is_no_attack_run(self, calibrate, attacked):
-        run = attacked(command="evaluate")
-        with pytest.raises(UsageError, match="is a run of 'evaluate', not of 'attack'"):
-            calibrate(verify_on=run.id)
-        with pytest.raises(MissingArtifactError, match="No run 'nothing'"):
-            calibrate(verify_on="nothing")
-        empty = attacked(samples=0)
-        with pytest.raises(UsageError, match="has no records"):
-            calibrate(verify_on=empty.id)
-
-    def test_calibration_samples_say_nothing(self, calibrate, attacked):
-        run = attacked(samples=240)
-        with pytest.raises(UsageError, match=r"Every sample .* is a calibration sample"):
-            calibrate(verify_on=run.id, test_limit=0)
-
-    def test_an_attacker_who_knows_the_threshold(self, calibrate, tmp_path):
-        document = calibrate(
-            delta=0.4, under_attack="same-token", attack_limit=12, limit=150
-        ).document
-        run = ResultStore(tmp_path / "results").open(document["report"]["attack"]["run"])
-        assert run.command == "attack"
-        assert run.config["threshold"] == document["report"]["exit"]["threshold"]
-        assert run.config["confidence"] == "entropy"
-        metrics = document["metrics"]
-        assert 0 < metrics["attack_samples"] <= 12
-        assert metrics["attack_samples"] + document["report"]["attack"]["left_out"] == 12
-        # A slowdown attack on this threshold does not make samples leave earlier.
-        assert metrics["mean_exit_layer_after"] >= metrics["mean_exit_layer_before"]
-        with pytest.raises(UsageError, match="Unknown"):
-            calibrate(under_attack="same-tokn")
-
-    def test_there_is_nothing_to_attack_at_the_full_model(self, calibrate):
-        report = calibrate(delta=0.001, under_attack="same-token").document["report"]
-        assert "Nothing to attack" in report["attack"]["verdict"]
 
 
 def test_a_configuration_can_be_repeated_from_its_own_run(calibrate, models):

@@ -81,10 +81,15 @@ def test_a_finished_stage_keeps_its_weights_and_drops_its_checkpoints(workspace:
 
 def test_the_output_appears_at_once_or_not_at_all(workspace: Workspace) -> None:
     workspace.claim({})
-    with pytest.raises(OSError, match="No space"), workspace.publishing() as folder:
-        (folder / "config.json").write_text("{}", encoding="utf-8")
-        assert not workspace.output.exists()
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def publish_on_a_full_disk() -> None:
+        with workspace.publishing() as folder:
+            _fake_model(folder)
+            assert not workspace.output.exists()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        publish_on_a_full_disk()
     parent = workspace.output.parent
     assert [item.name for item in parent.iterdir()] == ["model.training"]
     with workspace.publishing() as folder:
@@ -99,9 +104,14 @@ def test_the_output_appears_at_once_or_not_at_all(workspace: Workspace) -> None:
 
 def test_what_appeared_meanwhile_is_not_replaced(workspace: Workspace) -> None:
     workspace.claim({})
-    with pytest.raises(UsageError, match="has appeared"), workspace.publishing() as folder:
-        (folder / "config.json").write_text("{}", encoding="utf-8")
-        _fake_model(workspace.output, "theirs")
+
+    def publish_beside_another() -> None:
+        with workspace.publishing() as folder:
+            _fake_model(folder)
+            _fake_model(workspace.output, "theirs")
+
+    with pytest.raises(UsageError, match="has appeared"):
+        publish_beside_another()
     assert (workspace.output / "config.json").read_text(encoding="utf-8") == "theirs"
 
 

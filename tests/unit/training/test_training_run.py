@@ -201,9 +201,10 @@ def test_killed_after_the_model_is_in_place_it_still_ends(
     def killed(self: Run, *args: Any, **others: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Run, "finish", killed)
-        train.run_training(config)
+        with pytest.raises(KeyboardInterrupt):
+            train.run_training(config)
     assert config.output is not None
     assert (config.output / "config.json").is_file()
     result = train.run_training(_changed(config, resume=True))
@@ -218,9 +219,10 @@ def test_a_full_disk_leaves_no_model_and_can_be_resumed(
     def full(*args: Any, **others: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch:
         patch.setattr(train_report, "write_card", full)
-        train.run_training(config)
+        with pytest.raises(OSError, match="No space"):
+            train.run_training(config)
     assert config.output is not None
     assert not config.output.exists()
     assert train.run_training(_changed(config, resume=True)).document["metrics"]["epochs"] == 2
@@ -288,7 +290,8 @@ def test_regression_trains_and_leaves_by_patience(config: TrainConfig, tmp_path:
 
 def test_freezing_embeddings_keeps_them(config: TrainConfig) -> None:
     train.run_training(_changed(config, strategy="joint", freeze_embeddings=True))
-    assert config.output is not None and config.backbone is not None
+    assert config.output is not None
+    assert config.backbone is not None
     before = load_file(Path(config.backbone) / "model.safetensors")
     name = "embeddings.word_embeddings.weight"
     assert torch.equal(before[name], _weights(config.output)[f"backbone.{name}"])

@@ -141,10 +141,9 @@ def test_exactly_the_stages_parameters_move(
         setup.run(stage, SETTINGS, tmp_path / stage.name)
         layout = {"num_exits": 3, "shared_pooler": setup.model.config.shared_pooler}
         expected = {name for name in before if stage.trains(name, **layout)}
-        # Adding a constant to every key changes no attention: these gradients are 0 but for rounding.
+        # A constant added to every key changes no attention: gradients of 0 but for rounding.
         keys = {name for name in before if name.endswith("attention.self.key.bias")}
-        unused = {"backbone.embeddings.word_embeddings.weight"} - expected
-        assert _moved(before, setup.model) - keys == expected - keys - unused
+        assert _moved(before, setup.model) - keys == expected - keys
 
 
 def test_ramps_poolers_start_pretrained_and_rest_in_the_first_stage(
@@ -188,13 +187,11 @@ def test_alternation_counts_optimisation_steps(
     for step in range(1, len(history)):
         old, new = history[step - 1], history[step]
         changed = {
-            name.split(".weight")[0] for name in old if not torch.equal(old[name], new[name])
+            name.removesuffix(".weight") for name in old if not torch.equal(old[name], new[name])
         }
         assert "classifiers.2" in changed
         ramps = {"classifiers.0", "classifiers.1", "poolers.0.dense", "poolers.1.dense"}
-        last_step_has_no_rate = step == len(history) - 1 and not changed
-        assert last_step_has_no_rate or (ramps <= changed) == (step % 2 == 0)
-        assert ramps <= changed or not ramps & changed
+        assert ramps & changed == (ramps if step % 2 == 0 else set())
 
 
 @pytest.mark.parametrize("strategy", ["alternating", "weighted-joint"])
@@ -344,6 +341,6 @@ def test_nothing_is_printed(
     setup = make()
     setup.run(STRATEGIES.load("joint").stages[0], SETTINGS, tmp_path / "quiet", progress=watch)
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err == ""
+    assert (printed.out, printed.err) == ("", "")
     assert watch.bars[0] == ("steps", 12)
     assert watch.bars.count(("Validation", 3)) == 4

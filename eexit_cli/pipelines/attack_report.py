@@ -1,0 +1,120 @@
+"""What an attack did, from its records; and how many milliseconds its inputs cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from eexit_cli.core.protocols import ExitCriterion
+from eexit_cli.core.types import TaskInfo
+from eexit_cli.metrics.depth import depth_metrics, gain_removed
+from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.metrics.task import compute
+from eexit_cli.pipelines.loading import LoadedModel
+from eexit_cli.pipelines.tracing import to_device
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+LATENCY_SAMPLES = 100
+"""Most samples timed before and after, at batch 1."""
+
+
+def attack_metrics(
+    info: TaskInfo, records: list[dict[str, Any]], num_layers: int
+) -> dict[str, Any]:
+    """What an attack did, from its records alone.
+
+    Depth and quality are over all samples, costs and successes over the attacked ones.
+
+    Args:
+        info: the task, whose metrics are computed where the samples have labels.
+        records: one per sample.
+        num_layers: L.
+    """
+    attacked = [record for record in records if record["status"] == "attacked"]
+    metrics: dict[str, Any] = {
+        "num_layers": num_layers,
+        "samples": len(records),
+        "attacked": len(attacked),
+        "skipped": len(records) - len(attacked),
+    }
+    labelled = all(record["label"] is not None for record in records)
+    for when in ("before", "after"):
+        layers = [record[f"exit_layer_{when}"] for record in records]
+        metrics |= {
+            f"{key}_{when}": value for key, value in depth_metrics(layers, num_layers).items()
+        }
+        if labelled:
+            scores = compute(
+                info,
+                [record[f"prediction_{when}"] for record in records],
+                [record["label"] for record in records],
+            )
+            metrics |= {f"{key}_{when}": value for key, value in scores.items()}
+    metrics["gain_removed"] = gain_removed(
+        metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
+    )
+
+    def mean(values: list[float]) -> float | None:
+        return float(np.mean(values)) if values else None
+
+    changes = [len(record["changed_words"]) for record in attacked]
+    return metrics | {
+        "success_rate": mean([float(r["exit_layer_after"] >= num_layers) for r in attacked]),
+        "queries_mean": mean([r["queries"] for r in attacked]),
+        "gradient_passes_mean": mean([r["gradient_passes"] for r in attacked]),
+        "seconds_mean": mean([r["seconds"] for r in attacked]),
+        "words_changed_mean": mean([float(count) for count in changes]),
+        "change_rate_mean": mean(
+            [
+                count / max(1, record["num_words"])
+                for count, record in zip(changes, attacked, strict=True)
+            ]
+        ),
+    }
+
+
+def measure_latency(
+    records: list[dict[str, Any]],
+    loaded: LoadedModel,
+    criterion: ExitCriterion,
+    progress: Progress,
+) -> dict[str, float]:
+    """Batch 1, plain kernels, tokenising apart: live exits and the full model, before and after."""
+    batcher = loaded.batcher()
+
+    def encode(record: dict[str, Any], key: str) -> dict[str, Any]:
+        pair = record.get(f"{key}_pair")
+        batch = batcher([record[key]], None if pair is None else [pair])
+        return to_device(batch, loaded.device)
+
+    items = [
+        {when: encode(record, key) for when, key in _TEXT_KEYS.items()}
+        for record in records[:LATENCY_SAMPLES]
+    ]
+    ways = {
+        (kind, when): _timed_way(loaded, when, criterion if kind == "live" else None)
+        for kind in ("live", "full")
+        for when in _TEXT_KEYS
+    }
+    named = {f"{kind} {when}": way for (kind, when), way in ways.items()}
+    drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
+    with progress.task("Timing", total=len(items)) as ticker:
+        seconds = time_in_turn(named, items, repeats=2, synchronize=drain, on_item=ticker.advance)
+    metrics = {"latency_samples": float(len(items))}
+    for when in _TEXT_KEYS:
+        live, full = seconds[f"live {when}"], seconds[f"full {when}"]
+        metrics[f"latency_ms_{when}"] = 1000 * float(live.mean())
+        metrics[f"latency_full_ms_{when}"] = 1000 * float(full.mean())
+        metrics[f"speedup_seconds_{when}"] = float(full.sum() / live.sum())
+    return metrics
+
+
+_TEXT_KEYS = {"before": "text", "after": "perturbed_text"}
+
+
+def _timed_way(loaded: LoadedModel, when: str, criterion: ExitCriterion | None) -> Any:
+    return lambda item: loaded.model.infer(**item[when], criterion=criterion)

@@ -1,0 +1,175 @@
+"""``eexit calibrate`` and ``--threshold calibrated`` as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+THRESHOLDS = [round(1 - 0.05 * step, 2) for step in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EEXIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def losses(tmp_path: Path) -> Path:
+    base = np.random.default_rng(0).random((600, 1))
+    table = pd.DataFrame(np.linspace(0, 0.4, 20) * (0.5 + base), columns=map(str, THRESHOLDS))
+    for column, depth in zip(THRESHOLDS, np.linspace(6, 1, 20), strict=True):
+        table[f"exit_layer_{column}"] = depth
+    path = tmp_path / "losses.parquet"
+    table.to_parquet(path)
+    return path
+
+
+@pytest.fixture
+def own_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model whose folder a test may write to."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "own"))
+
+
+def test_losses_of_ones_own(eexit, losses) -> None:
+    done = eexit("calibrate", "--losses", losses, "--delta", 0.1)
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "With probability at least 95 % over the draw of the 300 calibration samples" in said
+    assert "keeps the mean loss at or below 0.1" in said
+    for words in ("hoeffding-bentkus", "betting", "no guarantee", "Mean exit layer", "Chosen"):
+        assert words in said
+    assert "eexit plot calibration --run" in done.err
+
+
+def test_json_is_the_document_and_nothing_else(eexit, losses, tmp_path) -> None:
+    done = eexit("calibrate", "--losses", losses, "--json", "--thresholds", "")
+    document = json.loads(done.out)
+    folder = tmp_path / "results" / document["run_id"]
+    assert document == json.loads((folder / "all_results.json").read_text())
+    assert document["metrics"]["certified"] is True
+    assert document["report"]["guarantee"].startswith("With probability")
+
+
+def test_csv_has_every_threshold(eexit, losses) -> None:
+    done = eexit("calibrate", "--losses", losses, "--format", "csv")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("threshold,mean_loss,mean_exit_layer,p_value,rejected,chosen")
+    assert len(lines) == 21
+
+
+def test_results_show_prints_it_again(eexit, losses) -> None:
+    first = eexit("calibrate", "--losses", losses)
+    again = eexit("results", "show", "latest")
+    assert again.code == 0, again.err
+    assert again.out == first.out
+    listed = eexit("results", "list")
+    assert "certified" in listed.out
+
+
+def test_all_panels_from_the_last_calibration(eexit, losses) -> None:
+    assert eexit("calibrate", "--losses", losses, "--curves", "--repeats", 5).code == 0
+    done = eexit("plot", "calibration")
+    assert done.code == 0, done.err
+    path = Path(done.out.strip())
+    assert path.name == "calibration.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_calibrated_threshold_is_used_and_goes_stale(eexit, own_model, reviews) -> None:
+    data = ("--data-file", reviews, "--latency-samples", 0)
+    missing = eexit("evaluate", "--model", own_model, *data, "--threshold", "calibrated")
+    assert missing.code == 3
+    assert f"No calibration for '{own_model}'" in missing.err
+    assert f"Run: eexit calibrate --model {own_model}" in missing.err
+
+    done = eexit("calibrate", "--model", own_model, *data, "--delta", 0.4, "--json")
+    assert done.code == 0, done.err
+    setting = json.loads(done.out)["report"]["exit"]
+    used = eexit("evaluate", "--model", own_model, *data, "--threshold", "calibrated", "--json")
+    assert used.code == 0, used.err
+    config = json.loads(used.out)["config"]
+    assert config["exit"] == setting
+    assert config["threshold"] == setting["threshold"]
+    predicted = eexit(
+        "predict", "--model", own_model, "--threshold", "calibrated", "--json", "a fine film"
+    )
+    assert json.loads(predicted.out)["criterion"] == setting
+
+    settings = json.loads((own_model / "config.json").read_text())
+    settings["exit_defaults"]["threshold"] = 0.2
+    (own_model / "config.json").write_text(json.dumps(settings))
+    stale = eexit("evaluate", "--model", own_model, *data, "--threshold", "calibrated")
+    assert stale.code == 3
+    assert "is stale" in stale.err
+    assert f"Run: eexit calibrate --model {own_model}" in stale.err
+
+
+def test_another_tasks_calibration_is_refused(eexit, own_model, reviews) -> None:
+    eexit("calibrate", "--model", own_model, "--data-file", reviews, "--latency-samples", 0)
+    done = eexit("evaluate", "--model", own_model, "--task", "tweets", "--threshold", "calibrated")
+    assert done.code == 3
+    assert "is for task 'reviews', not for 'tweets'" in done.err
+    assert f"eexit calibrate --model {own_model} --task tweets" in done.err
+
+
+def test_a_calibration_survives_an_attackers_texts_or_not(eexit, own_model, reviews) -> None:
+    data = ("--model", own_model, "--data-file", reviews, "--seed", 1)
+    small = ("--limit", 12, "--top-n", 5, "--beam-width", 2, "--per-size", 2)
+    attacked = eexit("attack", *data, *small, "--json")
+    assert attacked.code == 0, attacked.err
+    run = json.loads(attacked.out)["run_id"]
+    done = eexit(
+        "calibrate", *data, "--delta", 0.4, "--verify-on", run, "--latency-samples", 0
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "Under attack" in done.out
+    assert "adversarial inputs the mean loss is" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "complaint"),
+    [
+        ("--delta 2", 2, "delta 2.0 is outside (0, 1)"),
+        ("--epsilon 0", 2, "epsilon 0.0 is outside (0, 1)"),
+        ("--delta 0.0001 --strict", 4, "Nothing certified"),
+        ("--limit 601", 2, "600 samples, fewer than asked"),
+        ("--thresholds 1,x", 2, "'1,x' is no list of numbers"),
+        ("--deltas 0.1,1", 2, "deltas 1.0 is outside (0, 1)"),
+        ("--p-value hofding", 2, "Unknown p-value 'hofding'"),
+        ("--procedure hollm", 2, "Unknown testing procedure 'hollm'"),
+        ("--consistency text", 2, "Unknown consistency 'text'"),
+        ("--metric bleu", 2, "Unknown text metric 'bleu'"),
+        ("--criterion voting", 2, "Unknown calibrated criterion 'voting'"),
+        ("--starts 3", 2, "--starts says nothing"),
+        ("--data-file x.csv", 2, "--losses and --data-file exclude each other"),
+        ("--verify-on x", 2, "--verify-on needs a model"),
+    ],
+)
+def test_bad_input_is_one_clear_line(eexit, losses, options, code, complaint) -> None:
+    done = eexit("calibrate", "--losses", losses, *options.split())
+    assert done.code == code, done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    error, hint = done.err.strip().splitlines()[-2:]
+    assert error.startswith("Error: ")
+    assert complaint in error
+    assert hint.startswith("Hint: ")
+
+
+def test_a_bad_threshold_names_the_word(eexit) -> None:
+    for value in ("calibratd", "-0.5"):
+        done = eexit("evaluate", "--threshold", value)
+        assert done.code == 2
+        assert value in done.err
+
+
+def test_options_of_the_losses_need_them(eexit) -> None:
+    done = eexit("calibrate", "--exit-layers", "x.npy")
+    assert done.code == 2
+    assert "--exit-layers says nothing without --losses" in done.err
