@@ -18,6 +18,8 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
+from eexit_cli.core.errors import MissingArtifactError
+
 BUNDLED_NLTK_DATA = Path(__file__).resolve().parent.parent / "assets" / "nltk_data"
 _INSTALL_MODULE = "textattack.shared.utils.install"
 # TextAttack points these at its own cache folder as a side effect of TA_CACHE_DIR.
@@ -32,7 +34,15 @@ _TOUCHED = (
 
 
 def prepare() -> None:
-    """Make ``import textattack`` safe; cheap when it was imported already."""
+    """Make ``import textattack`` safe; cheap when it was imported already.
+
+    Raises:
+        MissingArtifactError: TextAttack is not installed.
+    """
+    if importlib.util.find_spec("textattack") is None:
+        raise MissingArtifactError(
+            "Attacks need TextAttack, which is not installed", hint="Run: pip install textattack"
+        )
     _offer_bundled_nltk_data()
     if "textattack" in sys.modules:
         return

@@ -31,7 +31,7 @@ def delta_sweep(
     Deltas whose answer might have been more eager, had more thresholds been run, are left out.
 
     Args:
-        test: the test samples' losses; their columns are run where an answer needs them.
+        test: the test samples' losses, used where they are there or cost nothing.
 
     Yields:
         ``delta``, ``index``, ``threshold``, ``mean_loss``, ``mean_exit_layer``, and with ``test``
@@ -53,13 +53,18 @@ def chosen_figures(
         "threshold": None if chosen is None else ledger.source.thresholds[chosen],
     }
     for prefix, part in (("", ledger), ("test_", test)):
-        if part is None:
+        if part is None or (part is test and not _has(part, chosen)):
             continue
         column = None if chosen is None else part.get(chosen)
         layers = None if column is None else column.exit_layers
         figures[f"{prefix}mean_loss"] = None if column is None else float(column.losses.mean())
         figures[f"{prefix}mean_exit_layer"] = None if layers is None else float(layers.mean())
     return figures
+
+
+def _has(test: Ledger, index: int | None) -> bool:
+    """A column of the test samples is there, or costs nothing: curves alone are worth no pass."""
+    return index is None or test.source.cheap or index in test.known
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def check_grid(thresholds: Sequence[float], scale: Scale) -> tuple[float, ...]:
         if (after >= before) if scale.descends else (after <= before):
             raise UsageError(
                 f"Thresholds are not in order from cautious to eager: {after:g} after {before:g}",
-                hint=f"A {scale.knob} must {way}: {example}",
+                hint=f"For this criterion they must {way}: {example}",
             )
     if not values or values[0] != scale.full:
         first = f"they begin with {values[0]:g}" if values else "there are none"

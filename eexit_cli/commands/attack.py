@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eexit_cli.config import AttackConfig
-from eexit_cli.ui import catalogs, options
+from eexit_cli.ui import catalogs, options_attack
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -16,8 +16,10 @@ Examples:
 """
 
 
-@from_config(AttackConfig, resume=options.ResumeRun)
-def attack(config: AttackConfig, output: Output, list_recipes: options.ListRecipes = False) -> None:
+@from_config(AttackConfig, **options_attack.OPTIONS)
+def attack(
+    config: AttackConfig, output: Output, list_recipes: options_attack.ListRecipes = False
+) -> None:
     """Slow a model down: change a few words so that its early exits stay shut."""
     if list_recipes:
         from eexit_cli.ui.screens.listings import recipes

@@ -23,7 +23,8 @@ def calibrate(config: CalibrateConfig, output: Output) -> None:
     from eexit_cli.ui.screens.calibrate import show_calibration
 
     with output.progress() as progress:
-        progress.message(f"Calibrating {config.losses or config.model} at delta {config.delta:g}")
+        begun = f"Calibrating {config.losses or config.model} at delta {config.delta:g}"
+        progress.message(f"Resuming {config.resume}" if config.resume else begun)
         from eexit_cli.pipelines.calibrate import run_calibration
 
         result = run_calibration(config, progress=progress)

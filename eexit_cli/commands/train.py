@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eexit_cli.config import TrainConfig
-from eexit_cli.ui import options
+from eexit_cli.ui import options_training
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -16,9 +16,7 @@ Examples:
 """
 
 
-@from_config(
-    TrainConfig, model=options.Family, task=options.TrainTask, resume=options.ResumeTraining
-)
+@from_config(TrainConfig, **options_training.OPTIONS)
 def train(config: TrainConfig, output: Output) -> None:
     """Train a classifier with an exit after every layer."""
     from eexit_cli.ui.screens.train import show_training

@@ -34,9 +34,7 @@ class Saturation:
     name = "saturation"
     needs: Needs = "residuals"
 
-    def session(
-        self, *, slots: int, num_layers: int, max_tokens: int, like: Tensor
-    ) -> Saturation:
+    def session(self, *, slots: int, num_layers: int, max_tokens: int, like: Tensor) -> Saturation:
         return self
 
     def confidence(self, view: LayerView) -> Tensor:

@@ -20,12 +20,13 @@ class AttackConfig(CommonConfig, DataConfig, ExitConfig):
         beam_width: texts kept per round.
         per_size: rounds.
         change_rate: at most max(3, ceil(rate * words)) words changed.
-        query_budget: most queries per sample, gradient passes included; None is no bound.
-        resume: a run to go on with.
+        query_budget: most queries per sample, gradient passes included; None is no bound. A query
+            is one text scored by the victim: the input, each candidate, the chosen text alone.
+        resume: a run to go on with; its own options hold, others given beside it must agree.
     """
 
     recipe: str = "same-token"
-    limit: int | None = 40
+    limit: int | None = 100
     lam: float = 0.8
     top_n: int = 100
     beam_width: int = 5

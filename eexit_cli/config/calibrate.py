@@ -39,6 +39,7 @@ class CalibrateConfig(CommonConfig, DataConfig):
         attack_limit: samples attacked with ``under_attack``.
         clean_share: clean samples in the mixture that is calibrated on beside it.
         latency_samples: samples timed at batch 1; 0 skips the timing and says so.
+        resume: a run to go on with: thresholds that it has run are not run again.
     """
 
     model: str = "calm"
@@ -67,3 +68,4 @@ class CalibrateConfig(CommonConfig, DataConfig):
     attack_limit: int | None = 40
     clean_share: float = 0.5
     latency_samples: int = 100
+    resume: str | None = None

@@ -52,6 +52,8 @@ class DataConfig:
         split: None is the command's own (test for reports, train for training).
         limit: number of samples; None is all.
         text_column, text_pair_column, label_column: columns of ``data_file``.
+        source_column, target_column: the same for text pairs (generation).
+        source_prefix: put before every source text (generation); None is the task's own.
     """
 
     task: str | None = None
@@ -62,6 +64,9 @@ class DataConfig:
     text_column: str = "text"
     text_pair_column: str | None = None
     label_column: str = "label"
+    source_column: str = "source"
+    target_column: str = "target"
+    source_prefix: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ A run's own ``config.json`` and ``all_results.json`` are such files too, so
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,10 @@ def _yaml(text: str, path: Path) -> Any:
 
 
 def _toml(text: str, path: Path) -> Any:
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ModuleNotFoundError:
-        import tomli as tomllib
+    else:
+        import tomli as tomllib  # type: ignore[import-not-found]
 
     try:
         return tomllib.loads(text)

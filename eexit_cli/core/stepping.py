@@ -59,7 +59,8 @@ class ExitCursor:
         """
         if self._rows is None:
             self._start(logits)
-        assert self._rows is not None and self._exit_layers is not None
+        assert self._rows is not None
+        assert self._exit_layers is not None
         assert self._answers is not None
         last = layer >= self.num_layers
         if self.criterion is None:
@@ -81,7 +82,8 @@ class ExitCursor:
 
     def decision(self) -> Decision:
         """Exit layer and answer of every row of the batch, once all have left."""
-        assert self._exit_layers is not None and self._answers is not None
+        assert self._exit_layers is not None
+        assert self._answers is not None
         return Decision(exit_layers=self._exit_layers, logits=self._answers)
 
     def _start(self, logits: Tensor) -> None:

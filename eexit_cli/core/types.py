@@ -66,6 +66,8 @@ class TaskInfo:
         label_names: one per class, index = class id; empty for regression and generation.
         pair: samples have a second text.
         metrics: names of the metrics that the field reports for this task, the first one leads.
+        extra: what only some tasks have: ``source_prefix``, put before every source text
+            (generation); ``evaluation_splits``.
     """
 
     name: str
@@ -89,7 +91,8 @@ class Examples:
         split: train, validation, test, or a file's name.
         dataset: a ``datasets.Dataset`` with ``id`` (str, unique), ``text`` (str), ``text_pair``
             (str, only for pairs) and ``label`` (int class id or float; absent when the source has
-            no labels).
+            no labels). For generation ``id``, ``source`` (str, with the task's prefix), ``target``
+            (str) and, where samples have several accepted answers, ``references`` (list of str).
         total: samples in the split before a limit.
     """
 

@@ -1,8 +1,8 @@
-"""Data sets: the task catalog, GLUE from the hub or from TSV folders, own files, bundled sets.
+"""Data sets: the task catalog, GLUE and text pairs from the hub, own files, bundled sets.
 
 To add a task, write an object with the attributes of :class:`eexit_cli.data.samples.Task` (a GLUE
-task is one row of ``glue.py``, a bundled set one row of ``bundled.py``) and add its line to
-:data:`TASKS`.
+task is one row of ``glue.py``, a set of text pairs one of ``generation.py``, a bundled set one of
+``bundled.py``) and add its line to :data:`TASKS`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,17 @@ TASKS = Catalog(
         "qnli": "eexit_cli.data.glue:QNLI",
         "rte": "eexit_cli.data.glue:RTE",
         "wnli": "eexit_cli.data.glue:WNLI",
+        "pronunciation": "eexit_cli.data.pronunciation:PRONUNCIATION",
+        "cnn_dailymail": "eexit_cli.data.generation:CNN_DAILYMAIL",
+        "xsum": "eexit_cli.data.generation:XSUM",
+        "samsum": "eexit_cli.data.generation:SAMSUM",
+        "squad": "eexit_cli.data.generation:SQUAD",
+        "iwslt2017-de-en": "eexit_cli.data.generation:IWSLT2017_DE_EN",
+        "iwslt2017-en-de": "eexit_cli.data.generation:IWSLT2017_EN_DE",
+        "wmt14-en-fr": "eexit_cli.data.generation:WMT14_EN_FR",
+        "wmt16-de-en": "eexit_cli.data.generation:WMT16_DE_EN",
+        "wmt16-en-de": "eexit_cli.data.generation:WMT16_EN_DE",
+        "wmt16-en-ro": "eexit_cli.data.generation:WMT16_EN_RO",
     },
     aliases={
         "CoLA": "cola",
@@ -48,6 +59,9 @@ TASKS = Catalog(
         "QNLI": "qnli",
         "RTE": "rte",
         "WNLI": "wnli",
+        "cnn-dailymail": "cnn_dailymail",
+        "iwslt2017": "iwslt2017-de-en",
+        "wmt16": "wmt16-de-en",
     },
 )
 
@@ -67,6 +81,7 @@ def load_examples(
     *,
     default_split: str,
     label_names: Sequence[str] | None = None,
+    generates: bool = False,
     progress: Progress | None = None,
 ) -> Examples:
     """Read the samples that a configuration names.
@@ -75,7 +90,10 @@ def load_examples(
         config: has the attributes of :class:`eexit_cli.config.common.DataConfig` and ``seed``.
         default_split: used when ``config.split`` is None.
         label_names: the model's own classes, index = class id; labels are brought into their
-            order. One name or none at all means regression; None means that no model is known.
+            order. One name or none at all means regression; None means that no model is known, or
+            that it has no classes.
+        generates: the model writes text: the task must be one of generation, and own files hold
+            pairs of source and target. A generation task is read as such in any case.
         progress: told what was chosen for the user (a hidden test split, a short data set).
 
     Returns:
@@ -85,12 +103,19 @@ def load_examples(
         (10 %), equal texts together; every other split name is the whole file.
 
     Raises:
-        UsageError: unknown task or split, a bad limit, a file whose content does not fit.
+        UsageError: unknown task or split, a bad limit, a file whose content does not fit, a task
+            of another kind than the model's.
         MissingArtifactError: a file, folder or hub data set that is not there.
     """
     from eexit_cli.data.loading import load
 
-    return load(config, default_split=default_split, label_names=label_names, progress=progress)
+    return load(
+        config,
+        default_split=default_split,
+        label_names=label_names,
+        generates=generates,
+        progress=progress,
+    )
 
 
 __all__ = ["TASKS", "load_examples", "task_info"]

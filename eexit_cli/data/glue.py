@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eexit_cli.core.errors import MissingArtifactError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data.glue_tsv import TsvLayout, read_tsv
+from eexit_cli.data.hub import load_split
 from eexit_cli.data.samples import Samples
 
 REPOSITORY = "nyu-mll/glue"
@@ -60,28 +60,13 @@ class GlueTask:
 
 
 def _from_hub(name: str, split: str, folder: str) -> Any:
-    """The hub's data set; ``datasets`` answers from its cache when the hub is out of reach.
-
-    Raises:
-        MissingArtifactError: neither the hub nor the cache has it.
-    """
-    import datasets
-
-    try:
-        return datasets.load_dataset(REPOSITORY, name, split=split)
-    except (OSError, datasets.exceptions.DatasetsError) as error:
-        cause: Exception = error
-    except ValueError as error:
-        # A cache that holds other tasks of the repository but not this one.
-        if not str(error).startswith("Couldn't find cache"):
-            raise
-        cause = error
-    reason = (str(cause).splitlines() or [type(cause).__name__])[0]
-    raise MissingArtifactError(
-        f"Task '{name}' could not be loaded from {REPOSITORY}: {reason}",
-        hint=f"Name a folder of TSV files with --data-dir (such as glue_data/{folder}), or connect "
-        "once without HF_HUB_OFFLINE so that the data are cached",
-    ) from cause
+    return load_split(
+        name,
+        REPOSITORY,
+        name,
+        split,
+        instead=f"Name a folder of TSV files with --data-dir (such as glue_data/{folder})",
+    )
 
 
 def _task(

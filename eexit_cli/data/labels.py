@@ -33,10 +33,12 @@ def align(
     order; names that match nothing do too, and the user is told.
 
     Raises:
-        UsageError: the model has another number of outputs than the task needs.
+        UsageError: the model has another number of outputs than the task needs, or the task asks
+            for text.
     """
     if label_names is None:
         return info, samples
+    refuse_generation(info)
     outputs = max(1, len(label_names))
     if outputs != info.num_labels:
         raise UsageError(
@@ -65,6 +67,19 @@ def align(
     if samples.labels is None:
         return aligned, samples
     return aligned, samples.with_labels([order[int(label)] for label in samples.labels])
+
+
+def refuse_generation(info: TaskInfo) -> None:
+    """A model with classes or one number as its output cannot write text.
+
+    Raises:
+        UsageError: the task is one of generation.
+    """
+    if info.kind == "generation":
+        raise UsageError(
+            f"Task '{info.name}' needs a model that writes text, this one classifies",
+            hint="Choose a T5 model with --model, such as calm, or another --task",
+        )
 
 
 def _outputs(number: int, names: Sequence[str]) -> str:

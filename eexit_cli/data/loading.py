@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import stream
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data import TASKS
-from eexit_cli.data.labels import align
+from eexit_cli.data.generation_own import read_own_pairs
+from eexit_cli.data.labels import align, refuse_generation
 from eexit_cli.data.own import read_own
 from eexit_cli.data.samples import SPLIT_ALIASES, Samples, Task
 from eexit_cli.data.suggestions import suggest
@@ -23,6 +25,7 @@ def load(
     *,
     default_split: str,
     label_names: Sequence[str] | None,
+    generates: bool,
     progress: Progress | None,
 ) -> Examples:
     """See :func:`eexit_cli.data.load_examples`."""
@@ -37,9 +40,10 @@ def load(
             hint="--data-file takes one table, --data-dir a folder in GLUE's layout",
         )
     if config.data_file is not None:
-        info, split, samples = _from_file(config, default_split, label_names)
+        info, split, samples = _from_file(config, default_split, label_names, generates)
     else:
         task = _task(config)
+        _check_kind(task.info, label_names, generates)
         split = _split(task, config, default_split, progress)
         folder = None if config.data_dir is None else Path(config.data_dir)
         samples = task.read(split, data_dir=folder, progress=progress)
@@ -50,18 +54,35 @@ def load(
             f"The {split} split of '{info.name}' has no samples",
             hint="Choose another one with --split, or check the data",
         )
-    return Examples(
-        info=info,
-        split=split,
-        dataset=_dataset(_limited(samples, config, split, progress)),
-        total=total,
-    )
+    if info.kind != "generation" and config.source_prefix is not None:
+        raise UsageError(
+            f"--source-prefix is for tasks that ask for text; '{info.name}' is {info.kind}",
+            hint="Leave --source-prefix out",
+        )
+    samples = _limited(samples, config, split, progress)
+    if info.kind == "generation":
+        info, samples = _prefixed(info, samples, config.source_prefix)
+        dataset = _pairs(samples)
+    else:
+        dataset = _dataset(samples)
+    return Examples(info=info, split=split, dataset=dataset, total=total)
 
 
 def _from_file(
-    config: Any, default_split: str, label_names: Sequence[str] | None
+    config: Any, default_split: str, label_names: Sequence[str] | None, generates: bool
 ) -> tuple[TaskInfo, str, Samples]:
     task: TaskInfo | None = None if config.task is None else TASKS.load(config.task).info
+    if task is not None:
+        _check_kind(task, label_names, generates)
+    if generates or (task is not None and task.kind == "generation"):
+        return read_own_pairs(
+            Path(config.data_file),
+            split=_spelling(config.split or default_split),
+            seed=config.seed,
+            source_column=config.source_column,
+            target_column=config.target_column,
+            task=task,
+        )
     return read_own(
         Path(config.data_file),
         split=_spelling(config.split or default_split),
@@ -72,6 +93,18 @@ def _from_file(
         task=task,
         label_names=label_names,
     )
+
+
+def _check_kind(info: TaskInfo, label_names: Sequence[str] | None, generates: bool) -> None:
+    """What the model puts out and what the task asks for are of one kind."""
+    if label_names is not None:
+        refuse_generation(info)
+    if generates and info.kind != "generation":
+        raise UsageError(
+            f"Task '{info.name}' is {info.kind}; the model writes text",
+            hint="Choose a task of text pairs such as pronunciation with --task, or --data-file "
+            "with a source and a target column",
+        )
 
 
 def _task(config: Any) -> Task:
@@ -105,6 +138,9 @@ def _split(task: Task, config: Any, default_split: str, progress: Progress) -> s
             "using its validation split"
         )
         asked = "validation"
+    elif config.split is None and asked == "test" and _lacks_test(task):
+        progress.message(f"'{task.info.name}' has no test split; using its validation split")
+        asked = "validation"
     split = task.renamed.get(asked, asked)
     if split not in task.splits:
         raise UsageError(
@@ -114,6 +150,11 @@ def _split(task: Task, config: Any, default_split: str, progress: Progress) -> s
     if split in task.hidden:
         progress.message(f"The {split} split of '{task.info.name}' may come without labels")
     return split
+
+
+def _lacks_test(task: Task) -> bool:
+    """True for SQuAD, whose test set was never published; MNLI's two have names of their own."""
+    return "validation" in task.splits and "test" not in {*task.splits, *task.renamed}
 
 
 def _spelling(split: str) -> str:
@@ -130,6 +171,28 @@ def _limited(samples: Samples, config: Any, split: str, progress: Progress) -> S
     order = list(range(len(samples)))
     stream(config.seed, "data.limit").shuffle(order)
     return samples.take(order[: config.limit])
+
+
+def _prefixed(info: TaskInfo, samples: Samples, prefix: str | None) -> tuple[TaskInfo, Samples]:
+    """The samples with the prefix before every source, and the task with the one that was used."""
+    prefix = info.extra["source_prefix"] if prefix is None else prefix
+    info = replace(info, extra={**info.extra, "source_prefix": prefix})
+    return info, replace(samples, texts=[prefix + text for text in samples.texts])
+
+
+def _pairs(samples: Samples) -> Any:
+    """Canonical columns of text pairs."""
+    from datasets import Dataset, Features, Sequence, Value
+
+    assert samples.targets is not None
+    columns = {"id": samples.ids, "source": samples.texts, "target": samples.targets}
+    types: dict[str, Any] = dict.fromkeys(columns, Value("string"))
+    if samples.references is not None:
+        columns["references"] = samples.references  # type: ignore[assignment]
+        types["references"] = Sequence(Value("string"))
+    return Dataset.from_dict(
+        {name: list(column) for name, column in columns.items()}, features=Features(types)
+    )
 
 
 def _dataset(samples: Samples) -> Any:

@@ -48,19 +48,15 @@ def read_own(
     Raises:
         UsageError: anything about the file that does not fit; names the row or the column.
     """
-    if split not in SPLITS:
-        raise UsageError(
-            f"A data file has no split '{split}'",
-            hint=f"{suggest(split, SPLITS)} (train 90 %, validation 10 %, test the whole file)",
-        )
+    check_split(split)
     if task is not None and task.pair and pair_column is None:
         raise UsageError(
             f"Task '{task.name}' has two texts per sample",
             hint="Name the second one's column with --text-pair-column",
         )
     table = read_table(path)
-    texts = _texts(table, text_column, "--text-column")
-    pairs = None if pair_column is None else _texts(table, pair_column, "--text-pair-column")
+    texts = read_texts(table, text_column, "--text-column")
+    pairs = None if pair_column is None else read_texts(table, pair_column, "--text-pair-column")
     cells = [
         Cell(value, f"{path.name}, {table.unit} {number}")
         for value, number in zip(
@@ -73,7 +69,16 @@ def read_own(
     samples = Samples(ids=ids, texts=texts, pairs=pairs, labels=labels)
     if split == "test":
         return info, path.name, samples
-    return info, split, samples.take(_part(samples, split, seed, path))
+    return info, split, samples.take(split_positions(samples, split, seed, path))
+
+
+def check_split(split: str) -> None:
+    """Raise a usage error for a split that files do not have."""
+    if split not in SPLITS:
+        raise UsageError(
+            f"A data file has no split '{split}'",
+            hint=f"{suggest(split, SPLITS)} (train 90 %, validation 10 %, test the whole file)",
+        )
 
 
 def _column(table: Table, name: str, option: str) -> list[Any]:
@@ -85,7 +90,12 @@ def _column(table: Table, name: str, option: str) -> list[Any]:
     return table.columns[name]
 
 
-def _texts(table: Table, name: str, option: str) -> list[str]:
+def read_texts(table: Table, name: str, option: str) -> list[str]:
+    """A column of texts.
+
+    Raises:
+        UsageError: no such column, or a cell that is empty or no text; names the row.
+    """
     texts = []
     for value, number in zip(_column(table, name, option), table.numbers, strict=True):
         where = f"{table.path.name}, {table.unit} {number}"
@@ -141,7 +151,7 @@ def _info(name: str, label_names: tuple[str, ...]) -> TaskInfo:
     return TaskInfo(name, "regression", metrics=("pearson", "spearman"))
 
 
-def _part(samples: Samples, split: str, seed: int, path: Path) -> list[int]:
+def split_positions(samples: Samples, split: str, seed: int, path: Path) -> list[int]:
     """Positions of the split's samples; equal texts always fall on the same side."""
     pairs = samples.pairs or [""] * len(samples)
     keys = list(zip(samples.texts, pairs, strict=True))

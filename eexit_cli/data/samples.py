@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import TaskInfo
@@ -20,15 +20,20 @@ class Samples:
 
     Attributes:
         ids: unique.
-        texts: first or only text.
+        texts: first or only text; for generation what the model reads.
         pairs: second text; None for tasks of one text.
         labels: class ids or values in the task's own order; None where the source has none.
+        targets: what the model should write; only for generation.
+        references: every accepted answer, the target among them; only for generation, and None
+            where each sample has its target alone.
     """
 
     ids: Sequence[str]
     texts: Sequence[str]
     pairs: Sequence[str] | None
     labels: Sequence[int | float] | None
+    targets: Sequence[str] | None = None
+    references: Sequence[Sequence[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -36,15 +41,10 @@ class Samples:
     def take(self, indices: Sequence[int]) -> Samples:
         """The samples at these positions, in this order."""
 
-        def pick(column: Sequence) -> list:  # type: ignore[type-arg]
-            return [column[index] for index in indices]
+        def pick(column: Any) -> Any:
+            return None if column is None else [column[index] for index in indices]
 
-        return Samples(
-            ids=pick(self.ids),
-            texts=pick(self.texts),
-            pairs=None if self.pairs is None else pick(self.pairs),
-            labels=None if self.labels is None else pick(self.labels),
-        )
+        return Samples(**{item.name: pick(getattr(self, item.name)) for item in fields(self)})
 
     def with_labels(self, labels: Sequence[int | float] | None) -> Samples:
         return replace(self, labels=labels)

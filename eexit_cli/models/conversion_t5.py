@@ -265,7 +265,7 @@ def published_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _classifier_name(
     raw: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
 ) -> str | None:
-    """Which classifier ``cm_head.*`` is: told by the tensors, and checked with the configuration."""
+    """Which classifier ``cm_head.*`` is: told by the tensors, checked with the configuration."""
     found = {
         name.removeprefix(CLASSIFIER): value
         for name, value in tensors.items()

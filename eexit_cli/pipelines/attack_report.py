@@ -18,7 +18,7 @@ from eexit_cli.pipelines.tracing import to_device
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
 
-LATENCY_SAMPLES = 100
+LATENCY_SAMPLES = 50
 """Most samples timed before and after, at batch 1."""
 
 

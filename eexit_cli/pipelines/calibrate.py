@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from eexit_cli.calibration import CONSISTENCIES
 from eexit_cli.calibration.curves import delta_sweep, p_value_rows, sample_sizes, split_rows
 from eexit_cli.calibration.engine import Answer, Question, alternatives, ask, calibrate
@@ -19,19 +21,24 @@ from eexit_cli.calibration.report import (
     needs,
     threshold_rows,
 )
-from eexit_cli.calibration.sources import Column, Ledger, MatrixSource
+from eexit_cli.calibration.sources import Column, Ledger, LossSource, MatrixSource
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.core.errors import RiskNotControlledError
+from eexit_cli.core.errors import RiskNotControlledError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import RunResult
 from eexit_cli.pipelines.calibrate_naive import compare_naive
-from eexit_cli.pipelines.calibrate_options import check_combination, find_attack_run
+from eexit_cli.pipelines.calibrate_options import check_combination, find_attack_run, resumed
 from eexit_cli.pipelines.calibrate_subjects import Calibratable
 from eexit_cli.store.calibrations import StoredCalibration, keep
+from eexit_cli.store.records import encode
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
-    from eexit_cli.core.protocols import Progress
+    from eexit_cli.core.protocols import Progress, Ticker
+
+
+CURVES = ("p-value", "sweep", "split")
+"""Kinds of records that are points of a figure."""
 
 
 def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None) -> RunResult:
@@ -54,6 +61,13 @@ def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None
             finished all the same.
     """
     progress = progress or SilentProgress()
+    if config.resume is None:
+        return _run(config, None, progress)
+    with ResultStore(config.results_dir).resume(config.resume, command="calibrate") as run:
+        return _run(resumed(config, run), run, progress)
+
+
+def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) -> RunResult:
     question = ask(
         delta=config.delta,
         epsilon=config.epsilon,
@@ -67,9 +81,13 @@ def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None
     attacked = None if config.verify_on is None else find_attack_run(config)
     subject = prepare(config, progress)
     settings = {**config.as_dict(), **subject.described}
-    with ResultStore(config.results_dir).create("calibrate", settings) as run:
-        run.append({"kind": "samples", **{part: list(ids) for part, ids in subject.ids.items()}})
-        session = Session(subject, config, run, progress)
+    settings.pop("resume")
+    samples = {"kind": "samples", **{part: list(ids) for part, ids in subject.ids.items()}}
+    with unfinished or ResultStore(config.results_dir).create("calibrate", settings) as run:
+        known = known_columns(run, samples)
+        if not run.records():
+            run.append(samples)
+        session = Session(subject, config, run, progress, known)
         started = time.perf_counter()
         answer = session.calibrate(question)
         timings = {"calibration_seconds": time.perf_counter() - started}
@@ -78,8 +96,11 @@ def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None
             started = time.perf_counter()
             figures |= subject.speed(answer.chosen)
             timings["latency_seconds"] = time.perf_counter() - started
+        # An interrupted run may have some of them already; they depend on the losses alone.
+        drawn = {encode(record) for record in run.records() if record["kind"] in CURVES}
         for record in session.curve_records(answer):
-            run.append(record)
+            if encode(record) not in drawn:
+                run.append(record)
         report = session.report(answer)
         if config.compare_naive:
             report["comparison"] = compare_naive(subject, session.ledger, session.test, answer)
@@ -113,6 +134,27 @@ def prepare(config: CalibrateConfig, progress: Progress) -> Calibratable:
     return EncoderCalibration(config, progress)
 
 
+def known_columns(run: Run, samples: dict[str, Any]) -> dict[str, dict[int, Column]]:
+    """The thresholds that an interrupted run has behind it, by part and index.
+
+    Raises:
+        UsageError: its samples are not the ones that would be used now.
+    """
+    known: dict[str, dict[int, Column]] = {}
+    for record in run.records():
+        if record["kind"] == "samples" and record != samples:
+            raise UsageError(
+                f"Run '{run.id}' was started with other samples: its data have changed",
+                hint="Start a new one: eexit calibrate without --resume",
+            )
+        if record["kind"] == "threshold":
+            layers = record["exit_layers"]
+            known.setdefault(record["part"], {})[record["index"]] = Column(
+                np.array(record["losses"]), None if layers is None else np.array(layers)
+            )
+    return known
+
+
 class Session:
     """One calibration: the losses asked for so far, and what follows from them.
 
@@ -121,17 +163,29 @@ class Session:
         config: the command's settings.
         run: gets a record for every threshold that is run.
         progress: shows them.
+        known: columns that an interrupted run left, by part and index.
     """
 
     def __init__(
-        self, subject: Calibratable, config: CalibrateConfig, run: Run, progress: Progress
+        self,
+        subject: Calibratable,
+        config: CalibrateConfig,
+        run: Run,
+        progress: Progress,
+        known: dict[str, dict[int, Column]],
     ) -> None:
         self.subject = subject
         self.config = config
         self._progress = progress
-        self.ledger = Ledger(subject.calibration, on_column=self._recorder(run, "calibration"))
+        self._ticker: Ticker | None = None
+        self.ledger = self._ledger(subject.calibration, "calibration", run, known)
         test = subject.test
-        self.test = None if test is None else Ledger(test, on_column=self._recorder(run, "test"))
+        self.test = None if test is None else self._ledger(test, "test", run, known)
+
+    def _ledger(
+        self, source: LossSource, part: str, run: Run, known: dict[str, dict[int, Column]]
+    ) -> Ledger:
+        return Ledger(source, on_column=self._recorder(run, part), known=known.get(part))
 
     def _recorder(self, run: Run, part: str) -> Any:
         thresholds = self.subject.calibration.thresholds
@@ -148,23 +202,27 @@ class Session:
                     "exit_layers": layers,
                 }
             )
+            if self._ticker is not None:
+                self._ticker.advance(1, note=f"{part} {thresholds[index]}")
 
         return record
 
     def calibrate(self, question: Question) -> Answer:
         """Find the threshold; run the test samples where they are needed."""
-        with self._progress.task("Thresholds", total=len(self.ledger)) as ticker:
+        total = len(self.ledger) * (1 if self.test is None else 2)
+        with self._progress.task("Thresholds", total=total) as ticker:
+            self._ticker = ticker
             run_all = self.config.curves or self.ledger.source.cheap
             answer = calibrate(self.ledger, question, run_all=run_all)
             self._alternatives = alternatives(self.ledger, question)
-            ticker.advance(len(self.ledger.known))
-        if self.test is not None:
-            if self.test.source.cheap or self.config.curves:
-                wanted: Iterable[int] = self.ledger.known
-            else:
-                wanted = [] if answer.chosen is None else [answer.chosen]
-            for index in wanted:
-                self.test.get(index)
+            if self.test is not None:
+                if self.test.source.cheap or self.config.curves:
+                    wanted: Iterable[int] = self.ledger.known
+                else:
+                    wanted = [] if answer.chosen is None else [answer.chosen]
+                for index in wanted:
+                    self.test.get(index)
+            self._ticker = None
         return answer
 
     def figures(self, answer: Answer) -> dict[str, Any]:
@@ -234,8 +292,6 @@ class Session:
 
     def pool(self) -> MatrixSource:
         """Losses of calibration and test samples together, for repeated splits."""
-        import numpy as np
-
         own = self.ledger.matrix()
         if self.test is None:
             return own
@@ -283,6 +339,7 @@ def store(
         procedure=answer.question.procedure.name,
         p_value=p if p == p else None,
         samples=answer.samples,
+        texts=provenance["texts"],
         run_id=run.id,
         created=run.created,
     )

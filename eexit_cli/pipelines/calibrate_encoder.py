@@ -38,8 +38,9 @@ from eexit_cli.pipelines.tracing import (
     model_label_names,
     record_trace,
     task_of,
+    texts_of,
 )
-from eexit_cli.store.calibrations import weights_digest
+from eexit_cli.store.calibrations import text_digest, weights_digest
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -155,8 +156,8 @@ class TraceSource:
 class EncoderCalibration:
     """A DeeBERT or PABEE classifier with its calibration and test samples.
 
-    Calibration and test come from two splits of the task where it has two (the test split is
-    never calibrated on), else they are disjoint, seeded parts of one.
+    Calibration and test come from two splits where the task has one for calibration, else they
+    are disjoint, seeded parts of one: the test split, as validation chose the model's defaults.
     """
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
@@ -267,7 +268,12 @@ class EncoderCalibration:
         return scores[self._info.metrics[0]]
 
     def provenance(self) -> dict[str, Any]:
+        texts, pairs = texts_of(self._examples["calibration"])
         return {
+            "texts": [
+                text_digest(text, None if pairs is None else pairs[row])
+                for row, text in enumerate(texts)
+            ],
             "ref": self._loaded.ref,
             "folder": self._loaded.folder,
             "weights": weights_digest(self._loaded.folder),
@@ -338,26 +344,22 @@ def _take(examples: Examples, rows: Sequence[int]) -> Examples:
 
 
 def _two_splits(config: CalibrateConfig) -> tuple[str, str] | None:
-    """A split to calibrate on and another to test on; None where one must be divided."""
+    """A split made to calibrate on, and one to test on; None where one must be divided."""
     if config.data_file is not None or config.split is not None or config.task is None:
         return None
-    task = TASKS.load(config.task)
-    test = task.renamed.get("test", "test")
-    if test not in task.splits or test in task.hidden:
-        return None
-    for name in ("calibration", "validation"):
-        if task.renamed.get(name, name) in task.splits:
-            return name, "test"
-    return None
+    splits = _public_splits(config.task)
+    return ("calibration", "test") if {"calibration", "test"} <= splits else None
 
 
 def _only_split(config: CalibrateConfig) -> str:
-    """What is divided: a file as a whole, the public one of a task's splits."""
+    """What is divided: a file as a whole, or the last of a task's splits that has labels."""
     if config.data_file is not None or config.task is None:
         return "test"
-    task = TASKS.load(config.task)
-    shown = [split for split in task.splits if split not in task.hidden]
-    for name in ("validation", "test"):
-        if task.renamed.get(name, name) in shown:
-            return name
-    return "validation"
+    return "test" if "test" in _public_splits(config.task) else "validation"
+
+
+def _public_splits(name: str) -> set[str]:
+    """What people call the splits of a task whose labels are public."""
+    task = TASKS.load(name)
+    known = {split for split in task.splits if split not in task.hidden}
+    return known | {said for said, split in task.renamed.items() if split in known}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import UsageError
@@ -45,6 +48,34 @@ def check_combination(config: CalibrateConfig) -> None:
                 f"{option} needs a model, and --losses brings losses alone",
                 hint=f"Drop {option}, or drop --losses",
             )
+
+
+def resumed(config: CalibrateConfig, run: Run) -> CalibrateConfig:
+    """The configuration of an interrupted run.
+
+    Args:
+        config: what was given beside ``resume``: nothing, or the same again.
+
+    Raises:
+        UsageError: an option says something else than the run's.
+    """
+    names = [field.name for field in dataclasses.fields(CalibrateConfig)]
+    noted = {name: run.config[name] for name in names if run.config.get(name) is not None}
+    for name in ("data_file", "data_dir", "losses", "exit_layers"):
+        if name in noted:
+            noted[name] = Path(noted[name])
+    noted = {name: tuple(v) if isinstance(v, list) else v for name, v in noted.items()}
+    noted["results_dir"] = config.results_dir
+    stored = CalibrateConfig(**noted)
+    for name in names:
+        given = getattr(config, name)
+        if name == "resume" or given in (getattr(CalibrateConfig(), name), getattr(stored, name)):
+            continue
+        raise UsageError(
+            f"--{name.replace('_', '-')} differs from that of run '{run.id}'",
+            hint="Give --resume alone, or start a new run",
+        )
+    return stored
 
 
 def find_attack_run(config: CalibrateConfig) -> Run:

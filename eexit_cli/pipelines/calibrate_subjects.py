@@ -84,8 +84,10 @@ def divide(total: int, *, limit: int | None, test_limit: int | None, seed: int, 
             hint="Lower --limit or --test-limit; --test-limit 0 goes without a test",
         )
     order = list(range(total))
-    stream(seed, "calibration.split").shuffle(order)
-    return Parts(order[:count], order[count : count + tests])
+    # The order of --limit (data.loading): an attack or an evaluation of the first N samples with
+    # the same seed then finds test samples, as calibration takes from the other end.
+    stream(seed, "data.limit").shuffle(order)
+    return Parts(order[::-1][:count], order[:tests])
 
 
 def shuffled(total: int, seed: int) -> list[int]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.confidence import MEASURES
 from eexit_cli.core.errors import UsageError
-from eexit_cli.store.calibrations import StoredCalibration, find
+from eexit_cli.core.types import Examples
+from eexit_cli.pipelines.tracing import texts_of
+from eexit_cli.store.calibrations import StoredCalibration, find, text_digest
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -19,11 +21,11 @@ CALIBRATED = "calibrated"
 def with_calibrated(
     config: Any, loaded: LoadedModel, *, task: str | None, progress: Progress | None = None
 ) -> Any:
-    """The configuration with the stored criterion in place of the word.
+    """The configuration with the stored criterion in place of the word ``calibrated``.
 
     Args:
         config: with the attributes of ``config.common.ExitConfig``; returned as it is unless its
-            ``threshold`` is ``"calibrated"``.
+            ``threshold`` is a word.
         loaded: the model.
         task: the name of the task that the threshold is used on; None where there is none.
         progress: told what the stored threshold promises.
@@ -34,20 +36,7 @@ def with_calibrated(
     """
     if not isinstance(config.threshold, str):
         return config
-    if config.threshold != CALIBRATED:
-        raise UsageError(
-            f"Threshold '{config.threshold}' is no number",
-            hint="Give a number, or --threshold calibrated",
-        )
-    confidence = None if config.confidence is None else MEASURES.canonical(config.confidence)
-    data_file = getattr(config, "data_file", None)
-    stored: StoredCalibration = find(
-        loaded.ref,
-        loaded.folder,
-        task=task,
-        data_options=None if data_file is None else f"--data-file {data_file}",
-        confidence=confidence,
-    )
+    stored = _stored(config, loaded, task)
     if progress is not None:
         progress.message(f"Calibrated in run {stored.run_id}. {stored.guarantee}")
     settings = stored.settings
@@ -56,4 +45,54 @@ def with_calibrated(
         threshold=settings.get("threshold"),
         patience=settings.get("patience"),
         confidence=settings.get("confidence"),
+    )
+
+
+def without_calibration_samples(
+    examples: Examples, config: Any, loaded: LoadedModel, *, progress: Progress | None = None
+) -> Examples:
+    """The samples that the stored threshold was not calibrated on: only those can test it.
+
+    Args:
+        config: as it was before :func:`with_calibrated`; with a number for a threshold all samples
+            are kept.
+
+    Raises:
+        MissingArtifactError, UsageError: as :func:`with_calibrated`, or no sample is left.
+    """
+    if not isinstance(config.threshold, str):
+        return examples
+    seen = set(_stored(config, loaded, examples.info.name).texts)
+    texts, pairs = texts_of(examples)
+    kept = [
+        row
+        for row, text in enumerate(texts)
+        if text_digest(text, None if pairs is None else pairs[row]) not in seen
+    ]
+    if not kept:
+        raise UsageError(
+            "Every one of these samples was used to calibrate the threshold",
+            hint="Evaluate on others: --split or --data-file, or calibrate on fewer (--limit)",
+        )
+    if len(kept) < len(texts) and progress is not None:
+        progress.message(
+            f"Left out {len(texts) - len(kept)} of {len(texts)} samples: "
+            "the threshold was calibrated on them"
+        )
+    return dataclasses.replace(examples, dataset=examples.dataset.select(kept))
+
+
+def _stored(config: Any, loaded: LoadedModel, task: str | None) -> StoredCalibration:
+    if config.threshold != CALIBRATED:
+        raise UsageError(
+            f"Threshold '{config.threshold}' is no number",
+            hint="Give a number, or --threshold calibrated",
+        )
+    data_file = getattr(config, "data_file", None)
+    return find(
+        loaded.ref,
+        loaded.folder,
+        task=task,
+        data_options=None if data_file is None else f"--data-file {data_file}",
+        confidence=None if config.confidence is None else MEASURES.canonical(config.confidence),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,14 @@ from eexit_cli.metrics.flops import EncoderShape, encoder_flops
 from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.metrics.task import compute
 from eexit_cli.models.batching import TextBatcher
-from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.pipelines.exiting import build_criterion, criterion_from, describe, sweep_settings
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.tracing import (
     DEFAULT_BATCH_SIZE,
     batches_by_length,
     check_fits,
+    labels_of,
     model_label_names,
     record_trace,
     task_of,
@@ -66,9 +68,19 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         config, default_split="test", label_names=model_label_names(loaded), progress=progress
     )
     check_fits(examples.info, loaded)
+    if labels_of(examples) is None:
+        raise UsageError(
+            f"The {examples.split} split of '{examples.info.name}' has no labels",
+            hint="Give --split validation, or --label-column for a file of yours",
+        )
+    examples = without_calibration_samples(examples, config, loaded, progress=progress)
     config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
+    options = config
+    if config.sweep and config.threshold is None:
+        # --confidence then says what to sweep, not where the chosen setting leaves.
+        options = dataclasses.replace(config, confidence=None)
     criterion = build_criterion(
-        config,
+        options,
         model.config.exit_defaults,
         num_layers=model.num_exits,
         num_classes=model.num_classes,
@@ -79,10 +91,6 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
     with ResultStore(config.results_dir).create("evaluate", settings) as run:
         started = time.perf_counter()
         trace = record_trace(loaded, examples, batch_size=config.batch_size, progress=progress)
-        if trace.labels is None:
-            raise UsageError(
-                f"The data of '{examples.info.name}' have no labels", hint="Give --label-column"
-            )
         timings = {"trace_seconds": time.perf_counter() - started}
         decision = replay(trace.logits, criterion)
         metrics: dict[str, Any] = setting_metrics(examples.info, trace, decision)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class StoredCalibration:
         procedure: how many thresholds were tested together.
         p_value: of the accepted threshold; None for the full model.
         samples: n.
+        texts: digests of the calibration texts (:func:`text_digest`): they must not test it too.
         run_id: the run that found it.
         created: ISO 8601, UTC.
     """
@@ -61,6 +62,7 @@ class StoredCalibration:
     procedure: str
     p_value: float | None
     samples: int
+    texts: Sequence[str]
     run_id: str
     created: str
 
@@ -87,6 +89,12 @@ def weights_digest(folder: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:16]
+
+
+def text_digest(text: str, pair: str | None = None) -> str:
+    """16 hexadecimal digits that stand for a sample's text, whatever its id."""
+    whole = text if pair is None else f"{text}\x1f{pair}"
+    return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def home() -> Path:

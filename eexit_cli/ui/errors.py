@@ -23,7 +23,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-class Interrupted(EexitError):
+class Interrupted(EexitError):  # noqa: N818 - it is none: the user asked for it
     """Ctrl-C. The hint says how to go on, where there is something to go on with."""
 
     exit_code = INTERRUPTED
@@ -59,7 +59,7 @@ def from_command_line(error: Exception) -> EexitError:
     hint = help_command
     possibilities = getattr(error, "possibilities", None)
     if possibilities:
-        message = str(error.message)  # type: ignore[attr-defined]
+        message = f"No such option: {error.option_name}"  # type: ignore[attr-defined]
         hint = f"Did you mean {' or '.join(sorted(possibilities))}? {help_command}"
     elif " Did you mean " in message:
         message, _, meant = message.partition(" Did you mean ")

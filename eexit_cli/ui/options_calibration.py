@@ -8,9 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from eexit_cli.ui import completion
-from eexit_cli.ui.options import CALIBRATION, DATA, LOSSES, RUN, UNDER_ATTACK
-from eexit_cli.ui.options import _choice as choice
-from eexit_cli.ui.options import _option as option
+from eexit_cli.ui.option_types import CALIBRATION, DATA, LOSSES, RUN, UNDER_ATTACK, choice, option
 
 
 def _numbers(text: Any) -> tuple[float, ...]:
@@ -253,6 +251,16 @@ LatencySamples = Annotated[
         help="Samples timed at batch 1; 0 skips the timing.",
     ),
 ]
+ResumeRun = Annotated[
+    str | None,
+    option(
+        "--resume",
+        panel=RUN,
+        metavar="RUN",
+        help="Go on with an interrupted run.",
+        autocompletion=completion.runs,
+    ),
+]
 
 OPTIONS: dict[str, Any] = {
     "delta": Delta,
@@ -281,6 +289,7 @@ OPTIONS: dict[str, Any] = {
     "attack_limit": AttackLimit,
     "clean_share": CleanShare,
     "latency_samples": LatencySamples,
+    "resume": ResumeRun,
 }
 """Field of :class:`eexit_cli.config.calibrate.CalibrateConfig` -> its option, where it is not one
 that other commands share."""

@@ -1,4 +1,4 @@
-"""Where words go: results to stdout, hints to stderr; for people, for programs, or next to nothing."""
+"""Where words go: results to stdout, hints to stderr; for people, for programs, or hardly any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from eexit_cli.core.protocols import Progress
     from eexit_cli.ui.tables import Sheet
@@ -96,10 +96,10 @@ class Output:
             self.sheet(sheet)
         return self.for_people
 
-    def say(self, markup: str = "") -> None:
-        """One line of a screen for people. Text from elsewhere must be escaped."""
+    def say(self, line: RenderableType = "") -> None:
+        """One line of a screen for people: markup, in which text from elsewhere must be escaped."""
         if self.for_people:
-            self.console.print(markup)
+            self.console.print(line)
 
     def hint(self, text: str) -> None:
         """One line on stderr: what to do next, where a file went."""

@@ -18,13 +18,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import wraps
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.ui import options
+from eexit_cli.ui import option_types, options
 from eexit_cli.ui.errors import naming_the_resumption
 from eexit_cli.ui.output import Output
 
@@ -57,7 +57,8 @@ def from_config(
         ]
         if config_class is not None:
             everywhere.append(_parameter("config", options.ConfigFile))
-        parameters = sorted([*of_fields, *own, *everywhere], key=_place)
+        order = list({**other_aliases, **options.OPTIONS, **options.EVERYWHERE})
+        parameters = sorted([*of_fields, *own, *everywhere], key=lambda p: _place(p, order))
 
         wanted = [p.name for p in parameters if not get_args(p.annotation)[1].is_eager]
 
@@ -92,10 +93,9 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 def _own_parameters(body: Callable[..., None]) -> list[inspect.Parameter]:
-    hints = get_type_hints(body, include_extras=True)
     return [
-        _parameter(parameter.name, hints[parameter.name], parameter.default)
-        for parameter in inspect.signature(body).parameters.values()
+        _parameter(parameter.name, parameter.annotation, parameter.default)
+        for parameter in inspect.signature(body, eval_str=True).parameters.values()
         if parameter.name not in ("config", "output")
     ]
 
@@ -135,14 +135,13 @@ def _parameter(name: str, alias: Any, default: Any = inspect.Parameter.empty) ->
     return inspect.Parameter(name, _KEYWORD, annotation=alias, default=default)
 
 
-def _place(parameter: inspect.Parameter) -> tuple[int, int]:
-    """Arguments first, then the panels in their order, and the fields' order within a panel."""
+def _place(parameter: inspect.Parameter, order: list[str]) -> tuple[int, int]:
+    """Arguments first, then the panels in their order, and the aliases' order within a panel."""
     info = get_args(parameter.annotation)[1]
     if isinstance(info, ArgumentInfo):
         return (-1, 0)
-    order = list({**options.OPTIONS, **options.EVERYWHERE})
     place = order.index(parameter.name) if parameter.name in order else len(order)
-    return (options.PANELS.index(str(info.rich_help_panel)), place)
+    return (option_types.PANELS.index(str(info.rich_help_panel)), place)
 
 
 def _frozen(value: Any) -> Any:

@@ -76,6 +76,7 @@ class Sheet:
             header_style="bold",
             show_header=any(column.title for column in self.columns),
             box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
             pad_edge=False,
         )
         for column in self.columns:

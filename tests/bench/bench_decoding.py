@@ -200,7 +200,8 @@ def early_exit(setup: Setup, name: str, settings: DecodeSettings) -> None:
         print(
             f"  {name:10s} batch {size:2d}: mean layer {layers[0]:.2f} of {depth}, share of the "
             f"ideal {statistics.median(shares):.2f} (target {target[size]:.2f}); ms per token: "
-            f"layers {part[0]:.3f}, filling {part[1]:.3f}, confidence {part[2]:.3f}, head {part[3]:.3f}"
+            f"layers {part[0]:.3f}, filling {part[1]:.3f}, confidence {part[2]:.3f}, "
+            f"head {part[3]:.3f}"
         )
 
 

@@ -219,3 +219,18 @@ def test_sweep_is_thinned_with_both_ends_kept() -> None:
 def test_shortened() -> None:
     assert shortened("a  b\nc") == "a b c"
     assert shortened("abcdef", 4) == "abc…"
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 1), (36, 2), (20, 3)])
+def test_facts_wrap_between_pairs_only(width, lines) -> None:
+    from rich.console import Console
+
+    from eexit_cli.ui.screens.words import facts
+
+    text = io.StringIO()
+    pairs = {"model": "tiny one", "gone": None, "data": "a [bold], b", "exit": "none"}
+    Console(file=text, width=width).print(facts(pairs))
+    assert len(text.getvalue().splitlines()) == lines
+    for pair in ("model tiny one", "data a [bold], b", "exit none"):
+        assert pair in text.getvalue()
+    assert "gone" not in text.getvalue()

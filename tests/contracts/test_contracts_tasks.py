@@ -12,6 +12,7 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.data import TASKS, task_info
 from eexit_cli.data.labels import align
 from eexit_cli.data.samples import Samples
+from eexit_cli.metrics.generation import GENERATION_METRICS, compute_generation
 from eexit_cli.metrics.task import compute
 
 
@@ -36,10 +37,31 @@ def test_classes_are_distinct(name):
 
 def test_its_metrics_can_be_computed_and_reward_the_truth(name):
     info = task_info(name)
+    if info.kind == "generation":
+        return  # texts: the next test
     labels = [float(index % max(2, info.num_labels)) for index in range(12)]
     found = compute(info, labels, labels)
     assert tuple(found) == info.metrics
     assert all(value == pytest.approx(1.0) for value in found.values())
+
+
+def test_its_text_metrics_reward_the_truth_and_nothing_else(name):
+    info = task_info(name)
+    if info.kind != "generation":
+        return
+    truth = [f"word{index} in a row of some words" for index in range(6)]
+    perfect = compute_generation(info, truth, truth)
+    wrong = compute_generation(info, ["what is this"] * 6, truth)
+    assert tuple(perfect) == tuple(wrong) == info.metrics
+    for metric in info.metrics:
+        lower = GENERATION_METRICS.load(metric).lower_is_better
+        assert perfect[metric] == pytest.approx(0.0 if lower else 1.0)
+        assert wrong[metric] > 0.5 if lower else wrong[metric] < 0.5
+
+
+def test_generation_tasks_name_their_prefix(name):
+    info = task_info(name)
+    assert isinstance(info.extra.get("source_prefix"), str) is (info.kind == "generation")
 
 
 def test_splits_are_consistent(name):

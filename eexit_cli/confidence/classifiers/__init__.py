@@ -1,4 +1,4 @@
-"""Confidence classifiers: small networks on the decoder's final-normed state (CALM; the seed's six).
+"""Confidence classifiers: small networks on the decoder's final-normed state; the seed's six.
 
 Each maps states [batch, tokens, d_model] to logits [batch, tokens, 2]; output 1 means that the
 layer's token agrees with the last layer's, so the confidence is its softmax probability. One

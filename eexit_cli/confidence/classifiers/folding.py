@@ -60,6 +60,4 @@ class FoldedOnce(Generic[Folded]):
 
 def state_key(parameters: Iterable[Tensor]) -> tuple[object, ...]:
     """Differs whenever a parameter has moved, changed its dtype or been written to."""
-    return tuple(
-        (p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in parameters
-    )
+    return tuple((p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in parameters)

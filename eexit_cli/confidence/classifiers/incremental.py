@@ -46,9 +46,7 @@ class AttentionMeasure:
     def __init__(self, classifier: AttentionClassifier) -> None:
         self.name = classifier.name
         self.width = classifier.width
-        self._folded: FoldedOnce[FoldedAttention] = FoldedOnce(
-            classifier, lambda: fold(classifier)
-        )
+        self._folded: FoldedOnce[FoldedAttention] = FoldedOnce(classifier, lambda: fold(classifier))
 
     def session(
         self, *, slots: int, num_layers: int, max_tokens: int, like: Tensor

@@ -194,5 +194,5 @@ def _check_sources(input_ids: Tensor, attention_mask: Tensor | None) -> None:
     )
     empty = (lengths == 0).nonzero().flatten().tolist()
     if empty or not input_ids.shape[0]:
-        which = f"Source {empty[0] + 1} of the batch has" if empty else "A batch without sources has"
+        which = f"Source {empty[0] + 1} of the batch has" if empty else "An empty batch has"
         raise UsageError(f"{which} no tokens", hint="Every source needs some text")

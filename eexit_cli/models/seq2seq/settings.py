@@ -85,8 +85,17 @@ class DecodeSettings:
                     hint="Leave --top-k-propagation out",
                 )
             check_top_k(self.top_k, int(config.vocab_size))
+        if self.collect_pairs and self.shallow_layer is None:
+            raise ValueError("pairs are collected on FREE's deep passes")
         if self.shallow_layer is not None:
             _within("Shallow layer", self.shallow_layer, depth - 1, "--shallow-layer")
+            if self.min_layer != 1:
+                raise UsageError(
+                    "FREE has one early exit, so a minimum exit layer says nothing",
+                    hint="Leave --min-layer out, or choose --shallow-layer",
+                )
+            if self.filling != "lazy":
+                raise ValueError("FREE runs the deep layers for real and fills nothing")
             if self.measure is None:
                 raise UsageError(
                     "FREE needs a confidence measure for its shallow exit",

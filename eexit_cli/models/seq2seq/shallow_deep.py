@@ -54,16 +54,12 @@ class ShallowDeepBatch(Batch):
             self._stack[:, position].copy_(x)
         else:
             self._stack.select(1, position).index_copy_(0, rows.index, x)
-        confidence = self.session.confidence(
-            self.view(shallow, position, rows, x, previous, unit)
-        )
+        confidence = self.session.confidence(self.view(shallow, position, rows, x, previous, unit))
         leaving, staying = self.split(confidence, position)
         if watch is not None:
             watch.confidence(shallow - 1)
         shallow_tokens = self._shallow(rows, unit, leaving, confidence.tolist())
-        chosen = {
-            rows.slots[number]: shallow_tokens[number] for number in leaving
-        }
+        chosen = {rows.slots[number]: shallow_tokens[number] for number in leaving}
         if staying:
             chosen.update(self._go_deep(rows.take(staying), position))
         return [chosen[slot] for slot in rows.slots]

@@ -1,8 +1,8 @@
 """T5's weights rearranged for decoding: fused, folded, transposed or packed; made once per model.
 
-T5's norm is x * w / rms(x). Here ``unit`` is x / sqrt(|x|^2 + d eps), and w * sqrt(d) is folded into
-the columns of the maps that read it. So one ``unit`` serves every layer that may read it, which is
-what makes the keys and values of all skipped layers one product.
+T5's norm is x * w / rms(x). Here ``unit`` is x / sqrt(|x|^2 + d eps), and w * sqrt(d) is folded
+into the columns of the maps that read it. So one ``unit`` serves every layer that may read it,
+which is what makes the keys and values of all skipped layers one product.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACTIVATIONS: dict[str, Activation] = {
 class FeedForward:
     """x + wo act(wi unit), or x + wo (act(wi_0 unit) * wi_1 unit) for the gated form."""
 
-    def __init__(self, block: nn.Module, fold: Tensor, config: Any, pack: bool) -> None:
+    def __init__(self, block: Any, fold: Tensor, config: Any, pack: bool) -> None:
         dense = block.DenseReluDense
         self.gated = bool(config.is_gated_act)
         self.plain_relu = config.dense_act_fn == "relu" and not self.gated
@@ -58,7 +58,7 @@ class FeedForward:
 class EncoderLayer:
     """Self-attention and feed-forward maps of one encoder layer."""
 
-    def __init__(self, block: nn.Module, root: float, config: Any, pack: bool) -> None:
+    def __init__(self, block: Any, root: float, config: Any, pack: bool) -> None:
         attention, norm = block.layer[0].SelfAttention, block.layer[0].layer_norm
         fold = norm.weight * root
         self.qkv = Product(_stack(attention.q, attention.k, attention.v) * fold, pack=pack)
@@ -78,7 +78,7 @@ class DecoderLayer:
     """
 
     def __init__(
-        self, block: nn.Module, root: float, encoder_fold: Tensor, config: Any, pack: bool
+        self, block: Any, root: float, encoder_fold: Tensor, config: Any, pack: bool
     ) -> None:
         own, cross = block.layer[0].SelfAttention, block.layer[1].EncDecAttention
         fold = block.layer[0].layer_norm.weight * root
@@ -118,16 +118,16 @@ class T5Weights:
         self._epsilon = self.embedding.new_tensor(math.sqrt(d * config.layer_norm_epsilon))
         self._wide = self.embedding.dtype in (torch.float16, torch.bfloat16)
         encoder_fold = model.encoder.final_layer_norm.weight * root
-        self.encoder = [EncoderLayer(b, root, config, pack) for b in model.encoder.block]
-        self.decoder = [
-            DecoderLayer(b, root, encoder_fold, config, pack) for b in model.decoder.block
-        ]
+        encoder: Any = model.encoder.block
+        decoder: Any = model.decoder.block
+        self.encoder = [EncoderLayer(block, root, config, pack) for block in encoder]
+        self.decoder = [DecoderLayer(block, root, encoder_fold, config, pack) for block in decoder]
         self.final_scale = model.decoder.final_layer_norm.weight.detach() * root
         self.head_scale = self.final_scale / root if config.tied_head else self.final_scale
         self.head_rows = model.lm_head.weight.detach()
         self.head = Product(self.head_rows, pack=pack)
-        self._encoder_bias = model.encoder.block[0].layer[0].SelfAttention
-        self._decoder_bias = model.decoder.block[0].layer[0].SelfAttention
+        self._encoder_bias: Any = encoder[0].layer[0].SelfAttention
+        self._decoder_bias: Any = decoder[0].layer[0].SelfAttention
         self._tables: dict[tuple[str, int], Tensor] = {}
         self._stacked: Tensor | None = None
 

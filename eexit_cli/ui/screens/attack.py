@@ -103,7 +103,7 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
     )
     attacked, skipped = metrics.get("attacked"), metrics.get("skipped")
     if attacked is not None:
-        rest = f", {skipped} use all layers already" if skipped else ""
+        rest = f", {skipped} at the last layer already" if skipped else ""
         output.say(f"[dim]texts[/] {metrics['samples']}: {attacked} attacked{rest}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.markup import escape
@@ -12,7 +12,7 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
-from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
+from eexit_cli.ui.tables import Column, Row, Sheet
 
 _FIGURES = (
     "threshold",
@@ -42,16 +42,17 @@ def show_calibration(output: Output, result: RunResult) -> None:
     """Print a calibration's result in the form that the user asked for."""
     document = result.document
     report: Mapping[str, Any] = document.get("report", {})
+    path = str(result.path)
     if output.for_people:
         _head(output, document)
         output.sheet(chosen(document))
         output.sheet(alternatives(document))
         if report.get("comparison"):
-            output.sheet(sheet_of(report["comparison"], title="Is calibration necessary?"))
+            output.sheet(comparison(document))
         _attack(output, document)
         for note in report.get("notes", ()):
             output.say(f"[dim]{escape(str(note))}[/]")
-    if output.result(document, thresholds(document), str(result.path)):
+    if output.result(document, thresholds(document, all_rows=not output.for_people), path):
         output.hint(f"Run:  {result.path}")
         if report.get("stored"):
             model = document["config"]["model"]
@@ -101,10 +102,41 @@ def alternatives(document: Mapping[str, Any]) -> Sheet:
     return Sheet(columns, rows, title="What each p-value would give")
 
 
-def thresholds(document: Mapping[str, Any]) -> Sheet:
-    """One row per threshold that was run."""
+def comparison(document: Mapping[str, Any]) -> Sheet:
+    """Calibrated beside naively searched thresholds."""
+    rows = [dict(row) for row in document["report"]["comparison"]]
+    headings = {
+        "choice": "Choice",
+        "guarantee": "Guarantee",
+        "threshold": "Threshold",
+        "quality": "Quality",
+        "mean_loss": "Mean loss",
+        "test_quality": "Test: quality",
+        "test_mean_loss": "loss",
+        "test_within_delta": "within delta",
+        "test_mean_exit_layer": "exit layer",
+        "speedup_seconds": "Speedup (s)",
+    }
+    columns = [
+        Column(key, heading, text=_named(key), numeric=key != "choice")
+        for key, heading in headings.items()
+        if any(row.get(key) is not None for row in rows)
+    ]
+    return Sheet(columns, rows, title="Is calibration necessary?")
+
+
+def _named(key: str) -> Callable[[Row], str]:
+    """A value of the test samples is written as the same value of any samples."""
+    return lambda row: written(key.removeprefix("test_"), row.get(key))
+
+
+def thresholds(document: Mapping[str, Any], *, all_rows: bool = True) -> Sheet:
+    """One row per threshold that was run; or as far as the second behind the accepted one."""
     names = ("threshold", "mean_loss", "mean_exit_layer", "p_value", "rejected", "chosen")
     rows = [dict(row) for row in document["rows"]]
+    if not all_rows:
+        end = max((row["index"] for row in rows if row["chosen"]), default=-1) + 2
+        rows = [row for row in rows if row["index"] <= end]
     shown = [name for name in names if any(name in row for row in rows)]
     shown += [name for name in ("test_mean_loss",) if any(name in row for row in rows)]
     columns = [Column(name, numeric=True, whole=True) for name in shown]

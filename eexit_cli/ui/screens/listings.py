@@ -45,7 +45,7 @@ def models(summaries: Sequence[ModelSummary]) -> Sheet:
             Column("family"),
             Column("backbone"),
             Column("layers", numeric=True),
-            Column("task"),
+            Column("task", whole=True),
             Column("megabytes", "MB", numeric=True),
             Column("default_exit", text=lambda row: criterion_words(row["default_exit"])),
         ],
@@ -97,10 +97,14 @@ def runs(summaries: Sequence[RunSummary]) -> Sheet:
 
 def _telling(metrics: Mapping[str, Any]) -> str:
     """One figure that says most about a run."""
+    if "certified" in metrics:
+        if not metrics["certified"]:
+            return "nothing certified"
+        return f"threshold {written('threshold', metrics.get('threshold'))} certified"
     if "gain_removed" in metrics:
-        return f"gain removed {written('gain_removed', metrics['gain_removed'])}"
+        return f"{written('gain_removed', metrics['gain_removed'])} removed"
     if "mean_exit_layer" in metrics:
-        return f"mean exit layer {written('mean_exit_layer', metrics['mean_exit_layer'])}"
+        return f"mean exit {written('mean_exit_layer', metrics['mean_exit_layer'])}"
     last = [name for name in metrics if "_exit_" in name]
     return f"last exit {written(last[-1], metrics[last[-1]])}" if last else ""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
 
 _FALLS = {"entropy"}
 
@@ -33,10 +36,26 @@ _CRITERIA = {
 }
 
 
-def facts(pairs: Mapping[str, Any]) -> str:
-    """One line of "name value" pairs; empty values are left out."""
-    shown = [f"[dim]{escape(k)}[/] {escape(str(v))}" for k, v in pairs.items() if v is not None]
-    return "  ".join(shown)
+def facts(pairs: Mapping[str, Any]) -> Facts:
+    """ "name value" pairs beside each other; empty values are left out."""
+    return Facts({name: str(value) for name, value in pairs.items() if value is not None})
+
+
+class Facts:
+    """Draws pairs in as few lines as the width allows, tearing none apart."""
+
+    def __init__(self, pairs: Mapping[str, str]) -> None:
+        self._pairs = pairs
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        line = Text()
+        for name, value in self._pairs.items():
+            pair = Text.assemble((name, "dim"), " ", value)
+            if line and line.cell_len + 2 + pair.cell_len > options.max_width:
+                yield line
+                line = Text()
+            line.append_text(Text.assemble("  " if line else "", pair))
+        yield line
 
 
 def source_of_data(config: Mapping[str, Any]) -> str | None:

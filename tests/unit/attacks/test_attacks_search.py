@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import pytest
 import textattack
-from attacks_tiny import TEXTS, victim_for
+from attacks_tiny import TEXTS, TOKENIZERS, victim_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textattack.attack_results import SkippedAttackResult, SuccessfulAttackResult
@@ -73,6 +73,22 @@ def test_query_budget_is_never_exceeded(limit: int, text: str, char: bool) -> No
     after = result.perturbed_result.raw_output.exit_layer
     assert after == alone(victim, result.perturbed_result.attacked_text.text)
     assert after >= result.original_result.raw_output.exit_layer
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "backbone"), [("byte_bpe", "roberta"), ("sentencepiece", "albert")]
+)
+@pytest.mark.parametrize("recipe", list(ATTACKS))
+def test_other_backbones_are_slowed_down_too(recipe: str, tokenizer: str, backbone: str) -> None:
+    victim = victim_for(TOKENIZERS[tokenizer](), backbone=backbone, layers=5, threshold=0.6)
+    attack = build(victim, recipe)
+    gained = 0
+    for text in TEXTS:
+        result = attack.attack(text, 0)
+        chosen = result.perturbed_result
+        assert chosen.raw_output.exit_layer == alone(victim, chosen.attacked_text.text)
+        gained += chosen.raw_output.exit_layer - result.original_result.raw_output.exit_layer
+    assert gained > 0
 
 
 def test_a_larger_budget_reaches_at_least_as_deep() -> None:

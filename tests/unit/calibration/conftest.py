@@ -39,4 +39,5 @@ def calibrate(tmp_path, models):
         options.setdefault("results_dir", tmp_path / "results")
         return run_calibration(CalibrateConfig(**options))
 
+    run.data = models / "data.csv"
     return run

@@ -16,9 +16,11 @@ from calibration_tiny import THRESHOLDS, graded_losses, ids_and_texts, labels_of
 
 from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import RiskNotControlledError, UsageError
 from eexit_cli.data import load_examples
 from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.pipelines.exiting import criterion_from
 from eexit_cli.pipelines.loading import load_model
 from eexit_cli.store.calibrations import find, weights_digest
@@ -248,24 +250,62 @@ class TestEncoders:
         assert stored["settings"]["threshold"] == 0.0
         assert "need at least 299 samples" in document["report"]["needs"][0]
 
-    def test_two_splits_of_a_task_are_used_as_they_are(self, calibrate, models):
+    def test_two_splits_of_a_task_are_used_as_they_are(self, calibrate, monkeypatch):
+        """No task of texts comes with a calibration split yet: validation stands in for it."""
+        from eexit_cli.pipelines import calibrate_encoder
+
+        monkeypatch.setattr(calibrate_encoder, "_two_splits", lambda _: ("validation", "test"))
         result = calibrate(task="movie-reviews", limit=30, test_limit=40)
         samples = next(result.records())
         assert (len(samples["calibration"]), len(samples["test"])) == (30, 40)
-        assert result.document["config"]["calibration_split"] in ("calibration", "validation")
+        assert result.document["config"]["calibration_split"] == "validation"
         assert result.document["config"]["test_split"] == "test"
+        for option in ("limit", "test_limit"):
+            flag = f"--{option.replace('_', '-')}"
+            with pytest.raises(UsageError, match=f"fewer than asked: {flag} 100000"):
+                calibrate(task="movie-reviews", **{"limit": 20, option: 100_000})
 
-    def test_a_task_with_one_split_is_divided(self, calibrate):
-        result = calibrate(task="tweets", limit=30, test_limit=40)
+    @pytest.mark.parametrize("task", ["movie-reviews", "tweets"])
+    def test_the_test_split_is_divided_where_there_is_no_other(self, calibrate, task):
+        result = calibrate(task=task, limit=30, test_limit=40)
         samples = next(result.records())
         assert set(samples["calibration"]).isdisjoint(samples["test"])
         assert (len(samples["calibration"]), len(samples["test"])) == (30, 40)
+        assert result.document["config"]["calibration_split"] == "test"
+
+    def test_the_first_samples_of_a_limit_are_test_samples(self, calibrate):
+        """So that an attack or an evaluation of a few, with this seed, meets no other."""
+        samples = next(calibrate(limit=100).records())
+        few = load_examples(
+            CalibrateConfig(data_file=calibrate.data, limit=50),
+            default_split="test",
+            label_names=("LABEL_0", "LABEL_1"),
+        )
+        assert set(few.dataset["id"]) <= set(samples["test"])
+
+    def test_an_evaluation_leaves_the_calibration_samples_out(self, calibrate, models, tmp_path):
+        folder = tiny_model(tmp_path / "own", seed=3)
+        data = {"model": str(folder), "data_file": models / "data.csv"}
+        result = calibrate(None, **data, delta=0.3, limit=100)
+        samples = next(result.records())
+        config = EvaluateConfig(
+            **data, threshold="calibrated", latency_samples=0, results_dir=tmp_path / "results"
+        )
+        evaluated = run_evaluation(config)
+        assert {record["id"] for record in evaluated.records()} == set(samples["test"])
+        metrics, promised = evaluated.document["metrics"], result.document["metrics"]
+        assert metrics["mean_exit_layer"] == pytest.approx(promised["test_mean_exit_layer"])
+        assert metrics["accuracy"] == pytest.approx(promised["test_quality"])
+        everything = calibrate(None, **data, delta=0.3, test_limit=0)
+        assert everything.document["metrics"]["samples"] == 240
+        with pytest.raises(UsageError, match="Every one of these samples was used to calibrate"):
+            run_evaluation(config)
+        with pytest.raises(UsageError, match="Threshold 'calibratd' is no number"):
+            run_evaluation(dataclasses.replace(config, threshold="calibratd"))
 
     def test_fewer_samples_than_asked(self, calibrate):
-        with pytest.raises(UsageError, match="fewer than asked: --limit 100000"):
+        with pytest.raises(UsageError, match="1100 samples, fewer than asked: 100000"):
             calibrate(task="movie-reviews", limit=100_000)
-        with pytest.raises(UsageError, match="fewer than asked: --test-limit 100000"):
-            calibrate(task="movie-reviews", limit=20, test_limit=100_000)
         with pytest.raises(UsageError, match="240 samples, fewer than asked: 300"):
             calibrate(limit=300)
 

@@ -99,6 +99,12 @@ def test_the_live_path_leaves_where_the_evaluation_says(finished):
     assert live == {record["id"]: record["exit_layer"] for record in run.records()}
 
 
+def test_a_sweep_of_one_measure_needs_no_threshold(tmp_path):
+    rows = evaluate(tmp_path, sweep=True, confidence="margin").document["rows"]
+    assert {row["confidence"] for row in rows} == {"margin"}
+    assert len(rows) == 41
+
+
 def test_a_model_meets_a_task_of_other_classes(tmp_path):
     file = tmp_path / "three.csv"
     file.write_text("text,label\nfine,0\nbad,1\nwell,2\n")

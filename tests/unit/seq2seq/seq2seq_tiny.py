@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -103,15 +104,17 @@ class Recording:
 
 
 def balanced_threshold(
-    model: MultiExitT5, measure: str, ids: Tensor, mask: Tensor | None, tokens: int = 12
+    model: MultiExitT5, measure: str, ids: Tensor, mask: Tensor | None, **settings: Any
 ) -> float:
     """In the widest gap between middling confidences, so that rounding decides nothing."""
     recording = Recording(build_measure(measure, model.cm_heads))
-    settings = DecodeSettings(max_new_tokens=tokens, measure=recording, rule=TokenThreshold(1.0))
-    model.decode(ids, mask, settings)
+    full = DecodeSettings(
+        max_new_tokens=12, measure=recording, rule=TokenThreshold(1.0), **settings
+    )
+    model.decode(ids, mask, full)
     seen = sorted(value for value in recording.seen if 0 < value < 1)
     middle = seen[len(seen) * 5 // 10 : max(len(seen) * 8 // 10, len(seen) * 5 // 10 + 2)]
-    _, low, high = max((b - a, a, b) for a, b in zip(middle[:-1], middle[1:], strict=True))
+    _, low, high = max((b - a, a, b) for a, b in itertools.pairwise(middle))
     return (low + high) / 2
 
 

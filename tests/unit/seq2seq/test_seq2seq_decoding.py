@@ -122,7 +122,7 @@ def test_early_exit_follows_the_definitions(measure: str, variant: dict[str, Any
         reference = Reference(model, measure, lambda position: threshold).run(source, 12)
         assert sample.tokens == reference.tokens
         assert sample.exit_layers == reference.exit_layers
-        assert sample.confidences == pytest.approx(reference.confidences, abs=1e-6, nan_ok=True)
+        assert sample.confidences == pytest.approx(reference.confidences, abs=1e-4, nan_ok=True)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -131,7 +131,7 @@ def test_a_batch_equals_its_rows_alone(measure: str, dtype: torch.dtype) -> None
     model = tiny_t5(2, dtype=dtype, eos_token_id=[1, 4])
     ids, mask = sources(32, seed=3)
     threshold = balanced_threshold(model, measure, ids, mask)
-    together = exiting(model, measure, threshold)
+    together = exiting(model, measure, threshold, 8)
     batch = model.decode(ids, mask, together).samples
     alone = [
         model.decode(ids[row : row + 1], mask[row : row + 1], together).samples[0]
@@ -200,9 +200,7 @@ def test_minimum_layer_follows_the_definitions() -> None:
     for row, sample in enumerate(out.samples):
         source = ids[row, : int(mask[row].sum())]
         reference = Reference(model, "mlp", lambda position: threshold, min_layer=3)
-        assert plain([sample]) == [
-            (reference.run(source, 12).tokens, reference.exit_layers)
-        ]
+        assert plain([sample]) == [(reference.run(source, 12).tokens, reference.exit_layers)]
 
 
 @pytest.mark.parametrize("form", ["paper", "code"])

@@ -47,6 +47,7 @@ def entry(folder: Path, **changes) -> StoredCalibration:
         procedure="fixed-sequence",
         p_value=0.01,
         samples=500,
+        texts=["0f"],
         run_id="run-1",
         created="2026-01-01T00:00:00+00:00",
     )

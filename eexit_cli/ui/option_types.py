@@ -1,0 +1,90 @@
+"""How an option is made: its panel, and a check for those whose values are names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from eexit_cli.ui import catalogs, completion
+from eexit_cli.ui.help import mention
+
+MODEL = "Model"
+DATA = "Data"
+EXITS = "Exits"
+TRAINING = "Training"
+ATTACK = "Attack"
+EVALUATION = "Evaluation"
+CALIBRATION = "Calibration"
+LOSSES = "Losses of your own"
+UNDER_ATTACK = "Under attack"
+FIGURE = "Figure"
+RUN = "Run"
+OUTPUT = "Output"
+PANELS = (
+    MODEL,
+    DATA,
+    EXITS,
+    TRAINING,
+    ATTACK,
+    EVALUATION,
+    CALIBRATION,
+    LOSSES,
+    UNDER_ATTACK,
+    FIGURE,
+    RUN,
+    OUTPUT,
+)
+"""The order of the help screen's groups."""
+
+
+def option(*names: str, panel: str, help: str, **settings: Any) -> Any:
+    """An option of a panel; ``settings`` are those of ``typer.Option``."""
+    return typer.Option(*names, rich_help_panel=panel, help=help, show_envvar=False, **settings)
+
+
+def choice(
+    kind: str, *names: str, panel: str, help: str, show: bool = False, **settings: Any
+) -> Any:
+    """An option whose values are the names of a catalog: checked, suggested and completed."""
+    if show:
+        help = f"{help} One of {mention(kind)}."
+    return option(
+        *names,
+        panel=panel,
+        help=help,
+        metavar="NAME",
+        callback=checked(kind),
+        autocompletion=completion.of_catalog(kind),
+        **settings,
+    )
+
+
+def checked(kind: str) -> Callable[[Any], Any]:
+    """A callback that replaces a name of a catalog by the registered one, or refuses it."""
+
+    def check(value: Any) -> Any:
+        return None if value is None else catalogs.check(kind, value)
+
+    return check
+
+
+def device(value: str) -> str:
+    """cuda:1 is a device; the rest must be a known name."""
+    catalogs.check("device", "cuda" if re.fullmatch(r"cuda:\d+", value) else value)
+    return value
+
+
+def threshold(value: Any) -> float | str:
+    """A number, at least 0, or the word for the stored one."""
+    if value == "calibrated":
+        return "calibrated"
+    try:
+        number = float(value)
+    except ValueError:
+        raise typer.BadParameter(f"'{value}' is no number and not 'calibrated'") from None
+    if number < 0:
+        raise typer.BadParameter(f"{value} is not in the range x>=0.")
+    return number

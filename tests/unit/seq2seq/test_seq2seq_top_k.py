@@ -1,0 +1,97 @@
+"""Top-k token propagation against its definition, on both sides of the choice of product."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from seq2seq_tiny import V11, Reference, balanced_threshold, exiting, plain, sources, tiny_t5
+
+from eexit_cli.models.seq2seq.results import DecodeCounts
+from eexit_cli.models.seq2seq.scoring import FullScorer, TopKScorer
+from eexit_cli.models.seq2seq.weights import weights_of
+
+
+@pytest.mark.parametrize("top_k", [2, 5, 20, 50])
+@pytest.mark.parametrize("batch", [1, 6])
+@pytest.mark.parametrize("variant", [{}, V11], ids=["tied", "untied"])
+def test_follows_the_definition(top_k: int, batch: int, variant: dict[str, object]) -> None:
+    model = tiny_t5(21, **variant)
+    ids, mask = sources(batch, seed=11)
+    threshold = balanced_threshold(model, "softmax", ids, mask, top_k=top_k)
+    out = model.decode(ids, mask, exiting(model, "softmax", threshold, top_k=top_k))
+    assert len({layer for sample in out.samples for layer in sample.exit_layers}) > 1
+    for row, sample in enumerate(out.samples):
+        source = ids[row, : int(mask[row].sum())]
+        reference = Reference(model, "softmax", lambda position: threshold, top_k=top_k)
+        reference.run(source, 12)
+        assert plain([sample]) == [(reference.tokens, reference.exit_layers)]
+        assert sample.confidences == pytest.approx(reference.confidences, abs=1e-4, nan_ok=True)
+
+
+def test_the_first_scored_layer_is_the_minimum_layer() -> None:
+    model = tiny_t5(22)
+    ids, mask = sources(4, seed=12)
+    threshold = balanced_threshold(model, "softmax", ids, mask)
+    out = model.decode(ids, mask, exiting(model, "softmax", threshold, top_k=4, min_layer=2))
+    for row, sample in enumerate(out.samples):
+        source = ids[row, : int(mask[row].sum())]
+        reference = Reference(model, "softmax", lambda position: threshold, top_k=4, min_layer=2)
+        assert plain([sample]) == [(reference.run(source, 12).tokens, reference.exit_layers)]
+
+
+def test_keeping_the_whole_vocabulary_changes_nothing() -> None:
+    model = tiny_t5(23)
+    ids, mask = sources(5, seed=13)
+    threshold = balanced_threshold(model, "softmax", ids, mask)
+    whole = model.decode(ids, mask, exiting(model, "softmax", threshold, top_k=50))
+    without = model.decode(ids, mask, exiting(model, "softmax", threshold))
+    assert plain(whole.samples) == plain(without.samples)
+
+
+def test_gathered_rows_and_full_product_say_the_same() -> None:
+    """A few rows are gathered, many are not; forced both ways the logits are equal."""
+    model = tiny_t5(24)
+    weights = weights_of(model)
+    units = [torch.randn(3, 32, dtype=torch.float64) for _ in range(3)]
+    gathering = TopKScorer(weights, DecodeCounts(), 6)
+    full = TopKScorer(weights, DecodeCounts(), 6)
+    full.most_gathered = 0
+    gathering.most_gathered = 3
+    for scorer in (gathering, full):
+        scorer.begin()
+    for unit in units:
+        one, other = gathering.logits(unit), full.logits(unit)
+        # The gathered tokens are in another order.
+        torch.testing.assert_close(one.sort().values, other.sort().values)
+        assert gathering.choose(None) == full.choose(None)
+        assert gathering.choose([2]) == full.choose([2])
+    gathering.keep([0, 2])
+    full.keep([0, 2])
+    last = torch.randn(2, 32, dtype=torch.float64)
+    gathering.logits(last)
+    full.logits(last)
+    assert gathering.choose(None) == full.choose(None)
+
+
+def test_the_choice_of_product_follows_the_rows() -> None:
+    model = tiny_t5(25)
+    counts = DecodeCounts()
+    scorer = TopKScorer(weights_of(model), counts, 5)
+    assert scorer.most_gathered == 50 // 15
+    scorer.begin()
+    scorer.logits(torch.randn(8, 32, dtype=torch.float64))
+    scorer.logits(torch.randn(8, 32, dtype=torch.float64))
+    assert (counts.head_rows, counts.kept_rows) == (16, 0)
+    scorer.keep([1, 4])
+    scorer.logits(torch.randn(2, 32, dtype=torch.float64))
+    assert (counts.head_rows, counts.kept_rows) == (16, 2)
+
+
+def test_full_scorer_chooses_the_largest_logit() -> None:
+    model = tiny_t5(26)
+    counts = DecodeCounts()
+    scorer = FullScorer(weights_of(model), counts)
+    logits = scorer.logits(torch.randn(4, 32, dtype=torch.float64))
+    assert scorer.choose(None) == logits.argmax(-1).tolist()
+    assert scorer.choose([3, 1]) == logits.argmax(-1)[[3, 1]].tolist()
+    assert counts.head_rows == 4
