@@ -270,7 +270,7 @@ class EncoderVictim(ModelWrapper):
     def _run(self, model: Any, batch: dict[str, Tensor]) -> list[Outcome]:
         rows = len(batch["input_ids"])
         # Shape: [batch, exits, classes]; zero where an exit was not executed
-        trail = torch.zeros(rows, self.num_layers, int(model.num_classes), device=self.device)
+        trail = torch.zeros(rows, self.num_layers, int(self.model.num_classes), device=self.device)
 
         def remember(layer: int, running: Tensor, logits: Tensor) -> None:
             trail[running, layer - 1] = logits.to(trail.dtype)

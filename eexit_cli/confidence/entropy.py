@@ -15,10 +15,8 @@ class Entropy:
     rises = False
 
     def __call__(self, logits: Tensor) -> Tensor:
-        log_p = torch.log_softmax(logits, dim=-1)
-        # p log p is 0 where p underflows, not 0 * -inf; rounding must not make it negative.
-        terms = torch.where(torch.isneginf(log_p), torch.zeros_like(log_p), log_p.exp() * log_p)
-        return (-terms.sum(dim=-1)).clamp_min(0.0)
+        # entr(p) = -p ln p, and 0 where p underflows; rounding must not make the sum negative.
+        return torch.special.entr(torch.softmax(logits, dim=-1)).sum(dim=-1).clamp_min(0.0)
 
     def bounds(self, classes: int) -> tuple[float, float]:
         return 0.0, math.log(classes)

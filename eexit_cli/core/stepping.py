@@ -69,12 +69,19 @@ class ExitCursor:
             leave = self.criterion.step(layer, logits, self._state)
             if last:
                 leave = leave.new_ones(leave.shape)
-        if not bool(leave.any()):
+        leaving = int(leave.count_nonzero())
+        if leaving == 0:
             return None
-        answer = self._state.get("answer", logits)
+        answer = self._state.get("answer", logits).to(self._answers.dtype)
+        if leaving == len(leave):
+            # At batch 1 this is the only case, and indexing would cost as much as an exit's head.
+            self._exit_layers[self._rows] = layer
+            self._answers[self._rows] = answer
+            self._rows = self._rows[:0]
+            return self._rows
         left = self._rows[leave]
         self._exit_layers[left] = layer
-        self._answers[left] = answer[leave].to(self._answers.dtype)
+        self._answers[left] = answer[leave]
         keep = (~leave).nonzero().squeeze(-1)
         self._rows = self._rows[keep]
         self._state = {name: value[keep] for name, value in self._state.items()}

@@ -102,7 +102,8 @@ def _store_settings(job: Job, choice: Choice, metrics: dict[str, Any], leading: 
     model.config.exit_defaults = {
         **choice.settings,
         "provenance": {
-            "rule": f"most saving setting that loses at most {choice.tolerance} in {leading}",
+            "rule": f"last setting, from the full model on, before more than {choice.tolerance} in "
+            f"{leading} is lost",
             "data": f"{job.info.name}, {job.validation.split}",
             "samples": len(job.validation),
             leading: choice.quality,

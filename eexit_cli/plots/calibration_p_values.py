@@ -29,14 +29,13 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     Returns:
         ``series``, ``x`` (place in the sequence), ``y`` (p-value), ``name`` (the threshold),
         ``accepted`` (is this the line's accepted threshold?), ``failed`` (its first failure?),
-        ``epsilon``, ``knob``.
+        ``epsilon``.
     """
     return table((row for run in runs for row in _points(run, len(runs) > 1)), ("x", "y"))
 
 
 def _points(run: RunView, several: bool) -> Iterator[dict[str, Any]]:
     epsilon = float(run.metrics["epsilon"])
-    measure = run.config.get("confidence")
     for p_value in shown_p_values(run, several):
         if p_value == "naive":
             continue  # 0 or 1, which is no p-value to look at
@@ -57,7 +56,6 @@ def _points(run: RunView, several: bool) -> Iterator[dict[str, Any]]:
                 "accepted": stop is not None and record["index"] == stop - 1,
                 "failed": record["index"] == stop,
                 "epsilon": epsilon,
-                "knob": f"{measure} threshold" if measure else "Threshold",
             }
 
 
@@ -100,18 +98,20 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     ax.set_ylabel("p-value")
     names = dict(zip(frame["x"], frame["name"], strict=True))
     last = _last_shown(frame)
-    ax.set_xlim(min(names) - 0.5, last + 0.5)
-    shown = [place for place in sorted(names) if place <= last]
+    # Before the first p-value that can be told from 0 there is nothing to see.
+    first = max(min(names), float(frame["x"][frame["y"] > FLOOR].min()) - 2)
+    ax.set_xlim(first - 0.5, last + 0.5)
+    shown = [place for place in sorted(names) if first <= place <= last]
     shown = shown[:: max(1, math.ceil(len(shown) / _room(ax, list(names.values()))))]
     ax.set_xticks(shown, [names[place] for place in shown])
-    knob = str(frame["knob"].iloc[0])
-    ax.set_xlabel(f"{knob[0].upper()}{knob[1:]} (→ eager)")
+    # Which threshold it is stands at the other figures; a narrow panel has no room for it.
+    ax.set_xlabel("Threshold (→ eager)")
 
 
 def _room(ax: Axes, names: Sequence[str]) -> int:
     """How many names fit below the axes, in letters of 7 points."""
     inches = ax.bbox.width / ax.figure.dpi * 0.9
-    return max(2, int(inches / (0.065 * max(map(len, names)) + 0.12)))
+    return max(2, int(inches / (0.058 * max(map(len, names)) + 0.08)))
 
 
 def _last_shown(frame: DataFrame) -> float:

@@ -150,9 +150,10 @@ eexit attack --model {facts.name}
 
 Default exit: **{describe_exit(facts.default_exit)}**, {facts.metric} {facts.default_quality:.4f}
 against {facts.full_quality:.4f} of the full model, mean exit layer {facts.mean_exit_layer:.2f} of
-{facts.num_layers} ({100 * saved:.0f} % of the layers saved). It is the most saving setting that
-loses at most {facts.tolerance:.2f} in {facts.metric} on these data. Since it was chosen on them,
-these figures flatter it slightly: test data were not touched.
+{facts.num_layers} ({100 * saved:.0f} % of the layers saved). Going from the full
+model to more eager settings, it is the last one before more than {facts.tolerance:g} in
+{facts.metric} is lost on these data. Since it was chosen on them, these figures flatter it
+slightly: test data were not touched.
 
 ## Intended use and limits
 

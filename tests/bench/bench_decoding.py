@@ -30,14 +30,27 @@ from eexit_cli.models.seq2seq.results import Decoded
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.models.seq2seq.timing import Stopwatch
 
-SMALL = {
-    "vocab_size": 32128,
-    "d_model": 512,
-    "d_kv": 64,
-    "d_ff": 2048,
-    "num_layers": 6,
-    "num_decoder_layers": 6,
-    "num_heads": 8,
+SHAPES = {
+    # T5-small's
+    "small": {
+        "vocab_size": 32128,
+        "d_model": 512,
+        "d_kv": 64,
+        "d_ff": 2048,
+        "num_layers": 6,
+        "num_decoder_layers": 6,
+        "num_heads": 8,
+    },
+    # of a model for letters and phonemes
+    "tiny": {
+        "vocab_size": 70,
+        "d_model": 128,
+        "d_kv": 32,
+        "d_ff": 512,
+        "num_layers": 6,
+        "num_decoder_layers": 6,
+        "num_heads": 4,
+    },
 }
 
 
@@ -83,10 +96,10 @@ def random_exits(target: float, depth: int) -> RandomExits:
     return RandomExits(low)
 
 
-def random_model() -> MultiExitT5:
-    """T5-small's shape with random weights; no token ends an output."""
+def random_model(shape: str) -> MultiExitT5:
+    """Random weights; no token ends an output."""
     torch.manual_seed(0)
-    config = MultiExitT5Config(**SMALL, eos_token_id=None, classifiers=["linear"])
+    config = MultiExitT5Config(**SHAPES[shape], eos_token_id=None, classifiers=["linear"])
     model = MultiExitT5(config, {"linear": build_classifier("linear", config.d_model)})
     return model.eval()
 
@@ -259,6 +272,7 @@ def top_k(setup: Setup) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a folder or hub id; default: random weights")
+    parser.add_argument("--shape", choices=SHAPES, default="small", help="of the random weights")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--source", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
@@ -276,7 +290,7 @@ def main() -> None:
     model = (
         load_seq2seq(options.model, build_classifier=build_classifier)
         if options.model
-        else random_model()
+        else random_model(options.shape)
     )
     generator = torch.Generator().manual_seed(1)
     sources = torch.randint(
@@ -284,8 +298,9 @@ def main() -> None:
     )
     base = DecodeSettings(max_new_tokens=options.tokens, packed=not options.unpacked)
     setup = Setup(model, options.tokens, sources, options.repeats, base)
+    name = options.model or f"{options.shape}, random weights"
     print(
-        f"{options.model or 'random weights'}: d {model.config.d_model}, {model.depth} decoder "
+        f"{name}: d {model.config.d_model}, {model.depth} decoder "
         f"layers, vocabulary {model.config.vocab_size}; {options.source} source and at most "
         f"{options.tokens} output tokens; {options.threads} threads; torch {torch.__version__}, "
         f"{torch.backends.cpu.get_cpu_capability()}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, T5ForConditionalGeneration
 
+from eexit_cli.core.decoding import ClassifierFactory
 from eexit_cli.core.errors import UsageError
 from eexit_cli.models.seq2seq.config import MultiExitT5Config
 from eexit_cli.models.seq2seq.decoding import Batch
@@ -169,6 +170,27 @@ class MultiExitT5(T5ForConditionalGeneration):
     def shift_right(self, labels: Tensor) -> Tensor:
         """Decoder inputs for these targets; -100 becomes padding. Shape: [batch, tokens]."""
         return self._shift_right(labels)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        build_classifier: ClassifierFactory,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype = "float32",
+        **hub_options: Any,
+    ) -> MultiExitT5:
+        """Strictly, from any layout: :func:`eexit_cli.models.conversion_t5.load_seq2seq`."""
+        from eexit_cli.models.conversion_t5 import load_seq2seq
+
+        return load_seq2seq(
+            pretrained_model_name_or_path,
+            build_classifier=build_classifier,
+            device=device,
+            dtype=dtype,
+            **hub_options,
+        )
 
     def save_pretrained(
         self,

@@ -24,7 +24,9 @@ class Rows:
         self.capacity = capacity
         self.device = device
         self.index: Tensor | None = (
-            None if len(slots) == capacity else torch.tensor(slots, device=device)
+            None
+            if len(slots) == capacity
+            else torch.tensor(slots, dtype=torch.int64, device=device)
         )
 
     def __len__(self) -> int:

@@ -128,7 +128,7 @@ class T5Weights:
         self.head = Product(self.head_rows, pack=pack)
         self._encoder_bias: Any = encoder[0].layer[0].SelfAttention
         self._decoder_bias: Any = decoder[0].layer[0].SelfAttention
-        self._tables: dict[tuple[str, int], Tensor] = {}
+        self._encoder_table: Tensor | None = None
         self._stacked: Tensor | None = None
 
     @property
@@ -159,11 +159,11 @@ class T5Weights:
 
     def encoder_bias(self, tokens: int) -> Tensor:
         """Relative position bias of the encoder. Shape: [1, heads, tokens, tokens]."""
-        key = ("encoder", tokens)
-        if key not in self._tables:
-            self._tables.clear()
-            self._tables[key] = self._encoder_bias.compute_bias(tokens, tokens).detach()
-        return self._tables[key]
+        table = self._encoder_table
+        if table is None or table.shape[-1] != tokens:
+            bias: Tensor = self._encoder_bias.compute_bias(tokens, tokens)
+            table = self._encoder_table = bias.detach()
+        return table
 
     def decoder_bias(self, tokens: int) -> Tensor:
         """Bias of a query by its distance to the key, largest distance first.
@@ -184,7 +184,7 @@ class T5Weights:
         return module.relative_attention_bias.weight.detach()[buckets].t().contiguous()
 
 
-def _stack(*maps: nn.Module) -> Tensor:
+def _stack(*maps: nn.Linear) -> Tensor:
     return torch.cat([item.weight.detach() for item in maps])
 
 

@@ -73,14 +73,14 @@ def test_closeness_lies_in_zero_one(criterion: object, classes: int) -> None:
 
 @given(
     shallow=st.integers(1, 3),
-    near=st.floats(0, 0.999),
+    thousandths=st.tuples(st.integers(0, 999), st.integers(0, 999)),
     deeper=st.integers(1, 2),
-    far=st.floats(0, 0.999),
 )
 def test_a_deeper_exit_always_wins_and_equal_ones_are_told_apart(
-    shallow: int, near: float, deeper: int, far: float
+    shallow: int, thousandths: tuple[int, int], deeper: int
 ) -> None:
     goal = GOAL
+    near, far = (value / 1000 for value in thousandths)
     low = goal._get_score(Outcome(shallow, 0, near, (1.0, 0.0)), None)
     high = goal._get_score(Outcome(shallow + deeper, 0, far, (1.0, 0.0)), None)
     assert low < high

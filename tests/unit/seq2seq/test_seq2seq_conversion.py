@@ -61,6 +61,18 @@ def test_each_tensor_is_stored_once(tmp_path: Path) -> None:
     assert not {"lm_head.weight", "encoder.embed_tokens.weight"} & names
 
 
+def test_from_pretrained_is_the_strict_loader(tmp_path: Path) -> None:
+    model = tiny_t5(1, dtype=torch.float32)
+    model.save_pretrained(tmp_path)
+    again = MultiExitT5.from_pretrained(tmp_path, build_classifier=build_classifier)
+    assert outputs(again) == outputs(model)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["shared.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(EexitError, match=r"missing: shared\.weight"):
+        MultiExitT5.from_pretrained(tmp_path, build_classifier=build_classifier)
+
+
 def test_dtype_is_the_callers(tmp_path: Path) -> None:
     tiny_t5(1, dtype=torch.float32).save_pretrained(tmp_path)
     assert load(tmp_path, dtype="float64").shared.weight.dtype == torch.float64
