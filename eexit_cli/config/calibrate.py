@@ -42,7 +42,7 @@ class CalibrateConfig(CommonConfig, DataConfig):
         resume: a run to go on with: thresholds that it has run are not run again.
     """
 
-    model: str = "calm"
+    model: str = "deebert"
     delta: float = 0.1
     epsilon: float = 0.05
     consistency: str = "textual"

@@ -54,11 +54,7 @@ def load(
             f"The {split} split of '{info.name}' has no samples",
             hint="Choose another one with --split, or check the data",
         )
-    if info.kind != "generation" and config.source_prefix is not None:
-        raise UsageError(
-            f"--source-prefix is for tasks that ask for text; '{info.name}' is {info.kind}",
-            hint="Leave --source-prefix out",
-        )
+    _refuse_unused(config, info)
     samples = _limited(samples, config, split, progress)
     if info.kind == "generation":
         info, samples = _prefixed(info, samples, config.source_prefix)
@@ -93,6 +89,24 @@ def _from_file(
         task=task,
         label_names=label_names,
     )
+
+
+_OF_PAIRS = ("source_column", "target_column", "source_prefix")
+_OF_LABELS = ("text_column", "text_pair_column", "label_column")
+
+
+def _refuse_unused(config: Any, info: TaskInfo) -> None:
+    """An option of the other kind of task is an error, not ignored."""
+    unused = _OF_LABELS if info.kind == "generation" else _OF_PAIRS
+    for name in unused:
+        given = getattr(config, name)
+        # A dataclass keeps its defaults as attributes of the class.
+        if given != getattr(type(config), name, given):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} does not go with '{info.name}', whose kind is {info.kind}",
+                hint=f"Leave {option} out",
+            )
 
 
 def _check_kind(info: TaskInfo, label_names: Sequence[str] | None, generates: bool) -> None:

@@ -7,14 +7,16 @@ from torch import Tensor
 
 from eexit_cli.models.seq2seq.rows import Rows
 
-GATHER_COST = 3
-"""A gathered key is read, written and read again; computing an idle slot reads it once."""
+NEAR_MEMORY = 1 << 19
+"""Bytes up to which a gathered copy stays in a core's own cache."""
+
+NEAR_SHARE, FAR_SHARE = 0.85, 0.5
+"""Gathering pays below this share of running slots: small copies cost little, large ones twice."""
 
 
 def attend(
     query: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    cache: Tensor,
     rows: Rows,
     length: int,
     *,
@@ -28,7 +30,7 @@ def attend(
 
     Args:
         query: Shape: [rows, heads, size].
-        keys, values: Shape: [slots, heads, capacity, size].
+        cache: keys and values. Shape: [2, slots, heads, capacity, size].
         length: positions to attend to.
         bias: added to every row's scores. Shape: [heads, length].
         padding: additive mask by slot. Shape: [slots, length].
@@ -37,48 +39,42 @@ def attend(
         Shape: [rows, heads * size].
     """
     if rows.index is None:
-        return _attend(query, keys, values, length, bias, padding)
+        return _attend(query, cache, length, bias, padding)
     count = len(rows)
     if count == 1:
-        slot = rows.slots[0]
-        near = slice(slot, slot + 1)
+        near = slice(rows.slots[0], rows.slots[0] + 1)
         chosen = None if padding is None else padding[near]
-        return _attend(query, keys[near], values[near], length, bias, chosen)
-    if GATHER_COST * count < rows.capacity:
+        return _attend(query, cache[:, near], length, bias, chosen)
+    if _gathering_pays(query, count, rows.capacity, length):
         chosen = None if padding is None else padding.index_select(0, rows.index)
-        return _attend(
-            query,
-            keys[:, :, :length].index_select(0, rows.index),
-            values[:, :, :length].index_select(0, rows.index),
-            length,
-            bias,
-            chosen,
-        )
-    everyone = query.new_zeros(rows.capacity, *query.shape[1:])
+        gathered = cache[:, :, :, :length].index_select(1, rows.index)
+        return _attend(query, gathered, length, bias, chosen)
+    # What the idle slots hold is computed with and dropped; rows do not mix.
+    everyone = query.new_empty(rows.capacity, *query.shape[1:])
     everyone.index_copy_(0, rows.index, query)
-    attended = _attend(everyone, keys, values, length, bias, padding)
+    attended = _attend(everyone, cache, length, bias, padding)
     return attended.index_select(0, rows.index)
 
 
+def _gathering_pays(query: Tensor, count: int, capacity: int, length: int) -> bool:
+    copied = 2 * query.numel() * query.element_size() * length
+    share = NEAR_SHARE if copied <= NEAR_MEMORY else FAR_SHARE
+    return count < share * capacity
+
+
 def _attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    length: int,
-    bias: Tensor | None,
-    padding: Tensor | None,
+    query: Tensor, cache: Tensor, length: int, bias: Tensor | None, padding: Tensor | None
 ) -> Tensor:
     count, heads, size = query.shape
-    # Shape: [count * heads, length, size]; a view, the cache is contiguous over slots and heads
-    k = keys[:, :, :length].flatten(0, 1)
-    v = values[:, :, :length].flatten(0, 1)
+    # Shape: 2 x [count * heads, length, size]; views, the cache is contiguous over slots and heads
+    keys, values = cache[:, :, :, :length].flatten(1, 2).unbind(0)
     # Shape: [count * heads, 1, length]
-    scores = torch.bmm(query.reshape(count * heads, 1, size), k.transpose(1, 2))
+    scores = torch.bmm(query.reshape(count * heads, 1, size), keys.transpose(1, 2))
     if bias is not None:
         scores.view(count, heads, length).add_(bias)
     if padding is not None:
         scores.view(count, heads, length).add_(padding.unsqueeze(1))
-    return torch.bmm(torch.softmax(scores, dim=-1), v).view(count, heads * size)
+    return torch.bmm(torch.softmax(scores, dim=-1), values).view(count, heads * size)
 
 
 class CrossAttention:
@@ -93,7 +89,8 @@ class CrossAttention:
         self._encoded = encoded
         self._padding = padding
         self._heads = heads
-        self._made: list[tuple[Tensor, Tensor] | None] = [None] * depth
+        # Shape: layers x [2, slots, heads, tokens, size]
+        self._made: list[Tensor | None] = [None] * depth
 
     def has(self, index: int) -> bool:
         """Are this layer's keys and values there?"""
@@ -103,9 +100,7 @@ class CrossAttention:
         """Keep a layer's keys and values. Shape: [slots * tokens, 2 * inner]."""
         slots, tokens, _ = self._encoded.shape
         split = key_values.view(slots, tokens, 2, self._heads, -1)
-        # Shape: 2 x [slots, heads, tokens, size]
-        keys, values = split.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-        self._made[index] = (keys, values)
+        self._made[index] = split.permute(2, 0, 3, 1, 4).contiguous()
 
     @property
     def encoded(self) -> Tensor:
@@ -116,23 +111,15 @@ class CrossAttention:
         """Shape: [rows, heads * size] -> [rows, heads * size]."""
         made = self._made[index]
         assert made is not None
-        keys, values = made
-        return attend(
-            query.view(len(rows), self._heads, -1),
-            keys,
-            values,
-            rows,
-            keys.shape[2],
-            padding=self._padding,
-        )
+        per_head = query.view(len(rows), self._heads, -1)
+        return attend(per_head, made, rows, made.shape[3], padding=self._padding)
 
     def attend_many(self, index: int, query: Tensor, slot: int) -> Tensor:
         """Several tokens of one slot. Shape: [tokens, heads * size] -> the same."""
         made = self._made[index]
         assert made is not None
-        keys, values = made[0][slot], made[1][slot]
         mask = None if self._padding is None else self._padding[slot]
-        return attend_span(query, keys, values, mask)
+        return attend_span(query, made[:, slot], mask)
 
     def compact(self, slots: Tensor) -> None:
         """Keep these slots, and no more columns than the longest of them needs."""
@@ -148,22 +135,22 @@ class CrossAttention:
         self._encoded = self._encoded[:, :tokens]
         for index, made in enumerate(self._made):
             if made is not None:
-                keys, values = (part[:, :, :tokens].index_select(0, slots) for part in made)
-                self._made[index] = (keys, values)
+                self._made[index] = made[:, :, :, :tokens].index_select(1, slots)
 
 
-def attend_span(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+def attend_span(query: Tensor, cache: Tensor, bias: Tensor | None) -> Tensor:
     """Several queries of one slot against the same keys.
 
     Args:
         query: Shape: [tokens, heads * size].
-        keys, values: Shape: [heads, length, size].
+        cache: keys and values. Shape: [2, heads, length, size].
         bias: broadcasts to [heads, tokens, length].
 
     Returns:
         Shape: [tokens, heads * size].
     """
-    heads, _, size = keys.shape
+    _, heads, _, size = cache.shape
+    keys, values = cache.unbind(0)
     # Shape: [heads, tokens, size]
     q = query.view(-1, heads, size).transpose(0, 1)
     scores = torch.bmm(q, keys.transpose(1, 2))

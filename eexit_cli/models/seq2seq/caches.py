@@ -33,8 +33,16 @@ class SelfCache(Protocol):
         """
         ...
 
-    def leave(self, index: int, unit: Tensor, rows: Rows, position: int) -> None:
-        """These rows' tokens end with this state after layer ``index``."""
+    def leave(
+        self, index: int, unit: Tensor, rows: Rows, position: int, leaving: list[int] | None
+    ) -> None:
+        """Some rows' tokens end with this state after layer ``index``.
+
+        Args:
+            unit: of all rows given; those that go on may be kept too, they are replaced later.
+                Shape: [rows, d].
+            leaving: places of the rows that leave; None is all.
+        """
         ...
 
     def ended(self, rows: Rows, position: int) -> Tensor:
@@ -103,7 +111,9 @@ class SingleRowCache:
         attended = torch.bmm(torch.softmax(scores, -1), self._values[index].narrow(1, 0, end))
         return attended.view(1, -1)
 
-    def leave(self, index: int, unit: Tensor, rows: Rows, position: int) -> None:
+    def leave(
+        self, index: int, unit: Tensor, rows: Rows, position: int, leaving: list[int] | None
+    ) -> None:
         self._states[position].copy_(unit[0])
         first = index + 1
         if not self._immediate or first == self._depth:
@@ -150,22 +160,21 @@ class BatchCache:
         # Shape: [slots, positions, d]
         self._states = like.new_zeros(slots, max_tokens, weights.d_model)
         self._shape = (weights.heads, max_tokens, weights.head_size)
-        # Shape: layers x [slots, heads, positions, size], made when a layer first runs
-        self._keys: list[Tensor | None] = [None] * depth
-        self._values: list[Tensor | None] = [None] * depth
+        # Keys and values, Shape: layers x [2, slots, heads, positions, size], made when a layer
+        # first runs
+        self._caches: list[Tensor | None] = [None] * depth
         # Shape: [layers, slots]: positions from 0 whose keys and values are there
         self._done = np.zeros((depth, slots), dtype=np.int64)
         self._bias = weights.decoder_bias(max_tokens)
         self.filled = 0
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """A layer's keys and values. Shape: 2 x [slots, heads, positions, size]."""
-        keys, values = self._keys[index], self._values[index]
-        if keys is None or values is None:
-            keys = self._states.new_zeros(self._states.shape[0], *self._shape)
-            values = torch.zeros_like(keys)
-            self._keys[index], self._values[index] = keys, values
-        return keys, values
+    def layer(self, index: int) -> Tensor:
+        """A layer's keys and values. Shape: [2, slots, heads, positions, size]."""
+        cache = self._caches[index]
+        if cache is None:
+            cache = self._states.new_zeros(2, self._states.shape[0], *self._shape)
+            self._caches[index] = cache
+        return cache
 
     def bias(self, end: int) -> Tensor:
         """Of the query at position ``end`` - 1. Shape: [heads, end]."""
@@ -173,18 +182,18 @@ class BatchCache:
 
     def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
         heads, _, size = self._shape
-        keys, values = self.layer(index)
+        cache = self.layer(index)
         self._fill(index, rows, position)
+        # Shape: [3, rows, heads, size]
         fused = self._weights.decoder[index].qkv(unit).view(len(rows), 3, heads, size)
-        query, key, value = fused.unbind(1)
+        fused = fused.transpose(0, 1)
+        here = cache.select(3, position)
         if rows.index is None:
-            keys[:, :, position].copy_(key)
-            values[:, :, position].copy_(value)
+            here.copy_(fused[1:])
         else:
-            keys.select(2, position).index_copy_(0, rows.index, key)
-            values.select(2, position).index_copy_(0, rows.index, value)
+            here.index_copy_(1, rows.index, fused[1:])
         self._done[index, rows.slots] = position + 1
-        return attend(query, keys, values, rows, position + 1, bias=self.bias(position + 1))
+        return attend(fused[0], cache, rows, position + 1, bias=self.bias(position + 1))
 
     def _fill(self, index: int, rows: Rows, position: int) -> None:
         """Make what these rows' earlier tokens still owe this layer."""
@@ -208,9 +217,9 @@ class BatchCache:
     def write(self, index: int, slots: Tensor, positions: Tensor, made: Tensor) -> None:
         """Put keys and values in their places. Shapes: [n], [n], [n, 2 * inner]."""
         heads, _, size = self._shape
-        key, value = made.view(-1, 2, heads, size).unbind(1)
-        for cache, new in zip(self.layer(index), (key, value), strict=True):
-            cache.transpose(1, 2).index_put_((slots, positions), new)
+        # Shape: [slots, positions, 2, heads, size]
+        by_token = self.layer(index).permute(1, 3, 0, 2, 4)
+        by_token.index_put_((slots, positions), made.view(-1, 2, heads, size))
 
     def mark(self, index: int, slot: int, end: int) -> None:
         """Positions before ``end`` of this slot are there."""
@@ -220,7 +229,9 @@ class BatchCache:
         """How many positions of this slot are there."""
         return int(self._done[index, slot])
 
-    def leave(self, index: int, unit: Tensor, rows: Rows, position: int) -> None:
+    def leave(
+        self, index: int, unit: Tensor, rows: Rows, position: int, leaving: list[int] | None
+    ) -> None:
         if rows.index is None:
             self._states[:, position].copy_(unit)
         else:
@@ -228,6 +239,8 @@ class BatchCache:
         first = index + 1
         if not self._immediate or first == self._depth:
             return
+        if leaving is not None:
+            rows, unit = rows.take(leaving), unit[leaving]
         made = self._weights.skipped_key_values(unit, first)
         slots = torch.tensor(rows.slots, device=unit.device)
         places = torch.full_like(slots, position)
@@ -244,18 +257,21 @@ class BatchCache:
 
     def compact(self, slots: list[int], position: int) -> None:
         index = torch.tensor(slots, device=self._states.device)
-        self._states = self._packed(self._states, index, 1, position)
-        self._keys = [
-            None if k is None else self._packed(k, index, 2, position) for k in self._keys
-        ]
-        self._values = [
-            None if v is None else self._packed(v, index, 2, position) for v in self._values
+        self._states = _packed(self._states, index, 0, position)
+        self._caches = [
+            None if one is None else _packed(one, index, 1, position) for one in self._caches
         ]
         self._done = self._done[:, slots]
 
-    @staticmethod
-    def _packed(cache: Tensor, index: Tensor, axis: int, used: int) -> Tensor:
-        """A copy of some slots' used positions, with the old capacity."""
-        new = cache.new_zeros(len(index), *cache.shape[1:])
-        new.narrow(axis, 0, used).copy_(cache.narrow(axis, 0, used).index_select(0, index))
-        return new
+
+def _packed(cache: Tensor, index: Tensor, axis: int, used: int) -> Tensor:
+    """A copy of some slots, with the old capacity; only the used positions are read.
+
+    Args:
+        axis: of the slots; the positions are the one before the last.
+    """
+    shape = list(cache.shape)
+    shape[axis] = len(index)
+    new = cache.new_zeros(shape)
+    new.narrow(-2, 0, used).copy_(cache.narrow(-2, 0, used).index_select(axis, index))
+    return new

@@ -121,7 +121,7 @@ class Batch:
                 watch.layer(index)
             if index + 1 == self.depth:
                 self.record(rows, self.depth, [math.nan] * len(rows))
-                self.cache.leave(index, unit, rows, position)
+                self.cache.leave(index, unit, rows, position, None)
                 break
             if session is None or index + 1 < settings.min_layer:
                 continue
@@ -140,7 +140,7 @@ class Batch:
                     watch.head()
             values = confidence.tolist()
             self.record(gone, index + 1, [values[number] for number in leaving])
-            self.cache.leave(index, unit[leaving] if staying else unit, gone, position)
+            self.cache.leave(index, unit, rows, position, leaving if staying else None)
             if not staying:
                 rows = rows.take([])
                 break

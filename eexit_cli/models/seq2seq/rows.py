@@ -13,21 +13,25 @@ class Rows:
 
     Attributes:
         slots: slot of each row, on the host.
-        index: the same on the device; None when the rows are all slots, which spares every
-            gather. Shape: [rows], int64.
     """
 
-    __slots__ = ("capacity", "device", "index", "slots")
+    __slots__ = ("_index", "capacity", "device", "slots")
 
     def __init__(self, slots: list[int], capacity: int, device: torch.device) -> None:
         self.slots = slots
         self.capacity = capacity
         self.device = device
-        self.index: Tensor | None = (
-            None
-            if len(slots) == capacity
-            else torch.tensor(slots, dtype=torch.int64, device=device)
-        )
+        self._index: Tensor | None = None
+
+    @property
+    def index(self) -> Tensor | None:
+        """The slots on the device; None when the rows are all slots, which spares every gather.
+
+        Shape: [rows], int64.
+        """
+        if self._index is None and len(self.slots) != self.capacity:
+            self._index = torch.tensor(self.slots, dtype=torch.int64, device=self.device)
+        return self._index
 
     def __len__(self) -> int:
         return len(self.slots)

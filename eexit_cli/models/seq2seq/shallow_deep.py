@@ -140,15 +140,12 @@ class ShallowDeepBatch(Batch):
         self.counts.layer_tokens += x.shape[0]
         fused = maps.qkv(self.weights.unit(x))
         self.cache.write(index, slots, positions, fused[:, inner:])
-        keys, values = self.cache.layer(index)
+        cache = self.cache.layer(index)
+        queries = fused[:, :inner].split(lengths)
         attended = torch.cat(
             [
-                attend_span(
-                    query, keys[slot, :, : bias.shape[2]], values[slot, :, : bias.shape[2]], bias
-                )
-                for query, slot, bias in zip(
-                    fused[:, :inner].split(lengths), rows.slots, biases, strict=True
-                )
+                attend_span(query, cache[:, slot, :, : bias.shape[2]], bias)
+                for query, slot, bias in zip(queries, rows.slots, biases, strict=True)
             ]
         )
         x = maps.out.add(attended, x)

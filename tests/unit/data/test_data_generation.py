@@ -162,5 +162,5 @@ def test_a_classifier_needs_another_task(make_config, tmp_path, names, own):
 
 def test_a_prefix_says_nothing_about_classes(make_config):
     config = make_config(task="movie-reviews", source_prefix="x: ")
-    with pytest.raises(UsageError, match="--source-prefix is for tasks that ask for text"):
+    with pytest.raises(UsageError, match="--source-prefix does not go with"):
         load_examples(config, default_split="test")
