@@ -295,3 +295,14 @@ def test_freezing_embeddings_keeps_them(config: TrainConfig) -> None:
     before = load_file(Path(config.backbone) / "model.safetensors")
     name = "embeddings.word_embeddings.weight"
     assert torch.equal(before[name], _weights(config.output)[f"backbone.{name}"])
+
+
+def test_slow_bfloat16_is_said(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for capability, expected in (("AVX2", True), ("AVX512", False)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        listener = Listener(stop_at=1)
+        assert config.output is not None
+        other = _changed(config, dtype="bfloat16", output=config.output.with_name(capability))
+        with pytest.raises(KeyboardInterrupt):
+            train.run_training(other, progress=listener)
+        assert any("bfloat16" in message for message in listener.messages) is expected
