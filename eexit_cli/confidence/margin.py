@@ -18,11 +18,9 @@ class Margin:
     def __call__(self, logits: Tensor) -> Tensor:
         if logits.shape[-1] < 2:
             return torch.ones_like(logits[..., 0])
-        # The normaliser is computed once and two exponentials taken: cheaper than a full softmax
-        # over a vocabulary.
-        top = logits.topk(2, dim=-1).values
-        log_z = torch.logsumexp(logits, dim=-1, keepdim=True)
-        p = (top - log_z).exp()
+        # Measured on a vocabulary of 32,128: three fused kernels are faster than a normaliser and
+        # two exponentials, although they write all probabilities.
+        p = torch.softmax(logits, dim=-1).topk(2, dim=-1).values
         return (p[..., 0] - p[..., 1]).clamp(0.0, 1.0)
 
     def bounds(self, classes: int) -> tuple[float, float]:
