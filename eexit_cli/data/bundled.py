@@ -16,6 +16,22 @@ ASSETS = Path(__file__).parents[1] / "assets" / "data"
 """A folder per set, a ``<split>.jsonl`` per split: ``id``, ``text``, ``label``, ``score``."""
 
 
+def refuse_data_dir(info: TaskInfo, data_dir: Path | None, hint: str) -> None:
+    """A bundled set has its own place; a folder given beside it is a usage error."""
+    if data_dir is not None:
+        raise UsageError(f"Task '{info.name}' comes with eexit and takes no --data-dir", hint=hint)
+
+
+def bundled_file(path: Path) -> Path:
+    """The same path; a missing artifact error where the installation lacks it."""
+    if not path.is_file():
+        raise MissingArtifactError(
+            f"The bundled data file {path} is not there",
+            hint="Reinstall: pip install --force-reinstall eexit",
+        )
+    return path
+
+
 @dataclass(frozen=True)
 class BundledTask:
     """A set in ``assets/data/<name>``."""
@@ -30,17 +46,12 @@ class BundledTask:
         return ASSETS / self.info.name
 
     def read(self, split: str, *, data_dir: Path | None, progress: Progress) -> Samples:
-        if data_dir is not None:
-            raise UsageError(
-                f"Task '{self.info.name}' comes with eexit and takes no --data-dir",
-                hint="Leave --data-dir out, name a GLUE task with --task, or use --data-file",
-            )
-        path = self.folder / f"{split}.jsonl"
-        if not path.is_file():
-            raise MissingArtifactError(
-                f"The bundled data file {path} is not there",
-                hint="Reinstall: pip install --force-reinstall eexit",
-            )
+        refuse_data_dir(
+            self.info,
+            data_dir,
+            "Leave --data-dir out, name a GLUE task with --task, or use --data-file",
+        )
+        path = bundled_file(self.folder / f"{split}.jsonl")
         with path.open(encoding="utf-8") as stream:
             rows = [json.loads(line) for line in stream]
         ids = {name: index for index, name in enumerate(self.info.label_names)}

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.data.bundled import ASSETS
+from eexit_cli.data.bundled import ASSETS, bundled_file, refuse_data_dir
 from eexit_cli.data.samples import Samples
 
 LETTERS = (*string.ascii_lowercase, "'")
@@ -53,17 +52,8 @@ class PronunciationTask:
         return ASSETS / self.info.name
 
     def read(self, split: str, *, data_dir: Path | None, progress: Progress) -> Samples:
-        if data_dir is not None:
-            raise UsageError(
-                f"Task '{self.info.name}' comes with eexit and takes no --data-dir",
-                hint="Leave --data-dir out, or use --data-file",
-            )
-        path = self.folder / f"{split}.tsv.gz"
-        if not path.is_file():
-            raise MissingArtifactError(
-                f"The bundled data file {path} is not there",
-                hint="Reinstall: pip install --force-reinstall eexit",
-            )
+        refuse_data_dir(self.info, data_dir, "Leave --data-dir out, or use --data-file")
+        path = bundled_file(self.folder / f"{split}.tsv.gz")
         with gzip.open(path, "rt", encoding="ascii") as stream:
             rows = [line.rstrip("\n").split("\t") for line in stream]
         words = [word for word, _ in rows]

@@ -23,7 +23,6 @@ from eexit_cli.metrics.depth import depth_metrics, histogram
 from eexit_cli.metrics.flops import EncoderShape, encoder_flops
 from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.metrics.task import compute
-from eexit_cli.models.batching import TextBatcher
 from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.pipelines.exiting import build_criterion, criterion_from, describe, sweep_settings
 from eexit_cli.pipelines.loading import LoadedModel, load_model
@@ -207,7 +206,7 @@ def measure_speed(
     texts, pairs = texts_of(examples)
     count = min(config.latency_samples, len(texts))
     batch_size = config.batch_size or DEFAULT_BATCH_SIZE
-    batcher = TextBatcher(loaded.tokenizer, loaded.max_length)
+    batcher = loaded.batcher()
 
     def encode(rows: Sequence[int]) -> dict[str, torch.Tensor]:
         second = [pairs[row] for row in rows] if pairs else None

@@ -11,7 +11,6 @@ from eexit_cli.config.evaluate import PredictConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
-from eexit_cli.models.batching import TextBatcher
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.exiting import build_criterion, describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
@@ -49,7 +48,7 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
         num_layers=model.num_exits,
         num_classes=model.num_classes,
     )
-    batcher = TextBatcher(loaded.tokenizer, loaded.max_length)
+    batcher = loaded.batcher()
     pairs = None if config.text_pair is None else [config.text_pair] * len(config.texts)
     batch = to_device(batcher(list(config.texts), pairs), loaded.device)
     with torch.inference_mode():

@@ -9,7 +9,6 @@ import torch
 
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples, TaskInfo, Trace
-from eexit_cli.models.batching import TextBatcher
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -64,7 +63,7 @@ def record_trace(
         Logits in float32 (float64 for a float64 model) on the CPU.
     """
     progress = progress or SilentProgress()
-    batcher = TextBatcher(loaded.tokenizer, loaded.max_length)
+    batcher = loaded.batcher()
     texts, pairs = texts_of(examples)
     # Characters order well enough, and cost nothing.
     sizes = [len(text) + (len(pairs[index]) if pairs else 0) for index, text in enumerate(texts)]
