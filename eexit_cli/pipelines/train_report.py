@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from eexit_cli import __version__
 from eexit_cli.config.train import TrainConfig
 from eexit_cli.core.types import Decision, TaskInfo, Trace
 from eexit_cli.metrics.task import compute
@@ -14,20 +13,21 @@ from eexit_cli.models.conversion import as_dtype
 from eexit_cli.pipelines.exiting import criterion_from
 from eexit_cli.pipelines.loading import LoadedModel
 from eexit_cli.pipelines.tracing import record_trace
+from eexit_cli.pipelines.training_jobs import made_by, versions
 from eexit_cli.store.models import ModelRef
-from eexit_cli.training.card import CardFacts, command_line, describe_exit, write_card
+from eexit_cli.training.card import CardFacts, describe_exit, write_card
 from eexit_cli.training.quiet import no_bars
 from eexit_cli.training.selection import Choice, candidates_for, choose_exit
 
 if TYPE_CHECKING:
-    from eexit_cli.pipelines.train import Job
+    from eexit_cli.pipelines.train_encoder import EncoderJob
     from eexit_cli.store.results import Run
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 """The hub's name of the encoder that comes as a package."""
 
 
-def finish_training(job: Job, run: Run, timings: dict[str, float]) -> dict[str, Any]:
+def finish_training(job: EncoderJob, run: Run, timings: dict[str, float]) -> dict[str, Any]:
     """Round to the stored dtype, choose the default exit, write the folder and the run."""
     model, config = job.model.eval(), job.config
     master = torch.float64 if job.settings.dtype == "float64" else torch.float32
@@ -72,7 +72,9 @@ def finish_training(job: Job, run: Run, timings: dict[str, float]) -> dict[str, 
     return run.finish(metrics=metrics | {"seconds": timings["seconds"]}, rows=rows, timings=timings)
 
 
-def _metrics(job: Job, trace: Trace, choice: Choice) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _metrics(
+    job: EncoderJob, trace: Trace, choice: Choice
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Validation metrics: per exit, of the full model, and at the default exit."""
     metrics: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
@@ -96,7 +98,7 @@ def _quality(info: TaskInfo, trace: Trace, decision: Decision) -> dict[str, floa
     return compute(info, decision.predictions.numpy(), trace.labels.numpy())
 
 
-def _store_settings(job: Job, choice: Choice, metrics: dict[str, Any], leading: str) -> None:
+def _store_settings(job: EncoderJob, choice: Choice, metrics: dict[str, Any], leading: str) -> None:
     """Default exit and the way the model was made, into its configuration."""
     model = job.model
     model.config.exit_defaults = {
@@ -121,14 +123,14 @@ def _store_settings(job: Job, choice: Choice, metrics: dict[str, Any], leading: 
         "max_length": job.max_length,
         "train_samples": len(job.training),
         "train_split": job.training.split,
-        "command": _command(job.config),
-        "versions": _versions(),
+        "command": made_by(job.config),
+        "versions": versions(),
         "validation": metrics,
     }
 
 
 def _card_facts(
-    job: Job, choice: Choice, rows: list[dict[str, Any]], leading: str, stored: torch.dtype
+    job: EncoderJob, choice: Choice, rows: list[dict[str, Any]], leading: str, stored: torch.dtype
 ) -> CardFacts:
     model = job.model
     return CardFacts(
@@ -144,7 +146,7 @@ def _card_facts(
         weights=sum(weight.numel() for weight in model.parameters()),
         vocabulary=model.word_embeddings.num_embeddings,
         stored_dtype=str(stored).removeprefix("torch."),
-        command=_command(job.config),
+        command=made_by(job.config),
         train_samples=len(job.training),
         validation_samples=len(job.validation),
         metric=leading,
@@ -154,7 +156,7 @@ def _card_facts(
         full_quality=choice.full,
         mean_exit_layer=choice.mean_exit_layer,
         tolerance=choice.tolerance,
-        versions=_versions(),
+        versions=versions(),
         licence=job.config.licence,
     )
 
@@ -163,28 +165,3 @@ def _backbone_label(config: TrainConfig) -> str:
     if config.backbone is None:
         return MINILM
     return config.backbone
-
-
-def _command(config: TrainConfig) -> str:
-    """The exact command, options that differ from their defaults only."""
-    always = ("model", "task", "output")
-    defaults = TrainConfig().as_dict()
-    given = config.as_dict()
-    hidden = ("resume", "results_dir")
-    return command_line(
-        {
-            name: value
-            for name, value in given.items()
-            if name not in hidden and (name in always or value != defaults[name])
-        }
-    )
-
-
-def _versions() -> dict[str, str]:
-    import transformers
-
-    return {
-        "eexit": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }

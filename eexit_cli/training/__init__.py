@@ -18,5 +18,31 @@ STRATEGIES = Catalog(
     aliases={"two_stage": "two-stage", "alternate": "alternating", "weighted": "weighted-joint"},
 )
 
+DECODER_STRATEGIES = Catalog(
+    "training strategy of decoders",
+    {
+        "weighted-ce": "eexit_cli.training.decoder_strategies:WEIGHTED",
+        "last-ce": "eexit_cli.training.decoder_strategies:LAST",
+        "free": "eexit_cli.training.decoder_strategies:FREE",
+    },
+    aliases={"weighted_ce": "weighted-ce", "shallowdeep_kd_dyna": "free"},
+)
+
+EVERY_STRATEGY = Catalog(
+    "training strategy",
+    {
+        **{name: STRATEGIES[name] for name in STRATEGIES},
+        **{name: DECODER_STRATEGIES[name] for name in DECODER_STRATEGIES},
+    },
+    aliases={
+        "two_stage": "two-stage",
+        "alternate": "alternating",
+        "weighted": "weighted-joint",
+        "weighted_ce": "weighted-ce",
+        "shallowdeep_kd_dyna": "free",
+    },
+)
+"""What ``--strategy`` takes before the family is known."""
+
 FAMILY_STRATEGIES = {"deebert": "two-stage", "pabee": "weighted-joint"}
 """What each family's paper trains with."""

@@ -49,7 +49,7 @@ class TokenizedTexts(Dataset[Features]):
         self._segments: list[list[int]] | None = encoded.get("token_type_ids")
         self._labels = list(labels)
         self.lengths = [len(row) for row in self._input_ids]
-        self.truncated = _count_cut(tokenizer, texts, pairs, self.lengths, max_length)
+        self.truncated = count_cut(tokenizer, texts, pairs, self.lengths, max_length)
 
     def __len__(self) -> int:
         return len(self._input_ids)
@@ -61,13 +61,14 @@ class TokenizedTexts(Dataset[Features]):
         return features
 
 
-def _count_cut(
+def count_cut(
     tokenizer: Any,
     texts: Sequence[str],
     pairs: Sequence[str] | None,
     lengths: Sequence[int],
     max_length: int,
 ) -> int:
+    """How many texts have more tokens than were kept."""
     # Only samples that fill the limit can have been cut: the others need no second look.
     full = [index for index, length in enumerate(lengths) if length >= max_length]
     if not full:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from eexit_cli.core.errors import UsageError
 
+OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor"}
+"""Names of ``--optimizer``, and transformers' own."""
 AUTOCAST_DTYPES = ("bfloat16", "float16")
 MASTER_DTYPES = ("float32", "float64")
 
@@ -16,10 +18,11 @@ class TrainingSettings:
 
     Attributes:
         epochs: passes over the training data per stage; may be fractional.
-        learning_rate: AdamW's, after a linear warm-up, then falling linearly to 0.
+        learning_rate: the largest, after a linear warm-up, then falling linearly to 0.
         batch_size: samples per process and micro-batch.
         gradient_accumulation: micro-batches per optimisation step.
-        weight_decay: AdamW's; biases and norms are spared.
+        optimizer: adamw, sgd (no momentum) or adafactor.
+        weight_decay: the optimizer's; biases and norms are spared.
         warmup_ratio: share of the steps in which the learning rate rises.
         evaluations_per_epoch: validations, each with a checkpoint, per epoch.
         dtype: float32 and float64 train in that precision; bfloat16 and float16 run the model
@@ -32,6 +35,7 @@ class TrainingSettings:
     learning_rate: float = 3e-5
     batch_size: int = 32
     gradient_accumulation: int = 1
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
     evaluations_per_epoch: int = 1
@@ -56,6 +60,11 @@ class TrainingSettings:
             raise UsageError(
                 f"--weight-decay {self.weight_decay} is outside its range",
                 hint="Give a number, at least 0",
+            )
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(
+                f"Unknown optimizer '{self.optimizer}'",
+                hint=f"Available: {', '.join(OPTIMIZERS)}",
             )
         if self.dtype not in AUTOCAST_DTYPES + MASTER_DTYPES:
             raise UsageError(

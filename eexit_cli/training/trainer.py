@@ -20,7 +20,7 @@ from eexit_cli.training import callbacks
 from eexit_cli.training.batches import LengthGroupedBatches, PadRight, TokenizedTexts
 from eexit_cli.training.checkpoints import newest_checkpoint
 from eexit_cli.training.quiet import no_bars
-from eexit_cli.training.settings import StepPlan, TrainingSettings
+from eexit_cli.training.settings import OPTIMIZERS, StepPlan, TrainingSettings
 from eexit_cli.training.strategies import Stage
 
 ExitMetrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -80,7 +80,7 @@ class StageTrainer(Trainer):
 
 
 def training_arguments(
-    settings: TrainingSettings, plan: StepPlan, stage: Stage, folder: Path
+    settings: TrainingSettings, plan: StepPlan, name: str, folder: Path
 ) -> TrainingArguments:
     """The Trainer's arguments for one stage.
 
@@ -94,6 +94,7 @@ def training_arguments(
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=plan.total,
+        optim=OPTIMIZERS[settings.optimizer],
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=plan.warmup,
@@ -104,7 +105,7 @@ def training_arguments(
         bf16=settings.dtype == "bfloat16",
         fp16=settings.dtype == "float16",
         use_cpu=settings.device == "cpu",
-        seed=derive_seed(settings.seed, "train", stage.name) % 2**32,
+        seed=derive_seed(settings.seed, "train", name) % 2**32,
         # Validation and checkpoints follow the plan's steps (ScheduleCallback), which also drops
         # old checkpoints: the Trainer's own rotation would drop them before the new one is whole.
         eval_strategy="no",
@@ -169,7 +170,7 @@ def run_stage(
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     order_seed = derive_seed(settings.seed, "batches", stage.name)
     sampler = LengthGroupedBatches(training.lengths, settings.batch_size, order_seed)
-    arguments = training_arguments(settings, StepPlan(1, 0, frozenset()), stage, folder)
+    arguments = training_arguments(settings, StepPlan(1, 0, frozenset()), stage.name, folder)
     plan = StepPlan.of(settings, len(training), processes=arguments.world_size)
     arguments.max_steps, arguments.warmup_steps = plan.total, plan.warmup
     display = callbacks.ProgressCallback(progress, title, evaluated)

@@ -116,8 +116,8 @@ def _resumption(command: str, config: Any, started: float) -> str | None:
     if config is None or not hasattr(config, "resume"):
         return None
     if isinstance(config.resume, bool):
-        output = Path(config.output) if config.output is not None else None
-        begun = output is not None and output.with_name(f"{output.name}.training").is_dir()
+        output = Path(config.completed().output)
+        begun = output.with_name(f"{output.name}.training").is_dir()
         return f"Go on with: eexit {command} --output {output} --resume" if begun else None
     run = config.resume or _unfinished(Path(config.results_dir), started)
     return f"Go on with: eexit {command} --resume {run}" if run else None

@@ -91,6 +91,13 @@ class MultiExitT5(T5ForConditionalGeneration):
         if name not in self.config.classifiers:
             self.config.classifiers = [*self.config.classifiers, name]
 
+    def drop_classifiers(self) -> tuple[str, ...]:
+        """Remove all of them, for layers that are about to change; the names of the removed."""
+        dropped = tuple(self.cm_heads)
+        self.cm_heads = nn.ModuleDict()
+        self.config.classifiers = []
+        return dropped
+
     @torch.inference_mode()
     def decode(
         self,
@@ -128,6 +135,15 @@ class MultiExitT5(T5ForConditionalGeneration):
             end=self.config.end_tokens,
         )
         return batch.run()
+
+    def forward(self, *args: Any, per_layer: bool = False, **kwargs: Any) -> Any:
+        """T5's own forward; with ``per_layer``, :meth:`layer_states`.
+
+        Training calls it so, since wrappers such as DistributedDataParallel know ``forward`` alone.
+        """
+        if per_layer:
+            return self.layer_states(*args, **kwargs)
+        return super().forward(*args, **kwargs)
 
     def layer_states(
         self, input_ids: Tensor, attention_mask: Tensor | None, decoder_input_ids: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eexit_cli.core.types import RunResult
@@ -25,12 +25,15 @@ def show_training(output: Output, result: RunResult) -> None:
                     "backbone": config.get("backbone"),
                     "task": config.get("data_file") or config.get("task"),
                     "strategy": config.get("strategy"),
-                    "pooling": config.get("pooling"),
+                    "classifiers": config.get("confidence"),
+                    "pooling": None if config.get("model") == "calm" else config.get("pooling"),
                     "time": written("seconds", metrics.get("seconds")),
                 }
             )
         )
-    if output.result(document, exits(metrics), str(config.get("output") or result.path)):
+    trained = document["rows"] and "confidence" in document["rows"][0]
+    sheet = classifiers(document["rows"]) if trained else exits(metrics)
+    if output.result(document, sheet, str(config.get("output") or result.path)):
         output.hint(f"Run:   {result.path}")
         if config.get("output"):
             output.hint(f"Model: {config['output']}")
@@ -50,3 +53,14 @@ def exits(metrics: Mapping[str, Any]) -> Sheet:
         *(Column(key, f"{label(key)} (validation)", numeric=True) for key in keys),
     ]
     return Sheet(columns, [found[layer] for layer in sorted(found)], title="Every exit")
+
+
+def classifiers(rows: Sequence[Mapping[str, Any]]) -> Sheet:
+    """One row per confidence classifier, its AUROC at each layer."""
+    layers = [name.rpartition("_")[2] for name in rows[0] if name.startswith("auroc_exit_")]
+    columns = [
+        Column("confidence", "Classifier"),
+        *(Column(f"auroc_exit_{layer}", f"Layer {layer}", numeric=True) for layer in layers),
+    ]
+    title = "AUROC (validation): does the layer say what the last one says?"
+    return Sheet(columns, [dict(row) for row in rows], title=title)

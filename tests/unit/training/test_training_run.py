@@ -23,7 +23,7 @@ from eexit_cli.core.progress import SilentTicker
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import RunResult
 from eexit_cli.models.conversion import load_classifier
-from eexit_cli.pipelines import train, train_report
+from eexit_cli.pipelines import train, train_encoder, train_report
 from eexit_cli.pipelines.exiting import criterion_from
 
 
@@ -237,7 +237,6 @@ def test_failing_before_the_training_leaves_nothing(config: TrainConfig, tmp_pat
         {"strategy": "three-stage"},
         {"model": "debert"},
         {"pooling": "max"},
-        {"output": None},
         {"epochs": 0},
         {"split": "validation"},
         {"device": "cuda:7"},
@@ -259,7 +258,7 @@ def test_a_taken_output_is_refused_before_anything_runs(config: TrainConfig) -> 
 def test_without_a_backbone_the_installed_one_or_a_hint(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(train, "BACKBONE_PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(train_encoder, "BACKBONE_PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(MissingArtifactError) as caught:
         train.run_training(_changed(config, backbone=None))
     assert "--backbone" in (caught.value.hint or "")
@@ -269,7 +268,7 @@ def test_without_a_backbone_the_installed_one_or_a_hint(
         f"def get_model_path():\n    return {config.backbone!r}\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(str(package.parent))
-    monkeypatch.setattr(train, "BACKBONE_PACKAGE", "tiny_encoder_package")
+    monkeypatch.setattr(train_encoder, "BACKBONE_PACKAGE", "tiny_encoder_package")
     listener = Listener()
     train.run_training(_changed(config, backbone=None, epochs=0.2), progress=listener)
     assert listener.messages[0].startswith("Backbone:")

@@ -1,0 +1,198 @@
+"""From ``--model`` to a decoder with exits that can run: CALM's T5, its tokenizer and its task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from eexit_cli.confidence.decoder import build_classifier
+from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.protocols import Progress
+from eexit_cli.models.batching import TextBatcher
+from eexit_cli.models.conversion_t5 import load_seq2seq
+from eexit_cli.models.seq2seq.model import MultiExitT5
+from eexit_cli.pipelines.loading import folder_of, load_tokenizer, resolve_device, resolve_dtype
+from eexit_cli.store.models import ModelRef, is_decoder, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SOURCE_TOKENS = 512
+"""Longest input of a T5 whose folder says nothing: what T5 was trained with."""
+
+NEW_TOKENS = 128
+"""Longest output where neither the model nor the user says."""
+
+_NO_LIMIT = 10**6
+"""Tokenizers without a limit carry a number beyond this."""
+
+
+class DecoderLoadingConfig(Protocol):
+    """The part of a command's configuration that is read here."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def max_length(self) -> int | None: ...
+    @property
+    def lower_case(self) -> bool | None: ...
+
+
+@dataclass(frozen=True)
+class LoadedDecoder:
+    """An encoder-decoder ready to run.
+
+    Attributes:
+        ref: what ``--model`` meant.
+        folder: where its files lie.
+        model: in eval mode, on the device.
+        tokenizer: a fast tokenizer.
+        device, dtype: of the weights and activations.
+        max_length: tokens per source, the end token included; longer ones are cut.
+        max_new_tokens: longest output, the end token included.
+    """
+
+    ref: ModelRef
+    folder: Path
+    model: MultiExitT5
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+    max_length: int
+    max_new_tokens: int
+
+    @property
+    def num_layers(self) -> int:
+        """L, of the decoder: exit layers count from 1 to this."""
+        return self.model.depth
+
+    @property
+    def exit_defaults(self) -> dict[str, Any]:
+        """The exit used when the user gives none; empty is the full model."""
+        return dict(self.model.config.exit_defaults)
+
+    @property
+    def task(self) -> str | None:
+        """The task that it was trained on, where known."""
+        return self.model.config.task
+
+    @property
+    def source_prefix(self) -> str | None:
+        """Text before each source that it was trained with; None where the task decides."""
+        prefix: str = self.model.config.source_prefix
+        return prefix if prefix or self.task is not None else None
+
+    def batcher(self) -> TextBatcher:
+        """A new tokenising batcher, whose count of cut sources starts at 0."""
+        return TextBatcher(self.tokenizer, self.max_length)
+
+
+def is_decoder_model(name: str) -> bool:
+    """Does ``--model NAME`` mean an encoder-decoder? Read from its ``config.json`` alone.
+
+    A hub repository that is not in the cache is fetched, as loading it would.
+
+    Raises:
+        UsageError, MissingArtifactError, EexitError: as :func:`load_decoder`, for names and
+            folders that mean no model.
+    """
+    return is_decoder(folder_of(resolve(name)))
+
+
+def load_decoder(
+    config: DecoderLoadingConfig, *, progress: Progress | None = None
+) -> LoadedDecoder:
+    """Load what ``config.model`` names: ours, a plain T5, the seed's or FREE's checkpoint.
+
+    Args:
+        config: ``config.common.CommonConfig`` or anything with its attributes; its
+            ``max_new_tokens``, if it has one, overrides the model's.
+        progress: told how a checkpoint of another layout was read.
+
+    Raises:
+        UsageError: an unknown name, device or dtype, a length outside its range, or a model
+            without a decoder.
+        MissingArtifactError: a folder or repository that is not there, or has no tokenizer.
+        EexitError: the folder is no model or is damaged.
+    """
+    device = resolve_device(config.device)
+    dtype = resolve_dtype(config.dtype, device)
+    ref = resolve(config.model)
+    folder = folder_of(ref)
+    if not is_decoder(folder):
+        raise UsageError(
+            f"Model '{ref.name}' has no decoder; this needs an encoder-decoder (T5)",
+            hint="Use a model of the family calm: eexit models list",
+        )
+    model = load_seq2seq(folder, build_classifier=build_classifier, device=device, dtype=dtype)
+    tokenizer = load_decoder_tokenizer(folder, config.lower_case)
+    if len(tokenizer) > model.config.vocab_size:
+        raise EexitError(
+            f"The tokenizer in {folder} has {len(tokenizer):,} tokens, "
+            f"the model only {model.config.vocab_size:,}",
+            hint="Copy the tokenizer's files that belong to the model into its folder",
+        )
+    loaded = LoadedDecoder(
+        ref=ref,
+        folder=folder,
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        max_length=_source_tokens(config.max_length, model, tokenizer),
+        max_new_tokens=_new_tokens(getattr(config, "max_new_tokens", None), model),
+    )
+    if progress is not None and (layout := model.config.training.get("converted_from")):
+        progress.message(_conversion_note(loaded, layout))
+    return loaded
+
+
+def load_decoder_tokenizer(folder: Path, lower_case: bool | None = None) -> Any:
+    """The fast tokenizer of a T5's folder; see ``pipelines.loading.load_tokenizer``."""
+    from transformers import T5Config
+
+    return load_tokenizer(folder, backbone=T5Config(), lower_case=lower_case)
+
+
+def _source_tokens(asked: int | None, model: MultiExitT5, tokenizer: Any) -> int:
+    """T5's positions are relative: longer inputs than it was trained with are possible."""
+    if asked is not None:
+        if asked < 2:
+            raise UsageError(
+                f"--max-length {asked} leaves no room for a source",
+                hint="Give at least 2: a token and the end",
+            )
+        return asked
+    trained = model.config.max_source_length
+    if trained is not None:
+        return int(trained)
+    limit = int(tokenizer.model_max_length)
+    return limit if limit < _NO_LIMIT else SOURCE_TOKENS
+
+
+def _new_tokens(asked: int | None, model: MultiExitT5) -> int:
+    if asked is not None:
+        if asked < 1:
+            raise UsageError(f"--max-new-tokens {asked} is too few", hint="Give at least 1")
+        return asked
+    trained = model.config.max_target_length
+    return NEW_TOKENS if trained is None else int(trained)
+
+
+def _conversion_note(loaded: LoadedDecoder, layout: str) -> str:
+    name = loaded.ref.name
+    if layout == "t5":
+        return (
+            f"{name}: a plain T5, whose layers were not trained to answer early; "
+            f"train them: eexit train --model calm --backbone {name}"
+        )
+    titles = {"calm": "CALM's PyTorch layout", "free": "FREE's layout"}
+    settings = ", ".join(f"{key} {value}" for key, value in loaded.exit_defaults.items())
+    return f"{name}: read from {titles[layout]}; default exit {settings or 'none'}"
