@@ -263,6 +263,9 @@ def run_decoder_stage(
     arguments = training_arguments(settings, StepPlan(1, 0, frozenset()), objective.name, folder)
     plan = StepPlan.of(settings, len(training), processes=arguments.world_size)
     arguments.max_steps, arguments.warmup_steps = plan.total, plan.warmup
+    # Everything that trains is used at every step, but heads and classifiers are called on the
+    # states after the wrapped forward has returned, which a search through its graph would miss.
+    arguments.ddp_find_unused_parameters = False
     if isinstance(objective, ClassifiersObjective):
         # A common bound on the gradient would let one classifier slow the others down.
         arguments.max_grad_norm = 0.0

@@ -73,6 +73,11 @@ class MultiExitT5(T5ForConditionalGeneration):
         """L: exit layers count from 1 to this."""
         return int(self.config.depth)
 
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """Of encoder and decoder alike."""
+        return self.shared
+
     def tie_weights(self, *args: Any, **kwargs: Any) -> None:
         """Share the word embeddings, and the LM head's weight where the configuration says so.
 
@@ -146,7 +151,12 @@ class MultiExitT5(T5ForConditionalGeneration):
         return super().forward(*args, **kwargs)
 
     def layer_states(
-        self, input_ids: Tensor, attention_mask: Tensor | None, decoder_input_ids: Tensor
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        decoder_input_ids: Tensor,
+        *,
+        inputs_embeds: Tensor | None = None,
     ) -> LayerStates:
         """A teacher-forced pass through transformers' own layers, with every layer's states.
 
@@ -155,8 +165,12 @@ class MultiExitT5(T5ForConditionalGeneration):
             attention_mask: Shape: [batch, source tokens].
             decoder_input_ids: the targets shifted right (:meth:`shift_right`).
                 Shape: [batch, tokens].
+            inputs_embeds: embeddings of the source in place of ``input_ids``, for gradients with
+                respect to them. Shape: [batch, source tokens, d].
         """
-        encoded = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        encoded = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
+        )
         residuals: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
