@@ -61,6 +61,7 @@ _COMMANDS = (
     (model_app, "show", models.show_model, models.EXAMPLES),
     (result_app, "list", results.list_runs, results.EXAMPLES),
     (result_app, "show", results.show_run, results.EXAMPLES),
+    (result_app, "export", results.export_run, results.EXAMPLES),
 )
 for _app, _name, _body, _examples in _COMMANDS:
     _app.command(

@@ -165,11 +165,37 @@ def attack_run(
                         "prediction_after": predictions[row, after[row] - 1],
                         "exit_layer_before": before[row],
                         "exit_layer_after": after[row],
+                        "progress": [[1, before[row]], [2 + 7 * (row % 60), after[row]]],
                         **({"recipe": recipe} if several else {}),
                     }
                 )
             rows.append({"recipe": recipe, **attack_figures(before, after, layers)})
         run.finish(metrics={**attack_figures(before, after, layers)}, rows=rows)
+    return run
+
+
+def transfer_run(store: ResultStore, *, defences: bool = False) -> Run:
+    """Two models' inputs on both, with defences or without."""
+    asked = {"model": "deebert,pabee", "transfer": ["a", "b"], "defences": defences}
+    names = ["none", "patience", "voting", "recalibrated"] if defences else ["none"]
+    rng = np.random.default_rng(3)
+    with store.create("attack", asked) as run:
+        rows = [
+            {
+                "recipe": recipe,
+                "source": source,
+                "victim": victim,
+                "defence": defence,
+                **({"patience": 4} if defence == "patience" else {}),
+                "gain_removed": float(rng.uniform(-0.2, 1.0)),
+            }
+            for source in ("deebert", "author/pabee-bert-base-sst2")
+            for recipe in ("same-token", "deepwordbug")
+            for victim in ("deebert", "author/pabee-bert-base-sst2")
+            for defence in names
+        ]
+        metrics = {"mean_exit_layer_after": 5.0, "gain_removed": 0.5, "num_layers": 6}
+        run.finish(metrics=metrics, rows=rows)
     return run
 
 

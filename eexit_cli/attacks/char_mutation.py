@@ -79,20 +79,9 @@ class CharacterMutation(WordSwap):
         """Every misspelling of a word, each one edit away; none for one letter."""
         if len(word) < 2:
             return []
-        places = range(len(word))
-        found = [
-            word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in places if i + 1 < len(word)
-        ]
-        found += [word[:i] + draw.choice(string.ascii_letters) + word[i:] for i in places]
-        found += [word[:i] + word[i + 1 :] for i in places]
-        found += [
-            word[:i] + LOOK_ALIKES[word[i]] + word[i + 1 :]
-            for i in places
-            if word[i] in LOOK_ALIKES
-        ]
         return [
             mutant
-            for mutant in dict.fromkeys(found)
+            for mutant in dict.fromkeys(misspellings(word, draw))
             if mutant.casefold() != word.casefold() and is_one_word(mutant)
         ]
 
@@ -116,6 +105,18 @@ class CharacterMutation(WordSwap):
 
     def extra_repr_keys(self) -> list[str]:
         return ["top_n"]
+
+
+def misspellings(word: str, draw: random.Random) -> list[str]:
+    """All words one edit away, as they come: some twice, some no word, some the word itself."""
+    places = range(len(word))
+    found = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in places if i + 1 < len(word)]
+    found += [word[:i] + draw.choice(string.ascii_letters) + word[i:] for i in places]
+    found += [word[:i] + word[i + 1 :] for i in places]
+    found += [
+        word[:i] + LOOK_ALIKES[word[i]] + word[i + 1 :] for i in places if word[i] in LOOK_ALIKES
+    ]
+    return found
 
 
 def critical_rows(words: WordGradients, count: int = CRITICAL_WORDS) -> list[int]:

@@ -4,7 +4,7 @@
 White-box slowdown by token or character mutation, at the published settings (lam 0.8, top_n 100,
 beam width 5, 10 rounds, at most max(3, 10 %) words).
 
-What the published code does otherwise, and this does not:
+``compat="upstream"`` does what the published code does where that differs:
 
 - it never zeroes the gradient, which adds up over beam members, rounds and examples; here each
   text has a fresh gradient;
@@ -15,12 +15,19 @@ What the published code does otherwise, and this does not:
   to letting the input through;
 - it sorts all positions x vocabulary; here one matrix product and a partial selection;
 - it never replaces words of several pieces, nor capitalised ones with an uncased vocabulary, while
-  ``[UNK]`` and ``[unusedN]`` pass its filter;
+  ``[UNK]`` and ``[unusedN]`` pass its filter, and replacements are written as the vocabulary has
+  them; here every word may change, to whole words only, and keeps its capitals;
 - it divides the uniform term of the loss by the number of classes once more;
-- its last exit is DeeBERT's untrained ramp; here the final classifier;
+- the last exit in its loss is DeeBERT's untrained ramp; here the final classifier;
 - for characters it takes the top ten token ids by signed gradient sum, special tokens included;
   here the ten replaceable words with the largest gradient norm;
-- stop-words with a capital letter pass its filter.
+- stop-words with a capital letter pass its filter;
+- its limit on changed words filters candidates, after a gradient pass; here it comes before.
+
+Not taken over, and the same in both modes: the answer at layer L is the final classifier's (the
+code lets the untrained ramp answer where its entropy is below the threshold; exit layers are the
+same either way); a text is scored once, and queries count distinct texts; look-alike letters are
+our table; random draws depend on the sample and the text, not on what was drawn before.
 """
 
 from __future__ import annotations
@@ -28,12 +35,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from eexit_cli.attacks.recipe import AttackSettings, Budget, Recipe
+from eexit_cli.attacks.recipe import UPSTREAM, AttackSettings, Budget, Recipe
 
 if TYPE_CHECKING:
     import textattack
     from textattack.transformations import Transformation
 
+    from eexit_cli.attacks.published_same import PublishedSwap
     from eexit_cli.attacks.victim import EncoderVictim, Loss
 
 SOURCE = "Chen et al., ACL 2023 (SAME)"
@@ -43,6 +51,10 @@ def build_same_token(
     victim: EncoderVictim, budget: Budget, settings: AttackSettings
 ) -> textattack.Attack:
     """SAME with word swaps ranked by gradient."""
+    if settings.compat == UPSTREAM:
+        from eexit_cli.attacks.published_same import PublishedTokenMutation
+
+        return _assemble_published(victim, settings, PublishedTokenMutation)
     from eexit_cli.attacks.token_mutation import TokenMutation
 
     loss = _loss(settings)
@@ -53,6 +65,10 @@ def build_same_char(
     victim: EncoderVictim, budget: Budget, settings: AttackSettings
 ) -> textattack.Attack:
     """SAME with misspellings of the most critical words."""
+    if settings.compat == UPSTREAM:
+        from eexit_cli.attacks.published_same import PublishedCharacterMutation
+
+        return _assemble_published(victim, settings, PublishedCharacterMutation)
     from eexit_cli.attacks.char_mutation import CharacterMutation
 
     loss = _loss(settings)
@@ -88,15 +104,53 @@ def _assemble(
     )
 
 
+def _assemble_published(
+    victim: EncoderVictim, settings: AttackSettings, transformation: type[PublishedSwap]
+) -> textattack.Attack:
+    import textattack
+    from textattack.constraints.pre_transformation import (
+        RepeatModification,
+        StopwordModification,
+    )
+
+    from eexit_cli.attacks.published_same import (
+        AccumulatedGradient,
+        LastRoundBeam,
+        PublishedChangeLimit,
+        PublishedSlowdown,
+    )
+
+    gradient = AccumulatedGradient(victim, settings.lam)
+    return textattack.Attack(
+        PublishedSlowdown(victim),
+        [RepeatModification(), StopwordModification(), PublishedChangeLimit(settings.change_rate)],
+        transformation(gradient, top_n=settings.top_n),
+        LastRoundBeam(rounds=settings.per_size, beam_width=settings.beam_width),
+    )
+
+
+def _adds_up(settings: AttackSettings) -> bool:
+    """The published code's gradient remembers every example before."""
+    return settings.compat == UPSTREAM
+
+
+READS = ("lam", "top_n", "beam_width", "per_size", "change_rate", "compat")
+
 SAME_TOKEN = Recipe(
     name="same-token",
     description="slowdown by word swaps, white-box, at the published settings",
     source=SOURCE,
     build=build_same_token,
+    reads=READS,
+    compat=(UPSTREAM,),
+    ordered=_adds_up,
 )
 SAME_CHAR = Recipe(
     name="same-char",
     description="slowdown by misspellings of critical words, white-box",
     source=SOURCE,
     build=build_same_char,
+    reads=READS,
+    compat=(UPSTREAM,),
+    ordered=_adds_up,
 )

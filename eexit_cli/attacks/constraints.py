@@ -13,7 +13,7 @@ MINIMUM_CHANGES = 3
 
 def most_changes(num_words: int, rate: float, minimum: int = MINIMUM_CHANGES) -> int:
     """max(minimum, ceil(rate * words)), and never more than there are words."""
-    # 0.1 * 30 is 3.0000000000000004 in binary: the ceiling must not turn that into 4.
+    # 0.07 * 100 is 7.000000000000001 in binary: the ceiling must not turn that into 8.
     return min(num_words, max(minimum, math.ceil(rate * num_words - 1e-9)))
 
 

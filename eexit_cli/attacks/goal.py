@@ -35,6 +35,9 @@ class Slowdown(GoalFunction):
         victim: the model, which also counts the queries and holds the budget.
     """
 
+    all_exits = False
+    """Whether the score needs every exit of a text, so that queries run all layers."""
+
     def __init__(self, victim: EncoderVictim) -> None:
         limit = victim.budget.limit
         super().__init__(
@@ -56,7 +59,7 @@ class Slowdown(GoalFunction):
         self.victim.begin()
         self.initial_attacked_text = attacked_text
         self.ground_truth_output = ground_truth_output
-        outcome = self.victim.confirm(attacked_text.tokenizer_input)
+        outcome = self.victim.confirm(attacked_text.tokenizer_input, all_exits=self.all_exits)
         if outcome is None:
             raise ValueError("a query budget of 0 cannot even score the input")
         return self.result_of(attacked_text, outcome, check_skip=True), self._is_spent()
@@ -77,13 +80,20 @@ class Slowdown(GoalFunction):
             Results of the first texts, and whether the budget is spent.
         """
         outcomes = self.victim.score(
-            [text.tokenizer_input for text in attacked_text_list], reserve=reserve
+            [text.tokenizer_input for text in attacked_text_list],
+            reserve=reserve,
+            all_exits=self.all_exits,
         )
         results = [
             self.result_of(text, outcome, check_skip=check_skip)
             for text, outcome in zip(attacked_text_list, outcomes, strict=False)
         ]
         return results, self._is_spent()
+
+    def confirm(self, text: AttackedText) -> SlowdownResult | None:
+        """Score a text alone, as a user's input would be; None where the budget is spent."""
+        outcome = self.victim.confirm(text.tokenizer_input, all_exits=self.all_exits)
+        return None if outcome is None else self.result_of(text, outcome)
 
     def result_of(
         self, text: AttackedText, outcome: Outcome, *, check_skip: bool = False
@@ -104,6 +114,10 @@ class Slowdown(GoalFunction):
         return self.victim.budget.affordable(1) == 0
 
     def _is_goal_complete(self, model_output: Outcome, attacked_text: AttackedText) -> bool:
+        return model_output.exit_layer >= self.victim.num_layers
+
+    def _should_skip(self, model_output: Outcome, attacked_text: AttackedText) -> bool:
+        """There is nothing to gain where all layers are used already, whatever the goal."""
         return model_output.exit_layer >= self.victim.num_layers
 
     def _get_score(self, model_output: Outcome, attacked_text: AttackedText) -> float:

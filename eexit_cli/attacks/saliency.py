@@ -23,6 +23,7 @@ class WordGradients:
         gradients: sum over each word's pieces: the first-order change of the loss when all of them
             move together. Shape: [words, embedding].
         first_ids: id of each word's first piece. Shape: [words].
+        pieces: how many pieces each word has. Shape: [words].
         loss: of the text as it is.
     """
 
@@ -31,6 +32,7 @@ class WordGradients:
     embeddings: Tensor
     gradients: Tensor
     first_ids: list[int]
+    pieces: list[int]
     loss: float
 
     def select(self, rows: list[int]) -> WordGradients:
@@ -41,6 +43,7 @@ class WordGradients:
             embeddings=self.embeddings[rows],
             gradients=self.gradients[rows],
             first_ids=[self.first_ids[row] for row in rows],
+            pieces=[self.pieces[row] for row in rows],
             loss=self.loss,
         )
 
@@ -71,5 +74,6 @@ def word_gradients(
         embeddings=torch.stack([table[token.input_ids[owners[i]]].mean(dim=0) for i in kept]),
         gradients=torch.stack([token.gradient[owners[i]].sum(dim=0) for i in kept]),
         first_ids=[int(token.input_ids[owners[i][0]]) for i in kept],
+        pieces=[len(owners[i]) for i in kept],
         loss=token.loss,
     )

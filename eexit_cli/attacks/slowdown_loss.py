@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from eexit_cli.attacks.recipe import UPSTREAM
+
 EARLIER_WEIGHT = 0.1
 """Weight of exits before the current one: they let the input through already."""
 GROWTH = 1.2
@@ -47,11 +49,13 @@ def flip_targets(logits: Tensor) -> Tensor:
     return targets
 
 
-def slowdown_loss(logits: Tensor, exit_layers: Tensor, *, lam: float) -> Tensor:
+def slowdown_loss(
+    logits: Tensor, exit_layers: Tensor, *, lam: float, compat: str | None = None
+) -> Tensor:
     """lam * CE(z_i, flip_i) + (1 - lam) * CE(z_i, uniform), weighted and averaged over exits.
 
     The published code divides the uniform term by the number of classes once more; this is the
-    paper's formula.
+    paper's formula, and ``compat="upstream"`` the code's.
 
     Args:
         logits: every exit's logits. Shape: [batch, exits, classes].
@@ -66,5 +70,7 @@ def slowdown_loss(logits: Tensor, exit_layers: Tensor, *, lam: float) -> Tensor:
     # Shape: [batch, exits] each
     disagree = -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     unsure = -log_p.mean(dim=-1)
+    if compat == UPSTREAM:
+        unsure = unsure / logits.shape[-1]
     weights = exit_weights(exit_layers, logits.shape[1]).to(logits.dtype)
     return (weights * (lam * disagree + (1 - lam) * unsure)).mean(dim=-1)

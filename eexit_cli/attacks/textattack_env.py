@@ -15,6 +15,8 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -67,6 +69,25 @@ def _offer_bundled_nltk_data() -> None:
     if folder not in nltk.data.path:
         # Last, so that a user's own, fuller data win.
         nltk.data.path.append(folder)
+
+
+@contextmanager
+def without_nltk_downloads() -> Iterator[None]:
+    """TextAttack's parts ask NLTK to download what they need whenever they are made, present or
+    not; without a network that prints, or waits. What is missing is found out beforehand."""
+    import nltk
+
+    download = nltk.download
+    nltk.download = lambda *args, **kwargs: True
+    try:
+        yield
+    finally:
+        nltk.download = download
+
+
+def textattack_cache() -> Path:
+    """Where TextAttack keeps what it downloads."""
+    return _default_cache()
 
 
 def _default_cache() -> Path:

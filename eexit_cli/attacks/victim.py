@@ -8,6 +8,7 @@ text, and it is counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +41,15 @@ class Outcome:
         prediction: class index of the answer.
         closeness: how near the executed exits were to letting it go on, in [0, 1).
         probabilities: of the answering exit, one per class.
+        exits: every exit's probabilities, L tuples of K; None where the text was scored by the
+            live path, which stops at its exit.
     """
 
     exit_layer: int
     prediction: int
     closeness: float
     probabilities: tuple[float, ...]
+    exits: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class EncoderVictim(ModelWrapper):
 
     Attributes:
         seed: of the current sample's random choices; set by whoever runs the samples.
+        progress: [queries and gradient passes spent, exit layer] each time that a text of the
+            current sample went deeper than all before it.
         tokens_held, tokens_computed: over all batches scored so far, tokens that texts have, and
             tokens computed with padding.
 
@@ -116,7 +122,9 @@ class EncoderVictim(ModelWrapper):
         self.tokens_held = 0
         self.tokens_computed = 0
         self._closeness = closeness_for(criterion)
+        self.progress: list[list[int]] = []
         self._known: dict[TextInput, Outcome] = {}
+        self._alone: dict[TextInput, Outcome] = {}
         self._gradients: dict[tuple[TextInput, Loss], TextGradient] = {}
 
     @property
@@ -132,50 +140,90 @@ class EncoderVictim(ModelWrapper):
         """Forget the last sample: nothing is spent, nothing is known."""
         self.budget.reset()
         self._known.clear()
+        self._alone.clear()
+        self._gradients.clear()
+        self.progress = []
+
+    @contextmanager
+    def account(self, budget: Budget) -> Iterator[Budget]:
+        """Spend on another budget for a while, for what is done once for all samples.
+
+        Nothing is known at its start, and nothing is at its end.
+        """
+        mine, self.budget = self.budget, budget
+        try:
+            self.begin()
+            yield budget
+        finally:
+            self.forget()
+            self.budget = mine
+
+    def forget(self) -> None:
+        """Free what is remembered of texts; what was spent on them stays counted."""
+        self._known.clear()
+        self._alone.clear()
         self._gradients.clear()
 
     def is_known(self, text: TextInput) -> bool:
         """The text was scored for this sample, so asking again costs nothing."""
         return text in self._known
 
-    def score(self, texts: Sequence[TextInput], *, reserve: int = 0) -> list[Outcome]:
+    def score(
+        self, texts: Sequence[TextInput], *, reserve: int = 0, all_exits: bool = False
+    ) -> list[Outcome]:
         """Where each text leaves, by the live path, in batches of similar length.
 
         Args:
             texts: in order of preference.
             reserve: queries to leave unspent.
+            all_exits: run every layer, for :attr:`Outcome.exits`. One query per text all the same.
 
         Returns:
             One outcome per text; fewer, for the first ones, where the budget ends.
         """
-        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        new = [text for text in dict.fromkeys(texts) if self._is_new(text, all_exits)]
         new = new[: self.budget.affordable(len(new), reserve=reserve)]
         if new:
             self.budget.queries += len(new)
-            self._known.update(zip(new, self._run_in_buckets(new), strict=True))
+            for text, outcome in zip(new, self._run_in_buckets(new, all_exits), strict=True):
+                self._remember(text, outcome)
         outcomes = []
         for text in texts:
-            if text not in self._known:
+            if self._is_new(text, all_exits):
                 break
             outcomes.append(self._known[text])
         return outcomes
 
-    def confirm(self, text: TextInput) -> Outcome | None:
+    def confirm(self, text: TextInput, *, all_exits: bool = False) -> Outcome | None:
         """Score a text alone with the plain kernels, exactly as a user's single input would be.
 
         Rounding depends on a batch's shape, so a text within rounding of a threshold may leave
-        elsewhere alone than in a batch of candidates. What this says counts.
+        elsewhere alone than in a batch of candidates. What this says counts. It is a query the
+        first time, and remembered within a sample.
 
         Returns:
             None where the budget has nothing left.
         """
+        alone = self._alone.get(text)
+        if alone is not None and not (all_exits and alone.exits is None):
+            return alone
         if not self.budget.affordable(1):
             return None
         self.budget.queries += 1
         batch = self._encode([text])
-        (outcome,) = self._run(self.model, batch)
-        self._known[text] = outcome
+        (outcome,) = self._run(self.model, batch, all_exits)
+        self._alone[text] = outcome
+        self._remember(text, outcome)
         return outcome
+
+    def _is_new(self, text: TextInput, all_exits: bool) -> bool:
+        known = self._known.get(text)
+        return known is None or (all_exits and known.exits is None)
+
+    def _remember(self, text: TextInput, outcome: Outcome) -> None:
+        self._known[text] = outcome
+        if not self.progress or outcome.exit_layer > self.progress[-1][1]:
+            self.progress.append([self.budget.spent, outcome.exit_layer])
 
     def gradients(
         self, texts: Sequence[TextInput], loss: Loss, *, reserve: int = 0
@@ -241,7 +289,32 @@ class EncoderVictim(ModelWrapper):
         outcomes = self.score(list(text_input_list))
         return np.array([outcome.probabilities for outcome in outcomes])
 
-    def _run_in_buckets(self, texts: list[TextInput]) -> list[Outcome]:
+    @property
+    def max_length(self) -> int:
+        """Tokens per input; TextAttack's A2T asks for it."""
+        return int(self.batcher.max_length)
+
+    def get_grad(self, text_input: TextInput) -> dict[str, Any]:
+        """What TextAttack's own recipes ask of a model: the gradient of its answer's loss.
+
+        A gradient pass of our budget like any other; zeros where that is spent.
+
+        Returns:
+            ``ids``, Shape: [1, tokens], and ``gradient``, Shape: [tokens, embedding].
+        """
+        found = self.gradients([text_input], answer_loss)
+        if found:
+            ids, gradient = found[0].input_ids, found[0].gradient
+        else:
+            ids = torch.tensor(self._encodings([text_input])[0].ids)
+            gradient = torch.zeros(len(ids), self.model.word_embeddings.weight.shape[1])
+        return {"ids": ids[None], "gradient": gradient.cpu().numpy()}
+
+    def _tokenize(self, inputs: Sequence[TextInput]) -> list[list[str]]:
+        """The pieces of each text, special ones included, as the gradient has them."""
+        return [list(encoding.tokens) for encoding in self._encodings(inputs)]
+
+    def _run_in_buckets(self, texts: list[TextInput], all_exits: bool = False) -> list[Outcome]:
         batch = self._encode(texts)
         lengths = batch["attention_mask"].sum(dim=1).tolist()
         outcomes: list[Outcome | None] = [None] * len(texts)
@@ -250,7 +323,7 @@ class EncoderVictim(ModelWrapper):
             self.tokens_held += sum(lengths[row] for row in rows)
             self.tokens_computed += longest * len(rows)
             part = {name: value[rows, :longest] for name, value in batch.items()}
-            for row, outcome in zip(rows, self._run(self.scorer, part), strict=True):
+            for row, outcome in zip(rows, self._run(self.scorer, part, all_exits), strict=True):
                 outcomes[row] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
@@ -267,7 +340,7 @@ class EncoderVictim(ModelWrapper):
         yield rows
 
     @torch.inference_mode()
-    def _run(self, model: Any, batch: dict[str, Tensor]) -> list[Outcome]:
+    def _run(self, model: Any, batch: dict[str, Tensor], all_exits: bool = False) -> list[Outcome]:
         rows = len(batch["input_ids"])
         # Shape: [batch, exits, classes]; zero where an exit was not executed
         trail = torch.zeros(rows, self.num_layers, int(self.model.num_classes), device=self.device)
@@ -275,18 +348,25 @@ class EncoderVictim(ModelWrapper):
         def remember(layer: int, running: Tensor, logits: Tensor) -> None:
             trail[running, layer - 1] = logits.to(trail.dtype)
 
-        decision = model.infer(**batch, criterion=self.criterion, on_exit=remember)
+        criterion = None if all_exits else self.criterion
+        decision = model.infer(**batch, criterion=criterion, on_exit=remember)
+        exits: list[tuple[tuple[float, ...], ...] | None] = [None] * rows
+        if all_exits:
+            decision = replay(trail, self.criterion)
+            every = torch.softmax(trail.double(), dim=-1).tolist()
+            exits = [tuple(tuple(one) for one in text) for text in every]
         layers = decision.exit_layers.cpu()
         near = self._closeness(trail.cpu(), layers)
         near = near.masked_fill(layers >= self.num_layers, 0.0)
         probabilities = torch.softmax(decision.logits.double(), dim=-1)
         return [
-            Outcome(layer, prediction, closeness, tuple(answer))
-            for layer, prediction, closeness, answer in zip(
+            Outcome(layer, prediction, closeness, tuple(answer), every_exit)
+            for layer, prediction, closeness, answer, every_exit in zip(
                 layers.tolist(),
                 decision.predictions.tolist(),
                 near.tolist(),
                 probabilities.tolist(),
+                exits,
                 strict=True,
             )
         ]
@@ -301,6 +381,12 @@ class EncoderVictim(ModelWrapper):
         return self.tokenizer(
             firsts, seconds, truncation=True, max_length=self.batcher.max_length
         ).encodings
+
+
+def answer_loss(logits: Tensor, exit_layers: Tensor) -> Tensor:
+    """Cross-entropy of the answering exit with its own answer. Shape: [batch]."""
+    answering = logits[torch.arange(len(logits), device=logits.device), exit_layers - 1]
+    return torch.nn.functional.cross_entropy(answering, answering.argmax(dim=-1), reduction="none")
 
 
 def _columns(texts: Sequence[TextInput]) -> tuple[list[str], list[str] | None]:

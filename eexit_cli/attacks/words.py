@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 from textattack.shared import AttackedText
@@ -117,3 +118,40 @@ def swap_word(
 def is_one_word(word: str) -> bool:
     """TextAttack's splitter sees exactly this word."""
     return words_from_text(word) == [word]
+
+
+def changed_words(original: AttackedText, perturbed: AttackedText) -> list[dict[str, Any]]:
+    """What was done to a text, word by word.
+
+    Returns:
+        ``{"position", "from", "to"}`` per changed word. An inserted word has an empty ``from`` and
+        its place in the perturbed text, a deleted one an empty ``to`` and its place in the
+        original; a swapped one has the place in the original, which is also that in the perturbed
+        text where nothing was inserted or deleted.
+    """
+    before, after = original.words, perturbed.words
+    if len(before) == len(after):
+        return [
+            {"position": place, "from": old, "to": new}
+            for place, (old, new) in enumerate(zip(before, after, strict=True))
+            if old != new
+        ]
+    found = []
+    matcher = SequenceMatcher(a=before, b=after, autojunk=False)
+    for kind, start, end, new_start, new_end in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        swapped = min(end - start, new_end - new_start)
+        found += [
+            {"position": start + step, "from": before[start + step], "to": after[new_start + step]}
+            for step in range(swapped)
+        ]
+        found += [
+            {"position": place, "from": before[place], "to": ""}
+            for place in range(start + swapped, end)
+        ]
+        found += [
+            {"position": place, "from": "", "to": after[place]}
+            for place in range(new_start + swapped, new_end)
+        ]
+    return found

@@ -56,9 +56,8 @@ def chosen_figures(
         if part is None or (part is test and not _has(part, chosen)):
             continue
         column = None if chosen is None else part.get(chosen)
-        layers = None if column is None else column.exit_layers
         figures[f"{prefix}mean_loss"] = None if column is None else float(column.losses.mean())
-        figures[f"{prefix}mean_exit_layer"] = None if layers is None else float(layers.mean())
+        figures[f"{prefix}mean_exit_layer"] = None if column is None else column.mean_exit_layer
     return figures
 
 
@@ -113,14 +112,21 @@ def repeated_splits(
     risks = np.full((len(questions), repeats), np.nan)
     layers = np.full((len(questions), repeats), np.nan)
     total = losses.sum(axis=0)
-    layer_total = None if source.exit_layers is None else source.exit_layers.sum(axis=0)
+    layers_run = source.exit_layers
+    if layers_run is not None and source.tokens is not None:
+        layers_run = layers_run * source.tokens
+    layer_total = None if layers_run is None else layers_run.sum(axis=0)
+    token_total = None if source.tokens is None else source.tokens.sum(axis=0)
     for repeat in range(repeats):
         rows = rng.permutation(samples)[:n]
         part = losses[rows]
         rest = (total - part.sum(axis=0)) / (samples - n)
         depth = None
-        if layer_total is not None and source.exit_layers is not None:
-            depth = (layer_total - source.exit_layers[rows].sum(axis=0)) / (samples - n)
+        if layer_total is not None and layers_run is not None:
+            weight = samples - n
+            if token_total is not None and source.tokens is not None:
+                weight = token_total - source.tokens[rows].sum(axis=0)
+            depth = (layer_total - layers_run[rows].sum(axis=0)) / weight
         for which, question in enumerate(questions):
             index = _accepted(part[:, first:], question)
             index = index + first if index is not None else (0 if source.full_model else None)

@@ -147,8 +147,8 @@ def column_figures(ledger: Ledger, index: int, subject: Subject) -> dict[str, fl
     """Mean loss and depth of one threshold."""
     column = ledger.get(index)
     figures = {"mean_loss": float(column.losses.mean())}
-    if column.exit_layers is not None:
-        mean = float(column.exit_layers.mean())
+    mean = column.mean_exit_layer
+    if mean is not None:
         figures["mean_exit_layer"] = mean
         if subject.num_layers is not None:
             figures["speedup_layers"] = subject.num_layers / mean

@@ -8,7 +8,7 @@ it can, and :class:`Ledger` keeps what it got for every delta, epsilon, p-value 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -26,10 +26,22 @@ class Column:
         losses: in [0, 1]. Shape: [samples].
         exit_layers: layers executed, a mean over tokens for generation. Shape: [samples]; None
             where nobody knows.
+        tokens: tokens behind each sample's exit layer, its weight in the mean over all. Shape:
+            [samples]; None where every sample counts once.
+        outputs: the generated texts, one per sample; None for classes and where nobody knows.
     """
 
     losses: FloatArray
     exit_layers: FloatArray | None = None
+    tokens: FloatArray | None = None
+    outputs: Sequence[str] | None = None
+
+    @property
+    def mean_exit_layer(self) -> float | None:
+        """Over all tokens where they are known, else over samples."""
+        if self.exit_layers is None:
+            return None
+        return float(np.average(self.exit_layers, weights=self.tokens))
 
 
 class LossSource(Protocol):
@@ -67,6 +79,7 @@ class MatrixSource:
         losses: Shape: [samples, thresholds].
         exit_layers: Shape: [samples, thresholds]; None where nobody knows.
         full_model: the first column is the full model.
+        tokens: the weights of ``exit_layers``. Shape: [samples, thresholds]; None weighs all alike.
     """
 
     thresholds: Sequence[float | str]
@@ -74,6 +87,7 @@ class MatrixSource:
     exit_layers: FloatArray | None = None
     full_model: bool = False
     cheap: bool = True
+    tokens: FloatArray | None = None
 
     @property
     def samples(self) -> int:
@@ -81,12 +95,16 @@ class MatrixSource:
 
     def column(self, index: int) -> Column:
         layers = None if self.exit_layers is None else self.exit_layers[:, index]
-        return Column(self.losses[:, index], layers)
+        tokens = None if self.tokens is None else self.tokens[:, index]
+        return Column(self.losses[:, index], layers, tokens)
 
     def rows(self, rows: NDArray[np.integer]) -> MatrixSource:
         """The same thresholds for some of the samples, in this order."""
         layers = None if self.exit_layers is None else self.exit_layers[rows]
-        return MatrixSource(self.thresholds, self.losses[rows], layers, self.full_model, self.cheap)
+        tokens = None if self.tokens is None else self.tokens[rows]
+        return MatrixSource(
+            self.thresholds, self.losses[rows], layers, self.full_model, self.cheap, tokens
+        )
 
 
 class Ledger:
@@ -132,7 +150,7 @@ class Ledger:
                     "The full model's losses are not 0",
                     hint="The first threshold must be the full model",
                 )
-            column = Column(losses, column.exit_layers)
+            column = replace(column, losses=losses)
             self._columns[index] = column
             if self._on_column is not None:
                 self._on_column(index, column)
@@ -141,10 +159,16 @@ class Ledger:
     def matrix(self) -> MatrixSource:
         """All columns, running those that were not run yet."""
         columns = [self.get(index) for index in range(len(self))]
-        layers = [column.exit_layers for column in columns if column.exit_layers is not None]
         return MatrixSource(
             thresholds=self.source.thresholds,
             losses=np.stack([column.losses for column in columns], axis=1),
-            exit_layers=np.stack(layers, axis=1) if len(layers) == len(columns) else None,
+            exit_layers=_side_by_side([column.exit_layers for column in columns]),
             full_model=self.source.full_model,
+            tokens=_side_by_side([column.tokens for column in columns]),
         )
+
+
+def _side_by_side(columns: Sequence[FloatArray | None]) -> FloatArray | None:
+    """Shape: [samples, thresholds]; None where any column is unknown."""
+    known = [column for column in columns if column is not None]
+    return np.stack(known, axis=1) if known and len(known) == len(columns) else None

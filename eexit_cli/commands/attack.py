@@ -12,6 +12,8 @@ Examples:
   eexit attack --model deebert
   eexit attack --model pabee --recipe same-char --limit 50
   eexit attack --model owner/name --threshold 0.19 --task sst2 --data-dir glue_data/SST-2
+  eexit attack --model deebert --recipe all --query-budget 1000 --workers 2
+  eexit attack --transfer latest --model pabee --defences
   eexit attack --resume latest
 """
 
@@ -22,17 +24,28 @@ def attack(
 ) -> None:
     """Slow a model down: change a few words so that its early exits stay shut."""
     if list_recipes:
-        from eexit_cli.ui.screens.listings import recipes
+        from rich.text import Text
+
+        from eexit_cli.ui.screens.listings import how_to_get, recipes
 
         sheet = recipes(catalogs.entries("recipe"))
-        output.result({"recipes": list(sheet.rows)}, sheet, *catalogs.names("recipe"))
+        if output.result({"recipes": list(sheet.rows)}, sheet, *catalogs.names("recipe")):
+            for line in how_to_get(sheet):
+                output.say(Text(line, style="dim"))
         return
     from eexit_cli.ui.screens.attack import show_attack
 
     with output.progress() as progress:
-        begun = f"Resuming {config.resume}" if config.resume else f"Attacking {config.model}"
-        progress.message(begun if config.resume else f"{begun} with {config.recipe}")
+        progress.message(_begun(config))
         from eexit_cli.pipelines.attack import run_attack
 
         result = run_attack(config, progress=progress)
     show_attack(output, result)
+
+
+def _begun(config: AttackConfig) -> str:
+    if config.resume:
+        return f"Resuming {config.resume}"
+    if config.transfer:
+        return f"Replaying {', '.join(config.transfer)} on {config.model}"
+    return f"Attacking {config.model} with {config.recipe.replace(',', ', ')}"

@@ -11,12 +11,13 @@ EXAMPLES = """
 Examples:
   eexit predict --model deebert "a gripping, beautifully shot film"
   eexit predict --model pabee --patience 2 "dull" "never boring" --format csv
+  eexit predict --model calm queue knight
 """
 
 
-@from_config(PredictConfig, **options_evaluation.OPTIONS)
+@from_config(PredictConfig, **options_evaluation.PREDICTION)
 def predict(config: PredictConfig, output: Output) -> None:
-    """Show what each exit thinks of a text, and where the text leaves."""
+    """Show what each exit thinks of a text, and where the text, or each token, leaves."""
     from eexit_cli.ui.screens.predict import show_prediction
 
     with output.progress() as progress:

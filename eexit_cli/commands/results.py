@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from eexit_cli.config.results import ResultsConfig
 from eexit_cli.ui.options import OfCommand, RunId
+from eexit_cli.ui.options_attack import ExportFolder, WithOriginals
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -12,6 +15,7 @@ Examples:
   eexit results list
   eexit results show latest
   eexit results show RUN --format latex
+  eexit results export RUN --output adversarial --with-originals
 """
 
 
@@ -45,6 +49,28 @@ def show_run(config: ResultsConfig, output: Output, run: RunId) -> None:
             hint=hint.format(command=opened.command, id=opened.id, **opened.config),
         )
     show_result(output, RunResult(document, opened.path))
+
+
+@from_config(ResultsConfig)
+def export_run(
+    config: ResultsConfig,
+    output: Output,
+    run: RunId,
+    output_folder: ExportFolder = Path("adversarial"),
+    with_originals: WithOriginals = False,
+) -> None:
+    """Write an attack's inputs as a data set: for datasets, or for eexit train --data-file."""
+    with output.progress() as progress:
+        from eexit_cli.pipelines.export import run_export
+
+        written = run_export(
+            config, run, output_folder, originals=with_originals, progress=progress
+        )
+    if output.as_json:
+        output.document(written)
+        return
+    output.lines([written["folder"], written["file"]])
+    output.hint(f"Next: eexit train --data-file {written['file']} --output FOLDER")
 
 
 _RESUMPTIONS = {

@@ -75,3 +75,17 @@ DECODER_MEASURES = Catalog(
 
 :func:`eexit_cli.confidence.decoder.build_measure` puts name and model together.
 """
+
+EVERY_MEASURE = Catalog(
+    "confidence measure",
+    {**{name: MEASURES[name] for name in MEASURES}, **DECODER_MEASURES},
+    aliases={
+        **_SPELLINGS,
+        "max_prob": "max-prob",
+        "maximum-probability": "max-prob",
+        "softmax-response": "softmax",
+        "softmax_response": "softmax",
+        "hidden-state-saturation": "saturation",
+    },
+)
+"""What ``--confidence`` takes before a model is known: classifiers' and decoders' measures."""

@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eexit_cli.config.common import CommonConfig, DataConfig
+from eexit_cli.config.common import CommonConfig, DataConfig, DecoderExitConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateConfig(CommonConfig, DataConfig):
+class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig):
     """The exit threshold that saves most while the risk stays below delta.
 
     Attributes:
         delta: the tolerated risk: mean loss on new samples, in (0, 1).
         epsilon: the tolerated probability that the risk is above delta all the same.
         consistency: textual (as the full model) or risk (no worse than the full model).
-        metric: quality of a generated text, in [0, 1]; classification uses equality.
+        metric: quality of a generated text, in [0, 1]; None is ROUGE-L, over words or, where the
+            task's outputs are phonemes, over those. Classification uses equality.
         p_value: a name of the p-value catalog.
         procedure: a name of the catalog of testing procedures.
         starts: starting points of ``fixed-sequence-starts``; None is 5.
-        confidence: calibrate a threshold on this measure; None is the model's own criterion.
+        confidence: calibrate a threshold on this measure, or on each of several; None is the
+            model's own criterion.
         criterion: threshold or patience; None is the model's own, or what ``confidence`` says.
         thresholds: from cautious to eager, the full model first; empty is the default grid.
         limit: calibration samples; None or 0 is all there are.
@@ -42,15 +44,15 @@ class CalibrateConfig(CommonConfig, DataConfig):
         resume: a run to go on with: thresholds that it has run are not run again.
     """
 
-    model: str = "deebert"
+    model: str = "calm"
     delta: float = 0.1
     epsilon: float = 0.05
     consistency: str = "textual"
-    metric: str = "rouge-l"
+    metric: str | None = None
     p_value: str = "hoeffding-bentkus"
     procedure: str = "fixed-sequence"
     starts: int | None = None
-    confidence: str | None = None
+    confidence: str | tuple[str, ...] | None = None
     criterion: str | None = None
     thresholds: tuple[float, ...] = ()
     test_limit: int | None = None
@@ -65,7 +67,7 @@ class CalibrateConfig(CommonConfig, DataConfig):
     store: bool = True
     verify_on: str | None = None
     under_attack: str | None = None
-    attack_limit: int | None = 40
+    attack_limit: int | None = 100
     clean_share: float = 0.5
     latency_samples: int = 100
     resume: str | None = None

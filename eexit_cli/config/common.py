@@ -91,6 +91,57 @@ class ExitConfig:
     static_layer: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExitGridConfig:
+    """:class:`ExitConfig` for ``eexit evaluate``: several values of one option make one row each.
+
+    Attributes:
+        confidence, threshold, patience, regression_tolerance, voting, static_layer: see
+            :class:`ExitConfig`.
+        top_k_propagation: see :class:`DecoderExitConfig`.
+    """
+
+    confidence: str | tuple[str, ...] | None = None
+    threshold: float | str | tuple[float | str, ...] | None = None
+    patience: int | tuple[int, ...] | None = None
+    regression_tolerance: float | None = None
+    voting: float | tuple[float, ...] | None = None
+    static_layer: int | tuple[int, ...] | None = None
+    top_k_propagation: int | tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """How a decoder's tokens leave. All None is the model's own default, stored in its folder.
+
+    Attributes:
+        min_layer: the first layer that a token may leave at.
+        decay: paper or code: the threshold falls with the position; none switches it off.
+        temperature: how fast it falls; None is the model's own, or CALM's 4.
+        shallow_layer: FREE's shallow exit: tokens leave there or at the last layer.
+        adaptive_threshold: FREE's threshold, refitted before each batch; starts at ``threshold``.
+        max_new_tokens: the longest output, its end included; None is the model's own.
+    """
+
+    min_layer: int | None = None
+    decay: str | None = None
+    temperature: float | None = None
+    shallow_layer: int | None = None
+    adaptive_threshold: bool | None = None
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderExitConfig(DecoderConfig):
+    """One way for a decoder's tokens to leave.
+
+    Attributes:
+        top_k_propagation: layers after the first score only its K best tokens; 0 is all tokens.
+    """
+
+    top_k_propagation: int | None = None
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)

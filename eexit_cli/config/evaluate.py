@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eexit_cli.config.common import CommonConfig, DataConfig, ExitConfig
+from eexit_cli.config.common import (
+    CommonConfig,
+    DataConfig,
+    DecoderConfig,
+    DecoderExitConfig,
+    ExitConfig,
+    ExitGridConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(CommonConfig, DataConfig, ExitConfig):
-    """Quality against speed.
+class EvaluateConfig(CommonConfig, DataConfig, ExitGridConfig, DecoderConfig):
+    """Quality against speed, at one setting, at several (a row each), or at all of them.
 
     Attributes:
         sweep: every threshold from one pass, instead of one setting.
@@ -22,7 +29,7 @@ class EvaluateConfig(CommonConfig, DataConfig, ExitConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(CommonConfig, ExitConfig):
+class PredictConfig(CommonConfig, ExitConfig, DecoderExitConfig):
     """What each exit thinks of a text, and where it leaves."""
 
     texts: tuple[str, ...] = ()

@@ -35,13 +35,31 @@ def attack_metrics(
         num_layers: L.
     """
     attacked = [record for record in records if record["status"] == "attacked"]
-    metrics: dict[str, Any] = {
-        "num_layers": num_layers,
-        "samples": len(records),
-        "attacked": len(attacked),
-        "skipped": len(records) - len(attacked),
+    counts = {"attacked": len(attacked), "skipped": len(records) - len(attacked)}
+    metrics = depth_and_quality(info, records, num_layers) | counts
+    changes = [len(record["changed_words"]) for record in attacked]
+    rates = [n / max(1, r["num_words"]) for n, r in zip(changes, attacked, strict=True)]
+    return metrics | {
+        "success_rate": _mean([r["exit_layer_after"] >= num_layers for r in attacked]),
+        "goal_success_rate": _mean([r["goal_reached"] for r in attacked if "goal_reached" in r]),
+        "queries_mean": _mean([r["queries"] for r in attacked]),
+        "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
+        "seconds_mean": _mean([r["seconds"] for r in attacked]),
+        "words_changed_mean": _mean(changes),
+        "change_rate_mean": _mean(rates),
+        **{
+            f"{name}_mean": _mean([r[name] for r in attacked if name in r])
+            for name in ("similarity_characters", "similarity_embedding")
+        },
     }
-    labelled = all(record["label"] is not None for record in records)
+
+
+def depth_and_quality(
+    info: TaskInfo, records: list[dict[str, Any]], num_layers: int
+) -> dict[str, Any]:
+    """Where all samples leave before and after, and how good the answers are there."""
+    metrics: dict[str, Any] = {"num_layers": num_layers, "samples": len(records)}
+    labelled = all(record.get("label") is not None for record in records)
     for when in ("before", "after"):
         layers = [record[f"exit_layer_{when}"] for record in records]
         metrics |= {
@@ -57,24 +75,11 @@ def attack_metrics(
     metrics["gain_removed"] = gain_removed(
         metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
     )
+    return metrics
 
-    def mean(values: list[float]) -> float | None:
-        return float(np.mean(values)) if values else None
 
-    changes = [len(record["changed_words"]) for record in attacked]
-    return metrics | {
-        "success_rate": mean([float(r["exit_layer_after"] >= num_layers) for r in attacked]),
-        "queries_mean": mean([r["queries"] for r in attacked]),
-        "gradient_passes_mean": mean([r["gradient_passes"] for r in attacked]),
-        "seconds_mean": mean([r["seconds"] for r in attacked]),
-        "words_changed_mean": mean([float(count) for count in changes]),
-        "change_rate_mean": mean(
-            [
-                count / max(1, record["num_words"])
-                for count, record in zip(changes, attacked, strict=True)
-            ]
-        ),
-    }
+def _mean(values: list[Any]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def measure_latency(
@@ -82,18 +87,25 @@ def measure_latency(
     loaded: LoadedModel,
     criterion: ExitCriterion,
     progress: Progress,
+    *,
+    samples: int = LATENCY_SAMPLES,
 ) -> dict[str, float]:
-    """Batch 1, plain kernels, tokenising apart: live exits and the full model, before and after."""
+    """Batch 1, plain kernels, tokenising apart: live exits and the full model, before and after.
+
+    Args:
+        samples: most that are timed.
+    """
     batcher = loaded.batcher()
 
     def encode(record: dict[str, Any], key: str) -> dict[str, Any]:
-        pair = record.get(f"{key}_pair")
+        # An attack that left the second text of a pair alone need not repeat it.
+        pair = record.get(f"{key}_pair", record.get("text_pair"))
         batch = batcher([record[key]], None if pair is None else [pair])
         return to_device(batch, loaded.device)
 
     items = [
         {when: encode(record, key) for when, key in _TEXT_KEYS.items()}
-        for record in records[:LATENCY_SAMPLES]
+        for record in records[:samples]
     ]
     ways = {
         (kind, when): _timed_way(loaded, when, criterion if kind == "live" else None)

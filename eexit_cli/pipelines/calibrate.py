@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eexit_cli.calibration import CONSISTENCIES
 from eexit_cli.calibration.curves import delta_sweep, p_value_rows, sample_sizes, split_rows
@@ -35,6 +36,7 @@ from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress, Ticker
+    from eexit_cli.pipelines.calibrate_subjects import Attackable
 
 
 CURVES = ("p-value", "sweep", "split")
@@ -51,8 +53,10 @@ def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None
     Returns:
         The run: metrics of the accepted threshold, a row per threshold that was run, and under
         ``report`` the guarantee in one sentence, what each other p-value would have given, and
-        notes. Records: the samples, a line per threshold with every sample's loss and exit layer,
-        and the points of the curves, each with its ``kind``.
+        notes. Records: the samples, a line per threshold with every sample's loss, exit layer and
+        generated text, and the points of the curves, each with its ``kind``. With several
+        measures, metrics and report are the first one's, ``report["measures"]`` has each one's,
+        and rows and records say theirs in ``confidence``.
 
     Raises:
         UsageError: options, data or losses that cannot be.
@@ -79,68 +83,138 @@ def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) ->
         check_delta(delta, "deltas")
     check_combination(config)
     attacked = None if config.verify_on is None else find_attack_run(config)
-    subject = prepare(config, progress)
-    settings = {**config.as_dict(), **subject.described}
+    subjects = prepare(config, progress)
+    first = subjects[0]
+    settings = {**config.as_dict(), **first.described}
+    if len(subjects) > 1:
+        settings["confidence"] = [subject.measure for subject in subjects]
     settings.pop("resume")
-    samples = {"kind": "samples", **{part: list(ids) for part, ids in subject.ids.items()}}
+    samples = {"kind": "samples", **{part: list(ids) for part, ids in first.ids.items()}}
     with unfinished or ResultStore(config.results_dir).create("calibrate", settings) as run:
         known = known_columns(run, samples)
         if not run.records():
             run.append(samples)
-        session = Session(subject, config, run, progress, known)
-        started = time.perf_counter()
-        answer = session.calibrate(question)
-        timings = {"calibration_seconds": time.perf_counter() - started}
-        figures = session.figures(answer)
-        if answer.chosen is not None:
-            started = time.perf_counter()
-            figures |= subject.speed(answer.chosen)
-            timings["latency_seconds"] = time.perf_counter() - started
-        # An interrupted run may have some of them already; they depend on the losses alone.
-        drawn = {encode(record) for record in run.records() if record["kind"] in CURVES}
-        for record in session.curve_records(answer):
-            if encode(record) not in drawn:
-                run.append(record)
-        report = session.report(answer)
-        if config.compare_naive:
-            report["comparison"] = compare_naive(subject, session.ledger, session.test, answer)
-        if config.verify_on is not None or config.under_attack is not None:
-            # Attacks need a model, and so torch; losses alone do without either.
-            from eexit_cli.pipelines.calibrate_attack import attack_part
-
-            figures |= attack_part(config, subject, answer, attacked, report, progress)
-        stored = store(subject, config, answer, report["guarantee"], run)
-        if stored is not None:
-            report["stored"] = stored
+        found = []
+        for subject in subjects:
+            tag = {"confidence": subject.measure} if len(subjects) > 1 else {}
+            session = Session(subject, config, run, progress, known, tag)
+            found.append(_calibrated(session, question, attacked))
+        # The first measure's is the newest, and so what --threshold calibrated takes.
+        for one in reversed(found):
+            stored = store(one, config, run)
+            if stored is not None:
+                one.report["stored"] = stored
         document = run.finish(
-            metrics=figures, rows=session.rows(answer), timings=timings, report=report
+            metrics=found[0].figures,
+            rows=[row for one in found for row in one.rows],
+            timings={
+                name: sum(one.timings.get(name, 0.0) for one in found) for name in found[0].timings
+            },
+            report=_reports(found),
         )
-    if config.strict and not answer.certified:
+    failed = [one for one in found if not one.answer.certified]
+    if config.strict and failed:
         raise RiskNotControlledError(
-            report["guarantee"].rstrip("."),
-            hint=(report["needs"] or [f"See the run: eexit results show {run.id}"])[0],
+            failed[0].report["guarantee"].rstrip("."),
+            hint=(failed[0].report["needs"] or [f"See the run: eexit results show {run.id}"])[0],
         )
     return RunResult(document, run.path)
 
 
-def prepare(config: CalibrateConfig, progress: Progress) -> Calibratable:
-    """The subject that the configuration names, with its samples ready."""
+@dataclass(frozen=True)
+class Calibrated:
+    """What one measure's calibration found.
+
+    Attributes:
+        subject: what was calibrated.
+        answer: the accepted threshold.
+        figures: flat metrics.
+        rows: one per threshold that was run.
+        report: sentences, and the tables beside the main one.
+        timings: names to seconds.
+    """
+
+    subject: Calibratable
+    answer: Answer
+    figures: dict[str, Any]
+    rows: list[dict[str, Any]]
+    report: dict[str, Any]
+    timings: dict[str, float]
+
+
+def _calibrated(session: Session, question: Question, attacked: Run | None) -> Calibrated:
+    """One measure: the threshold, what it does, and what follows for figures and attacks."""
+    subject, config = session.subject, session.config
+    started = time.perf_counter()
+    answer = session.calibrate(question)
+    timings = {"calibration_seconds": time.perf_counter() - started}
+    figures = session.figures(answer)
+    if answer.chosen is not None:
+        started = time.perf_counter()
+        figures |= subject.speed(answer.chosen)
+        timings["latency_seconds"] = time.perf_counter() - started
+    session.record_curves(answer)
+    report = session.report(answer)
+    if config.compare_naive:
+        report["comparison"] = compare_naive(subject, session.ledger, session.test, answer)
+    if config.verify_on is not None or config.under_attack is not None:
+        # Attacks need a model, and so torch; losses alone do without either.
+        from eexit_cli.pipelines.calibrate_attack import attack_part
+
+        figures |= attack_part(
+            config, cast("Attackable", subject), answer, attacked, report, session.progress
+        )
+    return Calibrated(subject, answer, figures, session.rows(answer), report, timings)
+
+
+def _reports(found: Sequence[Calibrated]) -> dict[str, Any]:
+    """The first measure's report; with several, each one's under ``measures`` too."""
+    report = dict(found[0].report)
+    if len(found) > 1:
+        report["measures"] = [
+            {"confidence": one.subject.measure, "metrics": one.figures, **one.report}
+            for one in found
+        ]
+        report["notes"] = [*report["notes"], _SEVERAL]
+    return report
+
+
+_SEVERAL = (
+    "Each measure's promise holds for itself: it does not cover choosing the best of them on the "
+    "same samples."
+)
+
+
+def prepare(config: CalibrateConfig, progress: Progress) -> list[Calibratable]:
+    """The subject that the configuration names, with its samples ready; one for each measure."""
     if config.losses is not None:
         from eexit_cli.pipelines.calibrate_losses import ExternalLosses
 
-        return ExternalLosses(config, progress)
-    from eexit_cli.pipelines.calibrate_encoder import EncoderCalibration
+        return [ExternalLosses(config, progress)]
+    from eexit_cli.pipelines.loading_decoder import is_decoder_model
 
-    return EncoderCalibration(config, progress)
+    if is_decoder_model(config.model):
+        from eexit_cli.pipelines.calibrate_decoder import DecoderCalibration, DecoderSamples
+
+        decoded = DecoderSamples(config, progress)
+        return [DecoderCalibration(decoded, knob) for knob in decoded.knobs]
+    from eexit_cli.pipelines.calibrate_encoder import EncoderCalibration, EncoderSamples
+
+    traced = EncoderSamples(config, progress)
+    return [EncoderCalibration(traced, knob) for knob in traced.knobs]
 
 
-def known_columns(run: Run, samples: dict[str, Any]) -> dict[str, dict[int, Column]]:
-    """The thresholds that an interrupted run has behind it, by part and index.
+Known = dict[tuple[str | None, str], dict[int, Column]]
+"""Columns by measure (None where a run has one alone) and part, then by index."""
+
+
+def known_columns(run: Run, samples: dict[str, Any]) -> Known:
+    """The thresholds that an interrupted run has behind it.
 
     Raises:
         UsageError: its samples are not the ones that would be used now.
     """
-    known: dict[str, dict[int, Column]] = {}
+    known: Known = {}
     for record in run.records():
         if record["kind"] == "samples" and record != samples:
             raise UsageError(
@@ -148,11 +222,18 @@ def known_columns(run: Run, samples: dict[str, Any]) -> dict[str, dict[int, Colu
                 hint="Start a new one: eexit calibrate without --resume",
             )
         if record["kind"] == "threshold":
-            layers = record["exit_layers"]
-            known.setdefault(record["part"], {})[record["index"]] = Column(
-                np.array(record["losses"]), None if layers is None else np.array(layers)
+            key = (record.get("confidence"), record["part"])
+            known.setdefault(key, {})[record["index"]] = Column(
+                np.array(record["losses"]),
+                _vector(record["exit_layers"]),
+                _vector(record.get("tokens")),
+                record.get("outputs"),
             )
     return known
+
+
+def _vector(values: Sequence[float] | None) -> NDArray[np.float64] | None:
+    return None if values is None else np.array(values)
 
 
 class Session:
@@ -163,7 +244,8 @@ class Session:
         config: the command's settings.
         run: gets a record for every threshold that is run.
         progress: shows them.
-        known: columns that an interrupted run left, by part and index.
+        known: columns that an interrupted run left.
+        tag: goes into every record: the measure, where the run has several.
     """
 
     def __init__(
@@ -172,34 +254,39 @@ class Session:
         config: CalibrateConfig,
         run: Run,
         progress: Progress,
-        known: dict[str, dict[int, Column]],
+        known: Known,
+        tag: Mapping[str, str | None],
     ) -> None:
         self.subject = subject
         self.config = config
-        self._progress = progress
+        self.progress = progress
+        self._run = run
+        self._tag = tag
         self._ticker: Ticker | None = None
-        self.ledger = self._ledger(subject.calibration, "calibration", run, known)
+        self.ledger = self._ledger(subject.calibration, "calibration", known)
         test = subject.test
-        self.test = None if test is None else self._ledger(test, "test", run, known)
+        self.test = None if test is None else self._ledger(test, "test", known)
 
-    def _ledger(
-        self, source: LossSource, part: str, run: Run, known: dict[str, dict[int, Column]]
-    ) -> Ledger:
-        return Ledger(source, on_column=self._recorder(run, part), known=known.get(part))
+    def _ledger(self, source: LossSource, part: str, known: Known) -> Ledger:
+        columns = known.get((self._tag.get("confidence"), part), {})
+        self.subject.restore(part, columns)
+        return Ledger(source, on_column=self._recorder(part), known=columns)
 
-    def _recorder(self, run: Run, part: str) -> Any:
+    def _recorder(self, part: str) -> Callable[[int, Column], None]:
         thresholds = self.subject.calibration.thresholds
 
         def record(index: int, column: Column) -> None:
-            layers = column.exit_layers
-            run.append(
+            generated = {"tokens": column.tokens, "outputs": column.outputs}
+            self._run.append(
                 {
                     "kind": "threshold",
+                    **self._tag,
                     "part": part,
                     "index": index,
                     "threshold": thresholds[index],
                     "losses": column.losses,
-                    "exit_layers": layers,
+                    "exit_layers": column.exit_layers,
+                    **{name: value for name, value in generated.items() if value is not None},
                 }
             )
             if self._ticker is not None:
@@ -209,17 +296,24 @@ class Session:
 
     def calibrate(self, question: Question) -> Answer:
         """Find the threshold; run the test samples where they are needed."""
-        total = len(self.ledger) * (1 if self.test is None else 2)
-        with self._progress.task("Thresholds", total=total) as ticker:
+        with self.progress.task("Thresholds", total=len(self.ledger)) as ticker:
             self._ticker = ticker
-            run_all = self.config.curves or self.ledger.source.cheap
+            # A naive search looks at every threshold, whatever a test says.
+            every = self.config.curves or self.config.compare_naive
+            run_all = every or self.ledger.source.cheap
             answer = calibrate(self.ledger, question, run_all=run_all)
+            ticker.update(total=len(self.ledger.known))
             self._alternatives = alternatives(self.ledger, question)
             if self.test is not None:
                 if self.test.source.cheap or self.config.curves:
                     wanted: Iterable[int] = self.ledger.known
+                elif answer.chosen is None:
+                    wanted = []
                 else:
-                    wanted = [] if answer.chosen is None else [answer.chosen]
+                    # Losses compare with the full model, so its pass is made all the same.
+                    wanted = sorted(
+                        {0, answer.chosen} if self.test.source.full_model else {answer.chosen}
+                    )
                 for index in wanted:
                     self.test.get(index)
             self._ticker = None
@@ -237,7 +331,8 @@ class Session:
         return figures
 
     def rows(self, answer: Answer) -> list[dict[str, Any]]:
-        return threshold_rows(answer, self.ledger, self.subject.subject, self.test)
+        rows = threshold_rows(answer, self.ledger, self.subject.subject, self.test)
+        return [{**self._tag, **row} for row in rows]
 
     def report(self, answer: Answer) -> dict[str, Any]:
         """Sentences and the tables beside the main one."""
@@ -247,7 +342,7 @@ class Session:
             "needs": needs(answer, self.ledger),
             "exit": None if answer.chosen is None else self.subject.settings(answer.chosen),
             "alternatives": alternative_rows(self._alternatives, self.ledger, about, self.test),
-            "notes": self._notes(),
+            "notes": [*self._notes(), *self.subject.notes],
         }
         return report
 
@@ -258,6 +353,17 @@ class Session:
         if self.test is None:
             notes.append("No test samples: nothing was checked on samples kept aside.")
         return [note[0].upper() + note[1:] for note in notes]
+
+    def record_curves(self, answer: Answer) -> None:
+        """Append the points of the figures.
+
+        An interrupted run may have some of them already; they depend on the losses alone.
+        """
+        drawn = {encode(record) for record in self._run.records() if record["kind"] in CURVES}
+        for record in self.curve_records(answer):
+            tagged = {**record, **self._tag}
+            if encode(tagged) not in drawn:
+                self._run.append(tagged)
 
     def curve_records(self, answer: Answer) -> Iterator[dict[str, Any]]:
         """Points of the figures, each with its ``kind``."""
@@ -276,7 +382,7 @@ class Session:
         # What would happen without calibration is the comparison that shows what it is for.
         questions = {own.p_value.name: own}
         questions.setdefault("naive", replace(own, p_value=P_VALUES.load("naive")))
-        with self._progress.task("Repeated splits", total=len(sizes) * len(questions)) as ticker:
+        with self.progress.task("Repeated splits", total=len(sizes) * len(questions)) as ticker:
             for name, question in questions.items():
                 for size in sizes:
                     for row in split_rows(
@@ -296,20 +402,22 @@ class Session:
         if self.test is None:
             return own
         other = self.test.matrix()
-        layers = None
-        if own.exit_layers is not None and other.exit_layers is not None:
-            layers = np.concatenate([own.exit_layers, other.exit_layers])
         return MatrixSource(
             thresholds=own.thresholds,
             losses=np.concatenate([own.losses, other.losses]),
-            exit_layers=layers,
+            exit_layers=_joined(own.exit_layers, other.exit_layers),
             full_model=own.full_model,
+            tokens=_joined(own.tokens, other.tokens),
         )
 
 
-def store(
-    subject: Calibratable, config: CalibrateConfig, answer: Answer, sentence: str, run: Run
-) -> str | None:
+def _joined(
+    one: NDArray[np.float64] | None, other: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    return None if one is None or other is None else np.concatenate([one, other])
+
+
+def store(found: Calibrated, config: CalibrateConfig, run: Run) -> str | None:
     """Keep the answer with the model, for ``--threshold calibrated``.
 
     A threshold without a guarantee is not kept; the full model, where it is the answer, is.
@@ -317,21 +425,21 @@ def store(
     Returns:
         The file; None where nothing was kept.
     """
-    provenance = subject.provenance()
+    answer, provenance = found.answer, found.subject.provenance()
     if not config.store or provenance is None or answer.chosen is None:
         return None
     if not answer.question.guarantees:
         return None
-    settings = subject.settings(answer.chosen)
+    settings = found.subject.settings(answer.chosen)
     if settings is None:
         return None
     p = float(answer.p_values[answer.chosen])
     calibration = StoredCalibration(
-        weights=provenance["weights"],
-        task=provenance["task"],
+        weights=provenance.weights,
+        task=provenance.task,
         settings=settings,
         certified=answer.certified,
-        guarantee=sentence,
+        guarantee=found.report["guarantee"],
         delta=answer.question.delta,
         epsilon=answer.question.epsilon,
         consistency=config.consistency,
@@ -339,8 +447,9 @@ def store(
         procedure=answer.question.procedure.name,
         p_value=p if p == p else None,
         samples=answer.samples,
-        texts=provenance["texts"],
+        texts=provenance.texts,
         run_id=run.id,
         created=run.created,
+        limits=provenance.limits,
     )
-    return str(keep(provenance["ref"], provenance["folder"], calibration))
+    return str(keep(provenance.ref, provenance.folder, calibration))

@@ -8,34 +8,43 @@ clean and adversarial samples would choose.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eexit_cli.calibration.bounds import upper_bound
 from eexit_cli.calibration.engine import Answer, Question, calibrate
 from eexit_cli.calibration.report import column_figures, guarantee, needs
-from eexit_cli.calibration.sources import Ledger, MatrixSource
+from eexit_cli.calibration.sources import Column, Ledger
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.seed import stream
-from eexit_cli.core.types import Examples
 from eexit_cli.metrics.depth import gain_removed
-from eexit_cli.pipelines.calibrate_encoder import EncoderCalibration, TraceSource
-from eexit_cli.pipelines.calibrate_subjects import Calibratable
-from eexit_cli.pipelines.tracing import record_trace
+from eexit_cli.pipelines.calibrate_subjects import Attackable
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
 
-Records = list[dict[str, Any]]
+OF_EXITS = (
+    "confidence",
+    "threshold",
+    "patience",
+    "min_layer",
+    "top_k_propagation",
+    "decay",
+    "temperature",
+    "shallow_layer",
+)
+"""Options that together are the calibrated exit."""
 
 
 def attack_part(
     config: CalibrateConfig,
-    subject: Calibratable,
+    subject: Attackable,
     answer: Answer,
     attacked: Run | None,
     report: dict[str, Any],
@@ -49,16 +58,12 @@ def attack_part(
     Returns:
         Metrics before and after the attack, and those of a calibration on a mixture.
     """
-    if not isinstance(subject, EncoderCalibration):
-        raise UsageError(
-            "Only encoder classifiers can be attacked", hint="Drop --verify-on or --under-attack"
-        )
     if attacked is None:
         if not answer.certified:
             report["attack"] = {"verdict": "Nothing to attack: the answer is the full model."}
             return {}
         attacked = attack_calibrated(config, subject, answer, progress)
-    checked = verify(attacked, subject, config, progress)
+    checked = verify(attacked, subject)
     num_layers = subject.subject.num_layers
     assert num_layers is not None
     figures: dict[str, Any] = dict(attack_metrics(checked, answer, num_layers))
@@ -87,11 +92,15 @@ def attack_part(
 
 def attack_calibrated(
     config: CalibrateConfig,
-    subject: EncoderCalibration,
+    subject: Attackable,
     answer: Answer,
     progress: Progress,
 ) -> Run:
-    """Attack the model at its calibrated threshold, as an attacker who knows it would."""
+    """Attack the model at its calibrated threshold, as an attacker who knows it would.
+
+    Raises:
+        UsageError: the attack cannot be told one of the calibrated exit's settings.
+    """
     from eexit_cli.pipelines.attack import run_attack
 
     assert answer.chosen is not None
@@ -106,11 +115,18 @@ def attack_calibrated(
     if config.split is None and config.data_file is None:
         # Not the calibration samples; what still is one of them is left out afterwards.
         options["split"] = described["test_split"]
-    options["confidence"] = None
-    settings = subject.settings(answer.chosen)
-    for name in ("confidence", "threshold", "patience"):
-        if name in settings:
-            options[name] = settings[name]
+    names = AttackConfig.option_names()
+    options |= {name: None for name in OF_EXITS if name in names}
+    settings = subject.settings(answer.chosen) or {}
+    for name in OF_EXITS:
+        if settings.get(name) is None:
+            continue
+        if name not in names:
+            raise UsageError(
+                f"An attack has no --{name.replace('_', '-')}, which this calibration uses",
+                hint="Calibrate without it, or attack first and give the run to --verify-on",
+            )
+        options[name] = settings[name]
     attack = AttackConfig(
         **{**options, "recipe": config.under_attack, "limit": config.attack_limit}
     )
@@ -124,62 +140,48 @@ class Verification:
 
     Attributes:
         run: the attack run.
-        before, after: the texts as they were and as the attacker left them.
+        before, after: losses of the texts as they were and as the attacker left them.
+        ids: the samples that they are of.
         left_out: samples of the run that are calibration samples, and so say nothing.
     """
 
     run: Run
-    before: TraceSource
-    after: TraceSource
+    before: Ledger
+    after: Ledger
+    ids: Sequence[str]
     left_out: int
 
+    @property
+    def samples(self) -> int:
+        return len(self.ids)
 
-def verify(
-    run: Run, subject: EncoderCalibration, config: CalibrateConfig, progress: Progress
-) -> Verification:
-    """Trace the attack's texts through the calibrated model.
+
+def verify(run: Run, subject: Attackable) -> Verification:
+    """Run the attack's texts through the calibrated model.
 
     Raises:
-        UsageError: the run has no usable sample, or samples without labels where risk
-            consistency needs them.
+        UsageError: the run has no usable sample, is one of another kind of model, or has samples
+            without labels or references where risk consistency needs them.
     """
     seen = set(subject.texts("calibration"))
     records = run.records()
+    if not all("text" in record and "perturbed_text" in record for record in records):
+        raise UsageError(
+            f"Attack run '{run.id}' has records without texts, so there is nothing to verify on",
+            hint="Choose another: eexit results list",
+        )
     kept = [record for record in records if record["text"] not in seen]
     if not kept:
         raise UsageError(
             f"Every sample of attack run '{run.id}' is a calibration sample",
             hint="Attack other samples: eexit attack --split test",
         )
-    sources = []
-    for key, title in (("text", "before"), ("perturbed_text", "after")):
-        examples = _examples(kept, key, subject)
-        trace = record_trace(
-            subject.loaded,
-            examples,
-            batch_size=config.batch_size,
-            progress=progress,
-            title=f"Texts {title} the attack",
-        )
-        sources.append(TraceSource(trace, subject.knob, subject.consistency))
-    return Verification(run, sources[0], sources[1], len(records) - len(kept))
-
-
-def _examples(records: Records, key: str, subject: EncoderCalibration) -> Examples:
-    from datasets import Dataset
-
-    columns: dict[str, list[Any]] = {
-        "id": [str(record["id"]) for record in records],
-        "text": [record[key] for record in records],
-    }
-    if any(record.get("text_pair") is not None for record in records):
-        columns["text_pair"] = [record.get("text_pair") or "" for record in records]
-    labels = [record.get("label") for record in records]
-    if all(isinstance(label, int) for label in labels):
-        columns["label"] = labels
-    return Examples(
-        info=subject.info, split=key, dataset=Dataset.from_dict(columns), total=len(records)
+    before, after = (
+        Ledger(subject.of_records(kept, key, f"Texts {when} the attack"))
+        for key, when in (("text", "before"), ("perturbed_text", "after"))
     )
+    ids = [str(record["id"]) for record in kept]
+    return Verification(run, before, after, ids, len(records) - len(kept))
 
 
 def attack_metrics(
@@ -195,11 +197,12 @@ def attack_metrics(
         ``attack_samples``.
     """
     assert answer.chosen is not None
-    figures: dict[str, float | int | bool | None] = {"attack_samples": checked.before.samples}
+    figures: dict[str, float | int | bool | None] = {"attack_samples": checked.samples}
     question = answer.question
-    for when, source in (("before", checked.before), ("after", checked.after)):
-        column = Ledger(source).get(answer.chosen)
-        assert column.exit_layers is not None
+    for when, ledger in (("before", checked.before), ("after", checked.after)):
+        column = ledger.get(answer.chosen)
+        depth = column.mean_exit_layer
+        assert depth is not None
         mean = float(column.losses.mean())
         low = 1 - upper_bound(question.p_value, 1 - column.losses, question.epsilon)
         figures |= {
@@ -209,8 +212,8 @@ def attack_metrics(
                 question.p_value, column.losses, question.epsilon
             ),
             f"promise_kept_{when}": mean <= question.delta,
-            f"mean_exit_layer_{when}": float(column.exit_layers.mean()),
-            f"speedup_layers_{when}": num_layers / float(column.exit_layers.mean()),
+            f"mean_exit_layer_{when}": depth,
+            f"speedup_layers_{when}": num_layers / depth,
         }
     before, after = figures["mean_exit_layer_before"], figures["mean_exit_layer_after"]
     assert before is not None
@@ -220,16 +223,22 @@ def attack_metrics(
 
 
 def verdict(figures: dict[str, Any], delta: float) -> str:
-    """One sentence: does the promise survive?"""
+    """Does the promise survive, and do the savings? A slowdown attack may take the savings alone:
+    whoever is driven to the last layer answers as the full model does."""
     mean, low, high = (figures[f"mean_loss{part}_after"] for part in ("", "_low", "_high"))
     n = figures["attack_samples"]
     what = f"On {n} adversarial inputs the mean loss is {mean:.4g}, delta is {delta:g}"
     if low > delta:
-        return f"{what}: the promise does not survive this attack."
-    if high <= delta:
-        return f"{what}: the promise survives this attack."
-    leaning = "kept on these samples" if mean <= delta else "broken on these samples"
-    return f"{what}: {leaning}, but {n} are too few to say so of others like them."
+        said = f"{what}: the promise does not survive this attack."
+    elif high <= delta:
+        said = f"{what}: the promise survives this attack."
+    else:
+        leaning = "kept on these samples" if mean <= delta else "broken on these samples"
+        said = f"{what}: {leaning}, but {n} are too few to say so of others like them."
+    gone = figures["gain_removed"]
+    if gone is None:
+        return said
+    return f"{said} {100 * gone:.3g} % of the saved layers are gone."
 
 
 def mixture(
@@ -239,16 +248,47 @@ def mixture(
 
     Whether a sample is clean depends on the seed and its id alone.
     """
-    ids = checked.before.trace.ids
-    clean = np.array([stream(seed, "mixture", name).random() < clean_share for name in ids])
-    before, after = Ledger(checked.before).matrix(), Ledger(checked.after).matrix()
-    assert before.exit_layers is not None
-    assert after.exit_layers is not None
-    mixed = MatrixSource(
-        thresholds=before.thresholds,
-        losses=np.where(clean[:, None], before.losses, after.losses),
-        exit_layers=np.where(clean[:, None], before.exit_layers, after.exit_layers),
-        full_model=True,
-    )
-    ledger = Ledger(mixed)
+    clean = np.array([stream(seed, "mixture", name).random() < clean_share for name in checked.ids])
+    ledger = Ledger(_Mixed(checked.before, checked.after, clean))
     return calibrate(ledger, question), ledger
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mixed:
+    """Clean losses for some samples, those after the attack for the others.
+
+    A threshold is run when it is asked for, on both: a decoder's fixed sequence stops early here
+    too.
+    """
+
+    before: Ledger
+    after: Ledger
+    clean: NDArray[np.bool_]
+    full_model: bool = True
+
+    @property
+    def thresholds(self) -> Sequence[float | str]:
+        return self.before.source.thresholds
+
+    @property
+    def samples(self) -> int:
+        return len(self.clean)
+
+    @property
+    def cheap(self) -> bool:
+        return self.before.source.cheap
+
+    def column(self, index: int) -> Column:
+        before, after = self.before.get(index), self.after.get(index)
+        return Column(
+            losses=np.where(self.clean, before.losses, after.losses),
+            exit_layers=self._chosen(before.exit_layers, after.exit_layers),
+            tokens=self._chosen(before.tokens, after.tokens),
+        )
+
+    def _chosen(
+        self, before: NDArray[np.float64] | None, after: NDArray[np.float64] | None
+    ) -> NDArray[np.float64] | None:
+        if before is None or after is None:
+            return None
+        return np.where(self.clean, before, after)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,7 @@ from eexit_cli.calibration.risks import Consistency, LossFunction, same_class
 from eexit_cli.calibration.sources import Column
 from eexit_cli.calibration.thresholds import (
     Scale,
-    check_grid,
     confidence_scale,
-    default_grid,
     entropy_scale,
     patience_scale,
 )
@@ -27,9 +26,12 @@ from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Decision, Examples, TaskInfo, Trace
-from eexit_cli.data import TASKS, load_examples
+from eexit_cli.data import load_examples
 from eexit_cli.metrics.task import compute
-from eexit_cli.pipelines.calibrate_subjects import divide, shuffled
+from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
+from eexit_cli.pipelines.calibrate_samples import calibration_examples
+from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, NOT_TIMED, Provenance, Records
+from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import DEFAULT_MEASURE, criterion_from
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.tracing import (
@@ -71,22 +73,25 @@ class Knob:
         }
 
 
-def choose_knob(config: CalibrateConfig, loaded: LoadedModel) -> Knob:
-    """The criterion that the options ask for, or else the model's own.
+def choose_knobs(config: CalibrateConfig, loaded: LoadedModel) -> list[Knob]:
+    """The criterion that the options ask for, one for each measure, or else the model's own.
 
     Raises:
         UsageError: a criterion without a threshold to calibrate, options that contradict each
-            other, a regression model, or thresholds that are out of range or order.
+            other or are for decoders, a regression model, or thresholds that are out of range or
+            order.
     """
     if loaded.num_classes == 1:
         raise UsageError(
             f"Model '{loaded.ref.name}' is a regression model: its losses have no bound",
             hint="Calibrate a classifier, or bring losses in [0, 1] of your own: --losses FILE",
         )
+    refuse_decoder_options(config, loaded.ref.name, (*DECODER_OPTIONS, "metric"))
     defaults = loaded.exit_defaults
     family = str(loaded.model.config.family)
     own = str(defaults.get("criterion") or _CRITERION_OF_FAMILY[family])
-    criterion = config.criterion or ("threshold" if config.confidence is not None else own)
+    asked = measures_of(config)
+    criterion = config.criterion or ("threshold" if asked else own)
     if criterion not in CALIBRATED:
         if config.criterion is not None:
             raise unknown_name("criterion to calibrate", criterion, CALIBRATED)
@@ -95,18 +100,19 @@ def choose_knob(config: CalibrateConfig, loaded: LoadedModel) -> Knob:
             hint="Give --criterion threshold or --criterion patience",
         )
     if criterion == "patience":
-        if config.confidence is not None:
+        if asked:
             raise UsageError(
                 "--confidence says nothing with --criterion patience", hint="Drop one of them"
             )
-        scale, confidence = patience_scale(loaded.num_layers), None
-    else:
-        asked = config.confidence or str(defaults.get("confidence") or DEFAULT_MEASURE)
-        measure = MEASURES.load(asked)
-        confidence = measure.name
-        scale = confidence_scale(confidence) if measure.rises else entropy_scale(loaded.num_classes)
-    grid = check_grid(config.thresholds, scale) if config.thresholds else default_grid(scale)
-    return Knob(criterion, confidence, scale, grid)
+        scale = patience_scale(loaded.num_layers)
+        return [Knob(criterion, None, scale, grid_of(config, scale))]
+    names = asked or (str(defaults.get("confidence") or DEFAULT_MEASURE),)
+    knobs = []
+    for name in distinct([MEASURES.canonical(name) for name in names]):
+        measure = MEASURES.load(name)
+        scale = confidence_scale(name) if measure.rises else entropy_scale(loaded.num_classes)
+        knobs.append(Knob(criterion, name, scale, grid_of(config, scale)))
+    return knobs
 
 
 class TraceSource:
@@ -153,60 +159,84 @@ class TraceSource:
         )
 
 
-class EncoderCalibration:
-    """A DeeBERT or PABEE classifier with its calibration and test samples.
-
-    Calibration and test come from two splits where the task has one for calibration, else they
-    are disjoint, seeded parts of one: the test split, as validation chose the model's defaults.
-    """
+class EncoderSamples:
+    """A DeeBERT or PABEE classifier with its samples: one pass in all, for every measure."""
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
-        self._loaded = load_model(config, progress=progress)
-        self._config: CalibrateConfig = task_of(config, self._loaded)
-        self._progress = progress
-        self._consistency: Consistency = CONSISTENCIES.load(config.consistency)
-        self.knob = choose_knob(config, self._loaded)
-        examples = _examples(self._config, self._loaded, progress)
-        self._examples = examples
-        self._info: TaskInfo = examples["calibration"].info
-        if self._consistency.needs_targets and labels_of(examples["calibration"]) is None:
+        self.loaded: LoadedModel = load_model(config, progress=progress)
+        self.config: CalibrateConfig = task_of(config, self.loaded)
+        self.progress = progress
+        self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
+        self.knobs = choose_knobs(config, self.loaded)
+        self.examples = calibration_examples(self.config, self._load, progress)
+        self.info: TaskInfo = self.examples["calibration"].info
+        if self.consistency.needs_targets and labels_of(self.examples["calibration"]) is None:
             raise UsageError(
-                f"Risk consistency needs labels, and '{self._info.name}' has none",
+                f"Risk consistency needs labels, and '{self.info.name}' has none",
                 hint="Use --consistency textual, or give --label-column",
             )
+        self.traces = {
+            part: self.trace(samples, f"Full pass, {part}")
+            for part, samples in self.examples.items()
+        }
+
+    def _load(self, config: CalibrateConfig, default_split: str) -> Examples:
+        examples = load_examples(
+            config,
+            default_split=default_split,
+            label_names=model_label_names(self.loaded),
+            progress=self.progress,
+        )
+        check_fits(examples.info, self.loaded)
+        return examples
+
+    def trace(self, examples: Examples, title: str) -> Trace:
+        """A full pass."""
+        return record_trace(
+            self.loaded,
+            examples,
+            batch_size=self.config.batch_size,
+            progress=self.progress,
+            title=title,
+        )
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        texts, pairs = texts_of(self.examples["calibration"])
+        return Provenance(
+            ref=self.loaded.ref,
+            folder=self.loaded.folder,
+            weights=weights_digest(self.loaded.folder),
+            task=self.info.name,
+            texts=[
+                text_digest(text, None if pairs is None else pairs[row])
+                for row, text in enumerate(texts)
+            ],
+            limits={"max_length": self.loaded.max_length},
+        )
+
+
+class EncoderCalibration:
+    """A classifier under one measure; see :class:`Attackable`."""
+
+    def __init__(self, samples: EncoderSamples, knob: Knob) -> None:
+        self._samples = samples
+        self.knob = knob
         self._sources = {
-            part: TraceSource(
-                record_trace(
-                    self._loaded,
-                    samples,
-                    batch_size=config.batch_size,
-                    progress=progress,
-                    title=f"Full pass, {part}",
-                ),
-                self.knob,
-                self._consistency,
-            )
-            for part, samples in examples.items()
+            part: TraceSource(trace, knob, samples.consistency)
+            for part, trace in samples.traces.items()
         }
 
     @property
-    def loaded(self) -> LoadedModel:
-        return self._loaded
-
-    @property
-    def consistency(self) -> Consistency:
-        return self._consistency
-
-    @property
-    def info(self) -> TaskInfo:
-        return self._info
+    def measure(self) -> str | None:
+        return self.knob.confidence
 
     @property
     def subject(self) -> Subject:
         return Subject(
             knob=self.knob.scale.knob,
-            loss=_LOSS_WORDS[self._consistency.name],
-            num_layers=self._loaded.num_layers,
+            loss=_LOSS_WORDS[self._samples.consistency.name],
+            num_layers=self._samples.loaded.num_layers,
         )
 
     @property
@@ -223,10 +253,10 @@ class EncoderCalibration:
 
     @property
     def described(self) -> dict[str, Any]:
-        test = self._examples.get("test")
+        test = self._samples.examples.get("test")
         return {
-            "task": self._config.task,
-            "calibration_split": self._examples["calibration"].split,
+            "task": self._samples.config.task,
+            "calibration_split": self._samples.examples["calibration"].split,
             "test_split": None if test is None else test.split,
             "criterion": self.knob.criterion,
             "confidence": self.knob.confidence,
@@ -234,132 +264,75 @@ class EncoderCalibration:
             "metric": None,
         }
 
-    def texts(self, part: str) -> list[str]:
-        """The first texts of ``calibration`` or ``test``."""
-        return list(self._examples[part].dataset["text"])
+    @property
+    def notes(self) -> list[str]:
+        return []
 
     def settings(self, index: int) -> dict[str, Any]:
         return self.knob.settings(self.knob.thresholds[index])
 
+    def restore(self, part: str, columns: Mapping[int, Column]) -> None:
+        """Nothing to save: the one pass is made anew."""
+
     def speed(self, index: int) -> dict[str, Any]:
-        if self._config.latency_samples <= 0:
-            self._progress.message("Wall-clock times not measured (--latency-samples 0)")
+        samples = self._samples
+        if samples.config.latency_samples <= 0:
+            samples.progress.message(NOT_TIMED)
             return {}
+        if index == 0:
+            return dict(FULL_SPEED)
         # A pipeline of its own already measures live exits against the full model.
         from eexit_cli.pipelines.evaluate import measure_speed
 
         criterion = criterion_from(
             self.settings(index),
-            num_layers=self._loaded.num_layers,
-            num_classes=self._loaded.num_classes,
+            num_layers=samples.loaded.num_layers,
+            num_classes=samples.loaded.num_classes,
         )
-        samples = self._examples.get("test", self._examples["calibration"])
         timing = EvaluateConfig(
-            latency_samples=self._config.latency_samples, batch_size=self._config.batch_size
+            latency_samples=samples.config.latency_samples, batch_size=samples.config.batch_size
         )
-        return measure_speed(self._loaded, samples, criterion, timing, self._progress)
+        timed = samples.examples.get("test", samples.examples["calibration"])
+        return measure_speed(samples.loaded, timed, criterion, timing, samples.progress)
 
     def quality(self, index: int, part: str) -> float | None:
         source = self._sources.get(part)
         if source is None or source.trace.labels is None:
             return None
         predictions = source.decision(index).predictions.numpy()
-        scores = compute(self._info, predictions, source.trace.labels.numpy())
-        return scores[self._info.metrics[0]]
+        info = self._samples.info
+        return compute(info, predictions, source.trace.labels.numpy())[info.metrics[0]]
 
-    def provenance(self) -> dict[str, Any]:
-        texts, pairs = texts_of(self._examples["calibration"])
-        return {
-            "texts": [
-                text_digest(text, None if pairs is None else pairs[row])
-                for row, text in enumerate(texts)
-            ],
-            "ref": self._loaded.ref,
-            "folder": self._loaded.folder,
-            "weights": weights_digest(self._loaded.folder),
-            "task": self._info.name,
-        }
+    def provenance(self) -> Provenance:
+        return self._samples.provenance
+
+    def texts(self, part: str) -> list[str]:
+        return list(self._samples.examples[part].dataset["text"])
+
+    def of_records(self, records: Records, key: str, title: str) -> TraceSource:
+        examples = _attacked(records, key, self._samples.info)
+        return TraceSource(
+            self._samples.trace(examples, title), self.knob, self._samples.consistency
+        )
+
+
+def _attacked(records: Records, key: str, info: TaskInfo) -> Examples:
+    """An attack's samples as data, with their texts as they were or as the attacker left them."""
+    from datasets import Dataset
+
+    columns: dict[str, list[Any]] = {
+        "id": [str(record["id"]) for record in records],
+        "text": [record[key] for record in records],
+    }
+    if any(record.get("text_pair") is not None for record in records):
+        columns["text_pair"] = [record.get("text_pair") or "" for record in records]
+    labels = [record.get("label") for record in records]
+    if all(isinstance(label, int) for label in labels):
+        columns["label"] = labels
+    return Examples(info=info, split=key, dataset=Dataset.from_dict(columns), total=len(records))
 
 
 _LOSS_WORDS = {
     "textual": "the rate of answers that differ from the full model's",
     "risk": "the error rate's excess over the full model's (clipped at 0 per sample)",
 }
-
-
-def _examples(
-    config: CalibrateConfig, loaded: LoadedModel, progress: Progress
-) -> dict[str, Examples]:
-    """``calibration`` and, unless it is empty, ``test``; both in a seeded order."""
-    names = model_label_names(loaded)
-    splits = _two_splits(config)
-    if splits is not None and config.test_limit != 0:
-        progress.message(f"Calibrating on the {splits[0]} split, testing on the {splits[1]} split")
-        limits = (config.limit, config.test_limit)
-        parts = [
-            load_examples(
-                dataclasses.replace(config, split=split, limit=limit),
-                default_split=split,
-                label_names=names,
-                progress=progress,
-            )
-            for split, limit in zip(splits, limits, strict=True)
-        ]
-        for part, limit, flag in zip(parts, limits, ("--limit", "--test-limit"), strict=True):
-            if limit is not None and limit > part.total:
-                raise UsageError(
-                    f"The {part.split} split of '{part.info.name}' has {part.total} samples, "
-                    f"fewer than asked: {flag} {limit}",
-                    hint=f"Give {flag} {part.total} or less",
-                )
-        chosen = {
-            name: _take(part, shuffled(len(part), config.seed))
-            for name, part in zip(("calibration", "test"), parts, strict=True)
-        }
-    else:
-        default = splits[0] if splits is not None else _only_split(config)
-        whole = load_examples(
-            dataclasses.replace(config, limit=None),
-            default_split=default,
-            label_names=names,
-            progress=progress,
-        )
-        parts_of = divide(
-            len(whole),
-            limit=config.limit,
-            test_limit=config.test_limit,
-            seed=config.seed,
-            what=f"The {whole.split} split of '{whole.info.name}'",
-        )
-        chosen = {"calibration": _take(whole, parts_of.calibration)}
-        if parts_of.test:
-            chosen["test"] = _take(whole, parts_of.test)
-    for part in chosen.values():
-        check_fits(part.info, loaded)
-    return chosen
-
-
-def _take(examples: Examples, rows: Sequence[int]) -> Examples:
-    return dataclasses.replace(examples, dataset=examples.dataset.select(list(rows)))
-
-
-def _two_splits(config: CalibrateConfig) -> tuple[str, str] | None:
-    """A split made to calibrate on, and one to test on; None where one must be divided."""
-    if config.data_file is not None or config.split is not None or config.task is None:
-        return None
-    splits = _public_splits(config.task)
-    return ("calibration", "test") if {"calibration", "test"} <= splits else None
-
-
-def _only_split(config: CalibrateConfig) -> str:
-    """What is divided: a file as a whole, or the last of a task's splits that has labels."""
-    if config.data_file is not None or config.task is None:
-        return "test"
-    return "test" if "test" in _public_splits(config.task) else "validation"
-
-
-def _public_splits(name: str) -> set[str]:
-    """What people call the splits of a task whose labels are public."""
-    task = TASKS.load(name)
-    known = {split for split in task.splits if split not in task.hidden}
-    return known | {said for said, split in task.renamed.items() if split in known}

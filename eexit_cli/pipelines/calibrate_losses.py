@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from eexit_cli.calibration.external import LossTable, read_losses
 from eexit_cli.calibration.report import Subject
-from eexit_cli.calibration.sources import MatrixSource
+from eexit_cli.calibration.sources import Column, MatrixSource
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.pipelines.calibrate_subjects import Parts, divide
@@ -39,6 +39,17 @@ class ExternalLosses:
         )
         table = self._table
         self._source = MatrixSource(table.thresholds, table.losses, table.exit_layers)
+
+    @property
+    def measure(self) -> None:
+        return None
+
+    @property
+    def notes(self) -> list[str]:
+        return []
+
+    def restore(self, part: str, columns: Mapping[int, Column]) -> None:
+        """Nothing to save: the losses are there."""
 
     @property
     def subject(self) -> Subject:

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from eexit_cli.calibration.report import Subject
-from eexit_cli.calibration.sources import LossSource
+from eexit_cli.calibration.sources import Column, LossSource
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.seed import stream
+from eexit_cli.store.models import ModelRef
+
+Records = Sequence[Mapping[str, Any]]
+FULL_SPEED = {"speedup_seconds": 1.0}
+"""The full model against itself: nothing to measure."""
+NOT_TIMED = "Wall-clock times not measured (--latency-samples 0)"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a stored threshold belongs to.
+
+    Attributes:
+        ref: what ``--model`` meant.
+        folder: the model's files.
+        weights: their digest.
+        task: where the calibration samples came from.
+        texts: digests of the calibration samples, which must not test the threshold.
+        limits: lengths that inputs and outputs were cut at; the promise holds for those.
+    """
+
+    ref: ModelRef
+    folder: Path
+    weights: str
+    task: str
+    texts: Sequence[str]
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,7 +49,12 @@ class Parts:
 
 
 class Calibratable(Protocol):
-    """A prepared subject: its losses, and what only its family can measure."""
+    """A prepared subject under one measure: its losses, and what only its family can measure."""
+
+    @property
+    def measure(self) -> str | None:
+        """The confidence measure that is calibrated; None where there is none."""
+        ...
 
     @property
     def subject(self) -> Subject: ...
@@ -46,6 +79,15 @@ class Calibratable(Protocol):
         """What the run's configuration says beside the options: splits, task, criterion."""
         ...
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result should know beside it."""
+        ...
+
+    def restore(self, part: str, columns: Mapping[int, Column]) -> None:
+        """Take over what an interrupted run has of ``calibration`` or ``test``."""
+        ...
+
     def settings(self, index: int) -> dict[str, Any] | None:
         """The exit criterion of a threshold, as ``exit_defaults`` writes it; None for losses."""
         ...
@@ -55,11 +97,33 @@ class Calibratable(Protocol):
         ...
 
     def quality(self, index: int, part: str) -> float | None:
-        """The task's leading metric of a threshold on ``calibration`` or ``test``."""
+        """How good a threshold's answers are, higher is better, on ``calibration`` or ``test``:
+        the task's leading metric for classes, the mean of ``metric`` for texts."""
         ...
 
-    def provenance(self) -> dict[str, Any] | None:
-        """What a stored threshold belongs to (weights, task); None where nothing is stored."""
+    def provenance(self) -> Provenance | None:
+        """What a stored threshold belongs to; None where nothing is stored."""
+        ...
+
+
+class Attackable(Calibratable, Protocol):
+    """A model: an attacker's texts can be run through it."""
+
+    def texts(self, part: str) -> list[str]:
+        """The texts of ``calibration`` or ``test``; the first ones of pairs."""
+        ...
+
+    def of_records(self, records: Records, key: str, title: str) -> LossSource:
+        """Losses of an attack's texts, as they were (``text``) or became (``perturbed_text``).
+
+        Args:
+            records: an attack run's; see ``pipelines.attack``.
+            key: the column with the text.
+            title: what is shown while they run.
+
+        Raises:
+            UsageError: records of another kind of model, or without what the consistency needs.
+        """
         ...
 
 

@@ -5,21 +5,32 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.confidence import MEASURES
+from eexit_cli.confidence import DECODER_MEASURES, MEASURES
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.pipelines.tracing import texts_of
-from eexit_cli.store.calibrations import StoredCalibration, find, text_digest
+from eexit_cli.store.calibrations import (
+    BESIDE_THRESHOLD,
+    StoredCalibration,
+    find,
+    setting_of,
+    text_digest,
+)
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.pipelines.loading import LoadedModel
+    from eexit_cli.pipelines.loading_decoder import LoadedDecoder
 
 CALIBRATED = "calibrated"
 
 
 def with_calibrated(
-    config: Any, loaded: LoadedModel, *, task: str | None, progress: Progress | None = None
+    config: Any,
+    loaded: LoadedModel | LoadedDecoder,
+    *,
+    task: str | None,
+    progress: Progress | None = None,
 ) -> Any:
     """The configuration with the stored criterion in place of the word ``calibrated``.
 
@@ -40,16 +51,23 @@ def with_calibrated(
     if progress is not None:
         progress.message(f"Calibrated in run {stored.run_id}. {stored.guarantee}")
     settings = stored.settings
-    return dataclasses.replace(
-        config,
-        threshold=settings.get("threshold"),
-        patience=settings.get("patience"),
-        confidence=settings.get("confidence"),
-    )
+    found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}
+    if _is_decoder(loaded):
+        found |= {name: setting_of(settings, name) for name in BESIDE_THRESHOLD}
+        found["adaptive_threshold"] = False
+        if settings.get("threshold") is None:
+            # No threshold could be certified: the full model.
+            found = dict.fromkeys([*found, *BESIDE_THRESHOLD])
+            found["static_layer"] = loaded.num_layers
+    return dataclasses.replace(config, **found)
 
 
 def without_calibration_samples(
-    examples: Examples, config: Any, loaded: LoadedModel, *, progress: Progress | None = None
+    examples: Examples,
+    config: Any,
+    loaded: LoadedModel | LoadedDecoder,
+    *,
+    progress: Progress | None = None,
 ) -> Examples:
     """The samples that the stored threshold was not calibrated on: only those can test it.
 
@@ -82,11 +100,18 @@ def without_calibration_samples(
     return dataclasses.replace(examples, dataset=examples.dataset.select(kept))
 
 
-def _stored(config: Any, loaded: LoadedModel, task: str | None) -> StoredCalibration:
+def _stored(
+    config: Any, loaded: LoadedModel | LoadedDecoder, task: str | None
+) -> StoredCalibration:
     if config.threshold != CALIBRATED:
         raise UsageError(
             f"Threshold '{config.threshold}' is no number",
             hint="Give a number, or --threshold calibrated",
+        )
+    if getattr(config, "adaptive_threshold", None):
+        raise UsageError(
+            "--adaptive-threshold and --threshold calibrated exclude each other",
+            hint="A threshold that moves with the data keeps no promise: give one of them",
         )
     data_file = getattr(config, "data_file", None)
     return find(
@@ -94,5 +119,25 @@ def _stored(config: Any, loaded: LoadedModel, task: str | None) -> StoredCalibra
         loaded.folder,
         task=task,
         data_options=None if data_file is None else f"--data-file {data_file}",
-        confidence=None if config.confidence is None else MEASURES.canonical(config.confidence),
+        confidence=None if config.confidence is None else _canonical(config.confidence, loaded),
+        wanted={
+            name: value
+            for name in BESIDE_THRESHOLD
+            if (value := getattr(config, name, None)) is not None
+        },
+        limits={
+            name: getattr(loaded, name)
+            for name in ("max_length", "max_new_tokens")
+            if hasattr(loaded, name)
+        },
     )
+
+
+def _canonical(name: str, loaded: LoadedModel | LoadedDecoder) -> str:
+    return (DECODER_MEASURES if _is_decoder(loaded) else MEASURES).canonical(name)
+
+
+def _is_decoder(loaded: LoadedModel | LoadedDecoder) -> bool:
+    from eexit_cli.pipelines.loading_decoder import LoadedDecoder
+
+    return isinstance(loaded, LoadedDecoder)

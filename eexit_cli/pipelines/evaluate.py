@@ -1,4 +1,7 @@
-"""Speed against quality: one full pass, every threshold, measured time beside it."""
+"""Speed against quality of a classifier: one full pass, every setting, measured time beside it.
+
+Decoders are :mod:`eexit_cli.pipelines.evaluate_decoder`'s.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,16 @@ from eexit_cli.metrics.flops import EncoderShape, encoder_flops
 from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
-from eexit_cli.pipelines.exiting import build_criterion, criterion_from, describe, sweep_settings
+from eexit_cli.pipelines.exit_grid import choices, is_grid, refuse_decoder_options, values_of
+from eexit_cli.pipelines.exiting import (
+    build_criterion,
+    classifier_measure,
+    criterion_from,
+    describe,
+    sweep_settings,
+)
 from eexit_cli.pipelines.loading import LoadedModel, load_model
+from eexit_cli.pipelines.loading_decoder import is_decoder_model
 from eexit_cli.pipelines.tracing import (
     DEFAULT_BATCH_SIZE,
     batches_by_length,
@@ -44,22 +55,27 @@ if TYPE_CHECKING:
 
 
 def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) -> RunResult:
-    """Evaluate one setting, or with ``sweep`` every setting, on labelled data.
+    """Evaluate one setting, several (a row each) or with ``sweep`` every one, on labelled data.
 
     Args:
         config: see :class:`EvaluateConfig`.
         progress: where to show it; None is silent.
 
     Returns:
-        The run: metrics of the chosen setting, a row per setting with ``sweep``, one record per
-        sample.
+        The run: metrics of the chosen setting (the first, where options have several values), a
+        row per setting where there are several, one record per sample.
 
     Raises:
         UsageError: options, data or thresholds that cannot be.
         MissingArtifactError: no such model or data here.
     """
     progress = progress or SilentProgress()
+    if is_decoder_model(config.model):
+        from eexit_cli.pipelines.evaluate_decoder import run_decoder_evaluation
+
+        return run_decoder_evaluation(config, progress=progress)
     seed_everything(config.seed)
+    refuse_decoder_options(config, config.model)
     loaded = load_model(config)
     model = loaded.model
     config = task_of(config, loaded)
@@ -72,18 +88,24 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
             f"The {examples.split} split of '{examples.info.name}' has no labels",
             hint="Give --split validation, or --label-column for a file of yours",
         )
-    examples = without_calibration_samples(examples, config, loaded, progress=progress)
-    config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
-    options = config
-    if config.sweep and config.threshold is None:
-        # --confidence then says what to sweep, not where the chosen setting leaves.
-        options = dataclasses.replace(config, confidence=None)
-    criterion = build_criterion(
-        options,
-        model.config.exit_defaults,
-        num_layers=model.num_exits,
-        num_classes=model.num_classes,
-    )
+    for choice in choices(config):
+        examples = without_calibration_samples(examples, choice, loaded, progress=progress)
+    chosen = [
+        with_calibrated(choice, loaded, task=examples.info.name, progress=progress)
+        for choice in choices(config)
+    ]
+    if len(chosen) == 1 and not is_grid(config):
+        config = dataclasses.replace(chosen[0], confidence=config.confidence)
+    criteria = [
+        build_criterion(
+            choice,
+            model.config.exit_defaults,
+            num_layers=model.num_exits,
+            num_classes=model.num_classes,
+        )
+        for choice in chosen
+    ]
+    criterion = criteria[0]
     # A file names its own split, which --split does not take: a repeated run must be able to.
     split = config.split if config.data_file else examples.split
     settings = {**config.as_dict(), "split": split, "exit": describe(criterion)}
@@ -100,7 +122,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         metrics |= {f"exited_at_{layer}": count for layer, count in enumerate(exits, start=1)}
         for record in sample_records(trace, decision, criterion):
             run.append(record)
-        rows = _sweep(config, examples.info, trace, model.num_classes) if config.sweep else []
+        rows = _rows(config, examples.info, trace, model.num_classes, criteria)
         if config.latency_samples > 0:
             started = time.perf_counter()
             metrics |= measure_speed(loaded, examples, criterion, config, progress)
@@ -174,17 +196,29 @@ def sample_records(
     return records
 
 
-def _sweep(
-    config: EvaluateConfig, info: TaskInfo, trace: Trace, num_classes: int
+def _rows(
+    config: EvaluateConfig,
+    info: TaskInfo,
+    trace: Trace,
+    num_classes: int,
+    criteria: Sequence[ExitCriterion | None],
 ) -> list[dict[str, Any]]:
-    names = None if config.confidence is None else [MEASURES.canonical(config.confidence)]
-    rows = []
-    for setting in sweep_settings(
-        num_layers=trace.num_exits, num_classes=num_classes, measures=names
-    ):
-        criterion = criterion_from(setting, num_layers=trace.num_exits, num_classes=num_classes)
-        rows.append(setting | setting_metrics(info, trace, replay(trace.logits, criterion)))
-    return rows
+    """A row per setting of the sweep, or of several values; none for a single setting."""
+    settings: list[tuple[dict[str, Any], ExitCriterion | None]] = []
+    if config.sweep:
+        names = [classifier_measure(name) for name in values_of(config, "confidence")]
+        settings = [
+            (setting, criterion_from(setting, num_layers=trace.num_exits, num_classes=num_classes))
+            for setting in sweep_settings(
+                num_layers=trace.num_exits, num_classes=num_classes, measures=names or None
+            )
+        ]
+    elif len(criteria) > 1:
+        settings = [(describe(criterion), criterion) for criterion in criteria]
+    return [
+        setting | setting_metrics(info, trace, replay(trace.logits, criterion))
+        for setting, criterion in settings
+    ]
 
 
 def measure_speed(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from eexit_cli.confidence import MEASURES
+from eexit_cli.confidence import DECODER_MEASURES, MEASURES
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.exits import CRITERIA
@@ -57,6 +57,8 @@ def build_criterion(
         UsageError: options that exclude each other, a value outside its range, a measure without
             a threshold, an unknown name.
     """
+    if options.confidence is not None:
+        classifier_measure(options.confidence)
     given = [name for name in _CRITERION_OF if getattr(options, name) is not None]
     if len(given) > 1:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -87,6 +89,23 @@ def build_criterion(
     if not settings:
         return None
     return criterion_from(settings, num_layers=num_layers, num_classes=num_classes)
+
+
+def classifier_measure(name: str) -> str:
+    """The registered name of a measure on a classifier's exits.
+
+    Raises:
+        UsageError: the name is unknown, or that of a measure on decoder tokens.
+    """
+    if name in DECODER_MEASURES and name not in MEASURES:
+        try:
+            return MEASURES.canonical(name)  # softmax response goes by that name there too
+        except UsageError:
+            raise UsageError(
+                f"Confidence '{name}' is for decoders (CALM), not for classifiers",
+                hint=f"Available: {', '.join(MEASURES)}",
+            ) from None
+    return MEASURES.canonical(name)
 
 
 def criterion_from(

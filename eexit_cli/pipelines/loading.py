@@ -16,7 +16,7 @@ from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.checkpoints import find_folder
 from eexit_cli.models.conversion import as_dtype, load_classifier
 from eexit_cli.models.encoder import MultiExitClassifier
-from eexit_cli.store.models import ModelRef, resolve
+from eexit_cli.store.models import ModelRef, is_decoder, resolve
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -103,7 +103,13 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> Lo
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
     ref = resolve(config.model)
-    folder = ref.path if ref.path is not None else find_folder(ref.repo_id or ref.name)
+    folder = folder_of(ref)
+    if is_decoder(folder):
+        raise UsageError(
+            f"Model '{ref.name}' writes text (an encoder-decoder); this needs a classifier",
+            hint="Use an encoder with exits such as deebert, or evaluate this one: "
+            f"eexit evaluate --model {ref.name}",
+        )
     model = load_classifier(folder, device=device, dtype=dtype)
     loaded = LoadedModel(
         ref=ref,
@@ -119,6 +125,15 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> Lo
     if progress is not None and (layout := model.config.training.get("converted_from")):
         progress.message(_conversion_note(ref.name, layout, loaded.exit_defaults))
     return loaded
+
+
+def folder_of(ref: ModelRef) -> Path:
+    """Where a model's files lie; a hub repository is fetched when it is not in the cache.
+
+    Raises:
+        MissingArtifactError: the repository cannot be reached.
+    """
+    return ref.path if ref.path is not None else find_folder(ref.repo_id or ref.name)
 
 
 def resolve_device(name: str) -> torch.device:

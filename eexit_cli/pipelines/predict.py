@@ -12,8 +12,10 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
 from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.exit_grid import refuse_decoder_options
 from eexit_cli.pipelines.exiting import build_criterion, describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
+from eexit_cli.pipelines.loading_decoder import is_decoder_model
 from eexit_cli.pipelines.tracing import label_name, model_label_names, to_device
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Classify texts and show every exit's opinion.
+    """Classify texts, or decode them, and show what every exit thinks.
 
     Args:
         config: see :class:`PredictConfig`.
@@ -29,7 +31,8 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
 
     Returns:
         ``num_layers``, ``label_names``, ``criterion`` and, per text, its exit layer, its answer
-        and all exits: prediction, probability, confidence, and whether the exit was executed.
+        and all exits: prediction, probability, confidence, and whether the exit was executed. For
+        a decoder see ``pipelines.predict_decoder``.
 
     Raises:
         UsageError: no text, an empty text, options that cannot be.
@@ -39,6 +42,11 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
     for text in config.texts:
         if not text.strip():
             raise UsageError("A text is empty", hint="Give at least one word")
+    if is_decoder_model(config.model):
+        from eexit_cli.pipelines.predict_decoder import run_decoder_prediction
+
+        return run_decoder_prediction(config, progress=progress)
+    refuse_decoder_options(config, config.model)
     loaded = load_model(config)
     model = loaded.model
     config = with_calibrated(config, loaded, task=None)

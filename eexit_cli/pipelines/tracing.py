@@ -18,8 +18,10 @@ DEFAULT_BATCH_SIZE = 32
 
 
 def texts_of(examples: Examples) -> tuple[list[str], list[str] | None]:
-    """Texts and, for pairs, second texts, in the order of the samples."""
+    """Texts and, for pairs, second texts, in the order of the samples; sources of text pairs."""
     columns = examples.dataset.column_names
+    if "source" in columns:
+        return list(examples.dataset["source"]), None
     pairs = list(examples.dataset["text_pair"]) if "text_pair" in columns else None
     return list(examples.dataset["text"]), pairs
 

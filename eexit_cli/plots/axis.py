@@ -26,6 +26,15 @@ _UNITS = {
     "matthews_correlation": ("Matthews correlation", 1.0),
     "pearson": ("Pearson correlation", 1.0),
     "spearman": ("Spearman correlation", 1.0),
+    "rouge_1": ("ROUGE-1 (%)", 100.0),
+    "rouge_2": ("ROUGE-2 (%)", 100.0),
+    "rouge_l": ("ROUGE-L (%)", 100.0),
+    "rouge_lsum": ("ROUGE-Lsum (%)", 100.0),
+    "bleu": ("BLEU", 100.0),
+    "exact_match": ("Exact match (%)", 100.0),
+    "squad_exact_match": ("Exact match (%)", 100.0),
+    "squad_f1": ("F1 (%)", 100.0),
+    "phoneme_error_rate": ("Phoneme error rate (%)", 100.0),
 }
 
 

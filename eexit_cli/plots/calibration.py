@@ -13,7 +13,7 @@ from eexit_cli.plots import (
     calibration_threshold,
     calibration_violations,
 )
-from eexit_cli.plots.calibration_points import suits
+from eexit_cli.plots.calibration_points import by_measure, suits
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     """
     import pandas as pd
 
+    runs = by_measure(runs)
     parts = []
     for name, spec in _PANELS.items():
         fitting = [run for run in runs if spec.suits(run)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.plots.calibration_points import (
     MARKERS,
+    by_measure,
     series_of,
     shown_p_values,
     suits_p_values,
@@ -31,6 +32,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
         ``accepted`` (is this the line's accepted threshold?), ``failed`` (its first failure?),
         ``epsilon``.
     """
+    runs = by_measure(runs)
     return table((row for run in runs for row in _points(run, len(runs) > 1)), ("x", "y"))
 
 

@@ -7,9 +7,11 @@ p-value. The weaker promises are grey and dashed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.figure import RunView
+from eexit_cli.plots.figure import RunView, run_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +41,39 @@ def suits_p_values(run: RunView) -> bool:
     return any(record.get("kind") == "p-value" for record in run.records)
 
 
+def by_measure(runs: Sequence[RunView]) -> list[RunView]:
+    """Runs with several measures as one run for each of them; the others as they are."""
+    found = [part for run in runs for part in _parts(run)]
+    if len(found) == len(runs):
+        return found
+    if len(runs) == 1:
+        labels = [str(part.config["confidence"]) for part in found]
+    else:
+        labels = run_labels([part.document for part in found])
+    return [replace(part, label=label) for part, label in zip(found, labels, strict=True)]
+
+
+def _parts(run: RunView) -> Iterator[RunView]:
+    measures = run.document.get("report", {}).get("measures")
+    if not measures:
+        yield run
+        return
+    for report in measures:
+        name = report["confidence"]
+        document = {
+            **run.document,
+            "config": {**run.config, "confidence": name},
+            "metrics": report["metrics"],
+            "rows": [row for row in run.rows if row["confidence"] == name],
+            "report": report,
+        }
+        yield RunView(run.id, run.label, document, partial(_records_of, run, name))
+
+
+def _records_of(run: RunView, measure: str) -> list[dict[str, Any]]:
+    return [record for record in run.records if record.get("confidence") == measure]
+
+
 def series_of(run: RunView, p_value: str, several: bool) -> str:
     """What a line is called in the legend."""
     return run.label if several else _SHORT.get(p_value, p_value.replace("-", " "))
@@ -59,6 +94,15 @@ def shown_p_values(run: RunView, several: bool) -> list[str]:
     return [own, *others]
 
 
+def on_test(run: RunView) -> bool:
+    """Were the test samples run at every threshold that a line over delta needs?
+
+    A decoder runs them at the accepted one alone, unless curves are asked for.
+    """
+    points = [record for record in run.records if record.get("kind") == "sweep"]
+    return all("test_mean_loss" in record for record in points)
+
+
 def sweep_points(
     runs: Sequence[RunView], value: str, *, tested: bool = True
 ) -> Iterator[dict[str, Any]]:
@@ -66,22 +110,23 @@ def sweep_points(
 
     Args:
         value: ``mean_loss``, ``mean_exit_layer`` or ``threshold``.
-        tested: take the test samples' figure where there is one.
+        tested: take the test samples' figures where a run has them for all its points.
 
     Yields:
         ``series``, ``weaker``, ``x`` (delta), ``y``, ``low`` and ``high`` (5 % and 95 % over
         repeated splits of about the run's n; NaN without), ``num_layers``.
     """
+    runs = by_measure(runs)
     several = len(runs) > 1
     for run in runs:
         bands = _bands(run, value)
+        tested_here = tested and on_test(run)
         for p_value in shown_p_values(run, several):
             own = p_value == run.config["p_value"]
             for record in run.records:
                 if record.get("kind") != "sweep" or record["p_value"] != p_value:
                     continue
-                y = record.get(f"test_{value}") if tested else None
-                y = record.get(value) if y is None else y
+                y = record.get(f"test_{value}" if tested_here else value)
                 band = bands.get(record["delta"], {}) if own else {}
                 yield {
                     "series": series_of(run, p_value, several),

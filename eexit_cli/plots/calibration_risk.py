@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eexit_cli.plots.calibration_points import delta_axis, draw_lines, suits, sweep_points, table
+from eexit_cli.plots.calibration_points import (
+    by_measure,
+    delta_axis,
+    draw_lines,
+    on_test,
+    suits,
+    sweep_points,
+    table,
+)
 from eexit_cli.plots.figure import FigureSpec, RunView
 
 if TYPE_CHECKING:
@@ -21,7 +29,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
         ``high`` (5 % and 95 % over repeated splits, NaN without), ``measured`` (what ``y`` is).
     """
     made = table(sweep_points(runs, "mean_loss"))
-    tested = all("test_mean_loss" in run.metrics for run in runs)
+    tested = all(on_test(run) for run in by_measure(runs))
     kinds = {str(run.config.get("consistency")) for run in runs}
     words = {"textual": "dissimilarity", "risk": "excess risk"}
     what = words.get(kinds.pop(), "loss") if len(kinds) == 1 else "loss"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.calibration_points import log_delta_axis, suits_splits, table
+from eexit_cli.plots.calibration_points import by_measure, log_delta_axis, suits_splits, table
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
         or of the mean loss where layers are unknown), ``low`` and ``high`` (5 % and 95 %),
         ``measured`` (what ``y`` is), ``num_layers``.
     """
+    runs = by_measure(runs)
     made = table(row for run in runs for row in _points(run))
     return made if len(runs) > 1 else made.drop(columns=PANEL)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eexit_cli.plots.calibration_points import (
+    by_measure,
     draw_lines,
     log_delta_axis,
     suits,
@@ -35,7 +36,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
         (NaN), ``knob`` (what the threshold is called).
     """
     made = table(sweep_points(runs, "threshold", tested=False))
-    knobs = {_knob(run) for run in runs}
+    knobs = {_knob(run) for run in by_measure(runs)}
     made["knob"] = knobs.pop() if len(knobs) == 1 else "threshold"
     return made
 

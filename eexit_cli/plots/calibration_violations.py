@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.plots.calibration_points import (
     NAIVE,
+    by_measure,
     draw_lines,
     log_delta_axis,
     near_splits,
@@ -29,6 +30,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
         above delta; the test part's own noise is in it), ``low`` and ``high`` (NaN),
         ``epsilon``.
     """
+    runs = by_measure(runs)
     return table(row for run in runs for row in _points(run, len(runs) > 1))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.plots.attack_rows import records_by_recipe
 from eexit_cli.plots.axis import layer_axis, metric_label
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
-from eexit_cli.plots.slowdown import WHEN, records_by_recipe
+from eexit_cli.plots.slowdown import WHEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ ENOUGH = 5
 
 def suits(run: RunView) -> bool:
     """Runs whose records say at which layer each sample left."""
+    if run.config.get("transfer"):
+        return False
     name = "exit_layer_before" if run.command == "attack" else "exit_layer"
     return "num_layers" in run.metrics and bool(run.records) and name in run.records[0]
 

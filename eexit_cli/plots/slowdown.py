@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.plots.attack_rows import is_attack, records_by_recipe, rows_by_recipe
 from eexit_cli.plots.axis import layer_axis
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WHEN = ("before", "after")
-
-
-def suits(run: RunView) -> bool:
-    """Attack runs with samples."""
-    return "mean_exit_layer_after" in run.metrics and bool(run.records)
 
 
 def frame(runs: Sequence[RunView]) -> DataFrame:
@@ -35,7 +31,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
 
 def _rows(run: RunView) -> Iterator[dict[str, Any]]:
-    measured = {row.get("recipe"): row for row in run.rows}
+    measured = rows_by_recipe(run)
     num_layers = int(run.metrics["num_layers"])
     for recipe, records in records_by_recipe(run).items():
         figures: Mapping[str, Any] = measured.get(recipe, run.metrics)
@@ -51,14 +47,6 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
                     "gain_removed": figures.get("gain_removed"),
                     "num_layers": num_layers,
                 }
-
-
-def records_by_recipe(run: RunView) -> dict[str | None, list[dict[str, Any]]]:
-    """An attack run's records; a run of several recipes says in each record which one made it."""
-    recipes: dict[str | None, list[dict[str, Any]]] = {}
-    for record in run.records:
-        recipes.setdefault(record.get("recipe", run.config.get("recipe")), []).append(record)
-    return recipes
 
 
 def draw(frame: DataFrame, ax: Axes) -> None:
@@ -101,7 +89,7 @@ FIGURE = FigureSpec(
     commands=("attack",),
     needs="an attack run",
     make="eexit attack --model deebert",
-    suits=suits,
+    suits=is_attack,
     frame=frame,
     draw=draw,
 )

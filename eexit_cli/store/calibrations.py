@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,16 @@ from eexit_cli.store.records import encode
 FILE = "calibration.json"
 HOME_VARIABLE = "EEXIT_HOME"
 SCHEMA_VERSION = 1
+
+BESIDE_THRESHOLD: Mapping[str, Any] = {
+    "min_layer": 1,
+    "top_k_propagation": 0,
+    "decay": "none",
+    "temperature": None,
+    "shallow_layer": None,
+}
+"""Settings of a decoder's exit beside the threshold: a promise holds for exactly those that it
+was made with. The value is what each is where nothing is stored."""
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 
@@ -48,6 +58,7 @@ class StoredCalibration:
         texts: digests of the calibration texts (:func:`text_digest`): they must not test it too.
         run_id: the run that found it.
         created: ISO 8601, UTC.
+        limits: tokens that inputs and outputs were cut at (``max_length``, ``max_new_tokens``).
     """
 
     weights: str
@@ -65,12 +76,19 @@ class StoredCalibration:
     texts: Sequence[str]
     run_id: str
     created: str
+    limits: dict[str, int] = field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """A later calibration of the same task and criterion replaces an earlier one."""
-        criterion = str(self.settings.get("criterion"))
-        return self.task, criterion, str(self.settings.get("confidence"))
+    def key(self) -> tuple[Any, ...]:
+        """A later calibration of the same task, measure and settings replaces an earlier one."""
+        what = self.settings.get("confidence") or self.settings.get("criterion")
+        return self.task, what, *(setting_of(self.settings, name) for name in BESIDE_THRESHOLD)
+
+
+def setting_of(settings: Mapping[str, Any], name: str) -> Any:
+    """One of :data:`BESIDE_THRESHOLD` in an exit's settings."""
+    value = settings.get(name)
+    return BESIDE_THRESHOLD[name] if value is None else value
 
 
 def weights_digest(folder: Path) -> str:
@@ -147,6 +165,8 @@ def find(
     task: str | None,
     data_options: str | None = None,
     confidence: str | None = None,
+    wanted: Mapping[str, Any] | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> StoredCalibration:
     """The newest calibration of a model for a task.
 
@@ -157,10 +177,12 @@ def find(
         data_options: how ``eexit calibrate`` is told to use that task's data; by default
             ``--task <task>``.
         confidence: only a threshold on this measure.
+        wanted: only one that was calibrated with these settings (of :data:`BESIDE_THRESHOLD`).
+        limits: lengths that inputs and outputs are cut at now.
 
     Raises:
-        MissingArtifactError: there is none, or it is stale (made for other weights or another
-            task); the hint is the command that makes a new one.
+        MissingArtifactError: there is none, or it is stale (made for other weights, lengths or
+            settings, or another task); the hint is the command that makes a new one.
         EexitError: the file is damaged.
     """
     command = f"eexit calibrate --model {ref.name}"
@@ -188,7 +210,29 @@ def find(
             f"The calibration of '{ref.name}' is for task '{made_for}', not for '{task}'",
             hint=f"Run: {command} {data_options or f'--task {task}'}",
         )
-    return fitting[-1]
+    found = [
+        entry
+        for entry in fitting
+        if all(setting_of(entry.settings, name) == value for name, value in (wanted or {}).items())
+    ]
+    if not found:
+        options = " ".join(f"{_flag(name)} {value}" for name, value in (wanted or {}).items())
+        raise MissingArtifactError(
+            f"The calibration of '{ref.name}' was not made with {options}",
+            hint=f"Run: {command} {options}",
+        )
+    for name, now in (limits or {}).items():
+        then = found[-1].limits.get(name, now)
+        if then != now:
+            raise MissingArtifactError(
+                f"The calibration of '{ref.name}' was made with {_flag(name)} {then}, not {now}",
+                hint=f"Run: {command} {_flag(name)} {now}",
+            )
+    return found[-1]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _read(path: Path) -> list[StoredCalibration]:

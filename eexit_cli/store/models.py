@@ -26,9 +26,15 @@ MODELS_DIR_VARIABLE = "EEXIT_MODELS_DIR"
 """Environment variable: a folder whose sub-folders are models known by their names."""
 
 OWN_MODEL_TYPE = "multi_exit_classifier"
+OWN_DECODER_TYPE = "multi_exit_t5"
+DECODER_TYPES = (OWN_DECODER_TYPE, "t5", "mt5", "umt5", "longt5")
+"""``model_type`` of models that write text; those that are no T5 are refused when they load."""
+
+DECODER_FAMILY = "calm"
 
 Kind = Literal["bundled", "folder", "hub"]
 
+_PUBLISHED_EXITS = ("exit_conf_type", "static_exit_layer", "use_early_exit", "use_shallow_deep")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WEIGHTS = (
     "model.safetensors",
@@ -62,14 +68,15 @@ class ModelSummary:
     Attributes:
         name: what ``--model`` takes.
         kind: bundled, folder or hub (cached).
-        family: deebert or pabee.
+        family: deebert, pabee or calm.
         backbone: the architecture.
-        layers: L.
-        labels: the class names; empty for regression.
+        layers: L; of a decoder's own layers.
+        labels: the class names; empty for regression and for decoders.
         task: the task that it was trained on, where known.
         megabytes: size of its weights.
         default_exit: criterion and settings used when none are given.
         path: its folder.
+        classifiers: the confidence classifiers of a decoder.
     """
 
     name: str
@@ -82,6 +89,7 @@ class ModelSummary:
     megabytes: float
     default_exit: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    classifiers: tuple[str, ...] = ()
 
 
 def resolve(name: str) -> ModelRef:
@@ -137,6 +145,8 @@ def summarise(name: str, kind: Kind, path: Path) -> ModelSummary | None:
     family = _family(config, path)
     if family is None:
         return None
+    if family == DECODER_FAMILY:
+        return _decoder(config, name, kind, path)
     backbone = config.get("backbone") if config.get("model_type") == OWN_MODEL_TYPE else config
     backbone = backbone if isinstance(backbone, dict) else {}
     layers = backbone.get("num_hidden_layers") or backbone.get("n_layers") or 0
@@ -151,6 +161,28 @@ def summarise(name: str, kind: Kind, path: Path) -> ModelSummary | None:
         megabytes=_megabytes(path),
         default_exit=dict(config.get("exit_defaults") or {}),
         path=path,
+    )
+
+
+def is_decoder(folder: Path) -> bool:
+    """Does this model folder hold an encoder-decoder? Read from ``config.json`` alone."""
+    config = _config(folder)
+    return config is not None and config.get("model_type") in DECODER_TYPES
+
+
+def _decoder(config: dict[str, Any], name: str, kind: Kind, path: Path) -> ModelSummary:
+    return ModelSummary(
+        name=name,
+        kind=kind,
+        family=DECODER_FAMILY,
+        backbone="t5",
+        layers=int(config.get("num_decoder_layers") or config.get("num_layers") or 0),
+        labels=(),
+        task=config.get("task"),
+        megabytes=_megabytes(path),
+        default_exit=dict(config.get("exit_defaults") or {}),
+        path=path,
+        classifiers=tuple(config.get("classifiers") or ()),
     )
 
 
@@ -208,9 +240,15 @@ def _config(path: Path) -> dict[str, Any] | None:
 
 
 def _family(config: dict[str, Any], path: Path) -> str | None:
-    """deebert, pabee, or None for a model without exits."""
+    """deebert, pabee, calm, or None for a model without exits."""
     if config.get("model_type") == OWN_MODEL_TYPE:
         return str(config.get("family"))
+    if config.get("model_type") == OWN_DECODER_TYPE:
+        return DECODER_FAMILY
+    if config.get("model_type") in DECODER_TYPES:
+        # The seed's and FREE's checkpoints say so in a T5's configuration; a plain T5 has none.
+        published = any(config.get(flag) for flag in _PUBLISHED_EXITS)
+        return DECODER_FAMILY if published else None
     names = _tensor_names(path)
     if ".encoder.highway." in names:
         return "deebert"

@@ -14,11 +14,15 @@ CATALOGS = Catalog(
     "catalog",
     {
         "recipe": "eexit_cli.attacks:ATTACKS",
+        "source of substitutes": "eexit_cli.attacks:SUBSTITUTES",
         "task": "eexit_cli.data:TASKS",
         "confidence measure": "eexit_cli.confidence:MEASURES",
+        "any confidence measure": "eexit_cli.confidence:EVERY_MEASURE",
         "exit criterion": "eexit_cli.exits:CRITERIA",
         "backbone": "eexit_cli.models:BACKBONES",
         "training strategy": "eexit_cli.training:STRATEGIES",
+        "any training strategy": "eexit_cli.training:EVERY_STRATEGY",
+        "confidence classifier": "eexit_cli.confidence:CLASSIFIERS",
         "figure": "eexit_cli.plots:FIGURES",
         "p-value": "eexit_cli.calibration.p_values:P_VALUES",
         "testing procedure": "eexit_cli.calibration:PROCEDURES",
@@ -29,10 +33,15 @@ CATALOGS = Catalog(
 )
 
 FIXED: dict[str, tuple[str, ...]] = {
-    "model family": ("deebert", "pabee"),
+    "model family": ("deebert", "pabee", "calm"),
+    "optimizer": ("adamw", "sgd", "adafactor"),
+    "distillation": ("dynamic", "uniform", "last", "none"),
     "vocabulary rule": ("texts", "frequency"),
     "pooling": ("first", "mean"),
+    "compatibility": ("upstream",),
+    "decoder score": ("layers-per-token", "total-layers"),
     "calibrated criterion": ("threshold", "patience"),
+    "threshold decay": ("paper", "code", "none"),
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "split": ("train", "validation", "test"),

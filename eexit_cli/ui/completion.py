@@ -34,6 +34,17 @@ def of_catalog(kind: str) -> Complete:
     return _starting(lambda: catalogs.names(kind))
 
 
+def of_catalog_list(kind: str) -> Complete:
+    """The names of a catalog, after each comma anew."""
+    one = of_catalog(kind)
+
+    def complete(incomplete: str) -> list[str]:
+        head, comma, last = incomplete.rpartition(",")
+        return [f"{head}{comma}{name}" for name in one(last)]
+
+    return complete
+
+
 @_starting
 def models() -> Iterable[str]:
     """Bundled and local models."""

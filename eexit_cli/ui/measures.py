@@ -32,8 +32,16 @@ def milliseconds(value: float) -> str:
     return f"{value:.2f} ms"
 
 
+def milliseconds_long(value: float) -> str:
+    return f"{value:.4f}" if value < 1 else f"{value:.2f}"
+
+
 def seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def short_time(value: float) -> str:
+    return f"{1000 * value:.0f} ms" if value < 1 else seconds(value)
 
 
 def rate(value: float) -> str:
@@ -52,7 +60,7 @@ def flops(value: float) -> str:
     for size, unit in ((1e12, "TFLOP"), (1e9, "GFLOP")):
         if value >= size:
             return f"{value / size:.2f} {unit}"
-    return f"{value / 1e6:.2f} MFLOP"
+    return f"{value / 1e6:.2f} MFLOP" if value >= 1e5 else f"{value / 1e3:.1f} kFLOP"
 
 
 MEASURES: dict[str, tuple[str, Write]] = {
@@ -84,6 +92,23 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "speedup_throughput": ("Speedup in throughput", factor),
     "flops_per_sample": ("Work per sample", flops),
     "flops_full": ("Work per sample, full model", flops),
+    "adapted_threshold": ("Threshold in the end", coefficient),
+    "agreement": ("Outputs as the full model's", share),
+    "tokens_per_second": ("Tokens per second", rate),
+    "tokens_per_second_single": ("Tokens per second, batch 1", rate),
+    "flops_per_token": ("Work per token, encoder left out", flops),
+    "layers_run_per_token": ("Layers run per token", depth),
+    "encoder_seconds": ("Time in the encoder", short_time),
+    "decoder_seconds": ("Time in decoder layers", short_time),
+    "filling_seconds": ("Time filling skipped layers", short_time),
+    "confidence_seconds": ("Time for the confidence", short_time),
+    "head_seconds": ("Time in the LM head", short_time),
+    "other_seconds": ("Time for the rest", short_time),
+    "tokens": ("Tokens", count),
+    "truncated": ("Inputs cut", count),
+    "unfinished": ("Outputs cut", count),
+    "decoder_ms": ("ms per token", milliseconds_long),
+    "confidence_ms": ("ms per token for the confidence", milliseconds_long),
     "gain_removed": ("Gain removed", share),
     "success_rate": ("Success (reaches the last layer)", share),
     "queries_mean": ("Queries per sample", count),
@@ -91,6 +116,12 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "seconds_mean": ("Seconds per sample", seconds),
     "words_changed_mean": ("Words changed per sample", depth),
     "change_rate_mean": ("Share of words changed", share),
+    "goal_success_rate": ("Success by its own goal", share),
+    "similarity_embedding_mean": ("Similarity (cosine of mean word embeddings)", coefficient),
+    "similarity_characters_mean": ("Similarity (characters kept)", coefficient),
+    "search_queries": ("Queries to learn the prefix", count),
+    "search_gradient_passes": ("Gradient passes to learn the prefix", count),
+    "search_seconds": ("Time to learn the prefix", seconds),
     "samples": ("Samples", count),
     "attacked": ("Attacked", count),
     "skipped": ("Skipped (use all layers already)", count),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from eexit_cli.ui.help import mention
 MODEL = "Model"
 DATA = "Data"
 EXITS = "Exits"
+DECODER = "Decoder (CALM)"
 TRAINING = "Training"
 ATTACK = "Attack"
 EVALUATION = "Evaluation"
@@ -27,6 +29,7 @@ PANELS = (
     MODEL,
     DATA,
     EXITS,
+    DECODER,
     TRAINING,
     ATTACK,
     EVALUATION,
@@ -75,6 +78,62 @@ def device(value: str) -> str:
     """cuda:1 is a device; the rest must be a known name."""
     catalogs.check("device", "cuda" if re.fullmatch(r"cuda:\d+", value) else value)
     return value
+
+
+def whole(minimum: int) -> Callable[[Any], int]:
+    """A parser of whole numbers, at least ``minimum``."""
+
+    def parse(value: Any) -> int:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not number.is_integer():
+            raise typer.BadParameter(f"'{value}' is not a valid integer.")
+        if number < minimum:
+            raise typer.BadParameter(f"{value} is not in the range x>={minimum}.")
+        return int(number)
+
+    return parse
+
+
+def number(value: Any) -> float:
+    """A number, at least 0."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise typer.BadParameter(f"'{value}' is not a valid float.") from None
+    if found < 0:
+        raise typer.BadParameter(f"{value} is not in the range x>=0.")
+    return found
+
+
+def top_k(value: Any) -> int:
+    """K, or 0 for ``none``; whether K fits the vocabulary shows when the model is known."""
+    return 0 if value == "none" else whole(0)(value)
+
+
+def several(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A parser of one value, or of several with commas between (a list in a file).
+
+    Several are returned as a tuple, one as itself.
+    """
+
+    def parse_all(value: Any) -> Any:
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        found = [part.strip() if isinstance(part, str) else part for part in parts]
+        if not found or "" in found:
+            raise typer.BadParameter(f"'{value}' has an empty value between its commas.")
+        if len(found) == 1:
+            return parse(value if isinstance(value, (int, float)) else found[0])
+        return tuple(parse(part) for part in found)
+
+    return parse_all
+
+
+def name_of(kind: str) -> Callable[[Any], str]:
+    """A parser of a catalog's names."""
+    return lambda value: catalogs.check(kind, str(value))
 
 
 def threshold(value: Any) -> float | str:

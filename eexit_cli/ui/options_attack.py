@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from eexit_cli.ui import completion
-from eexit_cli.ui.option_types import ATTACK, RUN, choice, option
+from eexit_cli.core.errors import UsageError
+from eexit_cli.ui import catalogs, completion
+from eexit_cli.ui.option_types import ATTACK, OUTPUT, RUN, choice, option
+from eexit_cli.ui.options_evaluation import OF_DECODERS, Confidence
+
+ALL = "all"
+
+
+def recipes(value: str | None) -> str | None:
+    """Names with commas between them, each the registered one; ``all`` stands alone."""
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if names == [ALL]:
+        return ALL
+    if ALL in names:
+        raise UsageError("--recipe all stands alone", hint="Give all, or the names of some")
+    return ",".join(dict.fromkeys(catalogs.check("recipe", name) for name in names or [value]))
+
 
 Recipe = Annotated[
     str,
-    choice("recipe", "--recipe", panel=ATTACK, help="The attack; see --list-recipes."),
+    option(
+        "--recipe",
+        panel=ATTACK,
+        metavar="NAME[,NAME]|all",
+        help="The attack, or several: one table, the same samples; see --list-recipes.",
+        callback=recipes,
+        autocompletion=completion.of_catalog("recipe"),
+    ),
 ]
 Lam = Annotated[
     float,
@@ -53,6 +78,113 @@ QueryBudget = Annotated[
         help="Most queries per sample: one per text that the model scores or takes a gradient of.",
     ),
 ]
+Alpha = Annotated[
+    float,
+    option(
+        "--alpha",
+        panel=ATTACK,
+        metavar="X",
+        min=0,
+        max=1,
+        help="Stop when the exits' mean uncertainty exceeds this (waffle).",
+    ),
+]
+Similarity = Annotated[
+    float,
+    option(
+        "--similarity",
+        panel=ATTACK,
+        metavar="X",
+        min=0,
+        max=1,
+        help="Stay at least this similar to the original, where a recipe bounds it.",
+    ),
+]
+Substitutes = Annotated[
+    str,
+    choice(
+        "source of substitutes",
+        "--substitutes",
+        panel=ATTACK,
+        help="Where waffle takes its words from.",
+        show=True,
+    ),
+]
+PrefixLength = Annotated[
+    int,
+    option(
+        "--prefix-length", panel=ATTACK, metavar="N", min=1, help="Words of the universal prefix."
+    ),
+]
+SearchSamples = Annotated[
+    int,
+    option(
+        "--search-samples",
+        panel=ATTACK,
+        metavar="N",
+        min=1,
+        help="Texts, not the reported ones, that the universal prefix is learned on.",
+    ),
+]
+LetterRate = Annotated[
+    float,
+    option(
+        "--letter-rate",
+        panel=ATTACK,
+        metavar="X",
+        min=0,
+        max=1,
+        help="Change at most this share of the letters of a decoder's one-word input (1 always).",
+    ),
+]
+Score = Annotated[
+    str,
+    choice(
+        "decoder score",
+        "--score",
+        panel=ATTACK,
+        help="What must grow on a decoder: layers per output token, or all layers together.",
+        show=True,
+    ),
+]
+Compat = Annotated[
+    str | None,
+    choice(
+        "compatibility",
+        "--compat",
+        panel=ATTACK,
+        help="Attack as the papers' published code does, where that differs.",
+        show=True,
+    ),
+]
+Transfer = Annotated[
+    list[str],
+    option(
+        "--transfer",
+        panel=ATTACK,
+        metavar="RUN",
+        help="Replay this attack run's inputs on --model NAME[,NAME]; repeat for a matrix.",
+        autocompletion=completion.runs,
+    ),
+]
+Defences = Annotated[
+    bool,
+    option(
+        "--defences",
+        panel=ATTACK,
+        help="With --transfer: what patience, voting and a recalibrated threshold recover.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    option(
+        "--workers",
+        panel=RUN,
+        metavar="N",
+        min=1,
+        help="Processes that attack side by side, one thread each.",
+    ),
+]
 ResumeRun = Annotated[
     str | None,
     option(
@@ -63,11 +195,25 @@ ResumeRun = Annotated[
         autocompletion=completion.runs,
     ),
 ]
+ExportFolder = Annotated[
+    Path,
+    option("--output", panel=OUTPUT, metavar="FOLDER", help="Made; it must not be in use."),
+]
+WithOriginals = Annotated[
+    bool,
+    option(
+        "--with-originals",
+        panel=OUTPUT,
+        help="Also the inputs as they were, to train on both.",
+    ),
+]
 ListRecipes = Annotated[
     bool, option("--list-recipes", panel=ATTACK, help="Show the recipes and stop.")
 ]
 
 OPTIONS: dict[str, Any] = {
+    "confidence": Confidence,
+    **OF_DECODERS,
     "recipe": Recipe,
     "lam": Lam,
     "top_n": TopN,
@@ -75,6 +221,17 @@ OPTIONS: dict[str, Any] = {
     "per_size": PerSize,
     "change_rate": ChangeRate,
     "query_budget": QueryBudget,
+    "alpha": Alpha,
+    "similarity": Similarity,
+    "substitutes": Substitutes,
+    "prefix_length": PrefixLength,
+    "search_samples": SearchSamples,
+    "letter_rate": LetterRate,
+    "score": Score,
+    "compat": Compat,
+    "transfer": Transfer,
+    "defences": Defences,
+    "workers": Workers,
     "resume": ResumeRun,
 }
 """Field of the configuration -> its option, where it is not one that other commands share."""

@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from eexit_cli.ui import completion
-from eexit_cli.ui.option_types import CALIBRATION, DATA, LOSSES, RUN, UNDER_ATTACK, choice, option
+from eexit_cli.ui.option_types import (
+    CALIBRATION,
+    DATA,
+    DECODER,
+    LOSSES,
+    RUN,
+    UNDER_ATTACK,
+    choice,
+    name_of,
+    option,
+    several,
+)
+from eexit_cli.ui.options_evaluation import OF_DECODERS
 
 
 def _numbers(text: Any) -> tuple[float, ...]:
@@ -43,12 +55,12 @@ Consistency = Annotated[
     ),
 ]
 Metric = Annotated[
-    str,
+    str | None,
     choice(
         "text metric",
         "--metric",
         panel=CALIBRATION,
-        help="What makes a generated text good.",
+        help="What makes a generated text good; by default rouge-l, for phonemes rouge-l-tokens.",
         show=True,
     ),
 ]
@@ -88,13 +100,26 @@ Criterion = Annotated[
         show=True,
     ),
 ]
-Confidence = Annotated[
+Confidences = Annotated[
     str | None,
-    choice(
-        "confidence measure",
+    option(
         "--confidence",
         panel=CALIBRATION,
-        help="Calibrate a threshold on this measure; by default the model's own.",
+        metavar="NAME[,NAME...]",
+        help="Calibrate a threshold on this measure, or on each of several; by default the "
+        "model's own.",
+        parser=several(name_of("any confidence measure")),
+        autocompletion=completion.of_catalog_list("any confidence measure"),
+    ),
+]
+AdaptiveThreshold = Annotated[
+    bool | None,
+    option(
+        "--adaptive-threshold/--no-adaptive-threshold",
+        panel=DECODER,
+        help="FREE's threshold that moves with the data cannot be calibrated: only --no-... can "
+        "be given.",
+        show_default=False,
     ),
 ]
 Thresholds = Annotated[
@@ -271,7 +296,9 @@ OPTIONS: dict[str, Any] = {
     "procedure": Procedure,
     "starts": Starts,
     "criterion": Criterion,
-    "confidence": Confidence,
+    "confidence": Confidences,
+    **OF_DECODERS,
+    "adaptive_threshold": AdaptiveThreshold,
     "thresholds": Thresholds,
     "curves": Curves,
     "deltas": Deltas,

@@ -162,7 +162,11 @@ def _settle(context: typer.Context, given: dict[str, Any]) -> dict[str, Any]:
     settled = dict(given)
     defaults = {parameter.name: parameter.default for parameter in context.command.params}
     for group in options.EXCLUSIVE:
-        asked = [name for name in group if rank.get(name) and settled[name] not in (None, False)]
+        asked = [
+            name
+            for name in group
+            if rank.get(name) and settled[name] is not None and settled[name] is not False
+        ]
         strongest = max((rank[name] for name in asked), default=0)
         rivals = [name for name in asked if rank[name] == strongest]
         if len(rivals) > 1:
@@ -172,13 +176,21 @@ def _settle(context: typer.Context, given: dict[str, Any]) -> dict[str, Any]:
             if rank[name] < strongest:
                 settled[name] = defaults[name]
     for name, needed in options.NEEDS.items():
-        if rank.get(name) and settled[name] is not None and settled.get(needed) is None:
+        # Another command may have an option of the same name that stands alone.
+        if needed not in settled:
+            continue
+        # A run's file names every option; one that stands at its default says nothing.
+        by_default = _source(context, name) == "DEFAULT_MAP" and settled[name] == defaults[name]
+        if not rank.get(name) or by_default:
+            continue
+        if settled[name] is not None and settled[needed] is None:
             raise UsageError(
                 f"{_flag(name)} says nothing without {_flag(needed)}",
                 hint=f"Add {_flag(needed)}, or drop {_flag(name)}",
             )
     for name, value in settled.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        values = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in values):
             raise UsageError(f"{_flag(name)} {value} is not a number", hint="Give a finite number")
     return settled
 

@@ -30,6 +30,7 @@ from published_same import PublishedSame  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
 from eexit_cli.attacks import ATTACKS  # noqa: E402
+from eexit_cli.attacks.published_same import untrained_ramp  # noqa: E402
 from eexit_cli.attacks.recipe import Budget  # noqa: E402
 from eexit_cli.attacks.search import BeamSearch, Stage  # noqa: E402
 from eexit_cli.attacks.victim import EncoderVictim  # noqa: E402
@@ -75,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="deebert")
     parser.add_argument("--samples", type=int, default=10, help="samples that are attacked")
-    parser.add_argument("--accumulate", action="store_true", help="the public code's gradients")
+    parser.add_argument("--upstream", action="store_true", help="the public code, not the paper")
     arguments = parser.parse_args()
 
     config = AttackConfig(model=arguments.model, limit=0)
@@ -89,7 +90,7 @@ def main() -> None:
     )
     everything = [Stage(config.top_n, config.beam_width, chunk=10**9)]
     runs = [
-        lambda: _published(loaded, config, texts, accumulate=arguments.accumulate),
+        lambda: _published(loaded, config, texts, upstream=arguments.upstream),
         lambda: _ours("+ our gradients and ranking", loaded, config, texts, everything, live=False),
         lambda: _ours("+ live exits", loaded, config, texts, everything),
         lambda: _ours("+ fewer queries", loaded, config, texts, None),
@@ -153,7 +154,7 @@ def _criterion(loaded: LoadedModel, config: AttackConfig) -> Any:
 
 
 def _published(
-    loaded: LoadedModel, config: AttackConfig, texts: list[str], *, accumulate: bool
+    loaded: LoadedModel, config: AttackConfig, texts: list[str], *, upstream: bool
 ) -> Measured:
     settings = loaded.exit_defaults
     kind = "entropy" if settings["criterion"] == "threshold" else "patience"
@@ -170,7 +171,8 @@ def _published(
         beam_width=config.beam_width,
         per_size=config.per_size,
         change_rate=config.change_rate,
-        accumulate=accumulate,
+        upstream=upstream,
+        ramp=untrained_ramp(loaded.model) if upstream else None,
     )
 
     def run(text: str) -> tuple[int, int, int, int]:

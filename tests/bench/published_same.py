@@ -4,8 +4,9 @@ Written from the paper and the observed behaviour of the authors' program. Every
 it slow is meant: the gradient of the whole embedding matrix, a full sort over positions x
 vocabulary, every exit computed for every candidate, exits decided by a Python loop, every round
 run to the end. As published, the best of the last round is the answer, only single-piece words are
-replaced, and equal exit layers go to the first in alphabetical order. ``accumulate`` adds the
-program's habit of never zeroing the gradient.
+replaced, and equal exit layers go to the first in alphabetical order. ``upstream`` adds where the
+program leaves the paper: its gradient is never zeroed, the uniform term of the loss is divided by K
+once more, and DeeBERT's last exit is an untrained ramp.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class PublishedSame:
         model: a multi-exit classifier; all of its exits are computed for every text.
         tokenizer: WordPiece.
         exit_rule: ("entropy", threshold) or ("patience", patience).
+        upstream: the program rather than the paper.
+        ramp: with ``upstream``, the untrained ramp L: pooled states to logits; None where the last
+            exit is a trained one.
     """
 
     model: Any
@@ -42,7 +46,8 @@ class PublishedSame:
     beam_width: int = 5
     per_size: int = 10
     change_rate: float = 0.1
-    accumulate: bool = False
+    upstream: bool = False
+    ramp: Any = None
     queries: int = field(default=0, init=False)
     gradient_passes: int = field(default=0, init=False)
 
@@ -78,7 +83,7 @@ class PublishedSame:
         indices = set(range(len(text.words)))
         for constraint in self._may_change:
             indices &= constraint._get_modifiable_indices(text)
-        if not indices:
+        if not indices and not self.upstream:
             return []
         swapped = [
             text.replace_words_at_indices([index], [word])
@@ -107,7 +112,7 @@ class PublishedSame:
             if special != self.tokenizer.unk_token_id:
                 changes[:, special] = float("inf")
         found: list[tuple[str, int]] = []
-        for place in changes.flatten().argsort().tolist():
+        for place in changes.flatten().argsort(stable=True).tolist():
             row, entry = divmod(place, len(table))
             word = self.tokenizer.convert_ids_to_tokens(entry)
             if word.startswith("##") or not re.search("[A-Za-z]+", word):
@@ -123,9 +128,16 @@ class PublishedSame:
         """Gradient of the whole embedding matrix. Shape: [vocabulary, embedding]."""
         self.gradient_passes += 1
         batch = self._encode([text])
+        pooled: list[torch.Tensor] = []
+        hook = self.model.poolers[-1].register_forward_pre_hook(
+            lambda _, given: pooled.append(given[0])
+        )
         logits = self.model(**batch).logits
+        hook.remove()
         layer = self._decide(logits[0].detach())
-        if not self.accumulate:
+        if self.upstream and self.ramp is not None:
+            logits = torch.cat([logits[:, :-1], self.ramp(pooled[-1]).unsqueeze(1)], dim=1)
+        if not self.upstream:
             self.embedding.grad = None
         self.loss(logits[0], layer).backward()
         gradient = self.embedding.grad
@@ -142,7 +154,8 @@ class PublishedSame:
             target = ranked[0] if previous is None or ranked[0] != previous else ranked[1]
             previous = ranked[0]
             log_p = logits[index].log_softmax(-1)
-            total = total - weight * (self.lam * log_p[target] + (1 - self.lam) * log_p.mean())
+            uniform = log_p.mean() / len(log_p) if self.upstream else log_p.mean()
+            total = total - weight * (self.lam * log_p[target] + (1 - self.lam) * uniform)
         return total / len(logits)
 
     def exit_layers(self, texts: list[AttackedText]) -> list[int]:

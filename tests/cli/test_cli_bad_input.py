@@ -26,6 +26,9 @@ def _error(outcome) -> tuple[str, str]:
     ("arguments", "complaint", "nearest"),
     [
         ("attack --recipe same-tokn", "Unknown attack recipe 'same-tokn'", "same-token"),
+        ("attack --recipe random,wafle", "Unknown attack recipe 'wafle'", "waffle"),
+        ("attack --substitutes wordnt", "Unknown source of substitutes 'wordnt'", "wordnet"),
+        ("attack --compat upstrem", "Unknown compatibility 'upstrem'", "upstream"),
         ("attack --task movie-review", "Unknown task 'movie-review'", "movie-reviews"),
         ("attack --dtype float31", "Unknown dtype 'float31'", "float32"),
         ("attack --device cdua", "Unknown device 'cdua'", "cuda"),
@@ -49,6 +52,13 @@ def test_unknown_name_suggests_the_nearest(eexit, arguments, complaint, nearest)
     assert hint.startswith("Did you mean")
 
 
+def test_all_recipes_and_one_more_are_one_clear_line(eexit) -> None:
+    done = eexit("attack", "--recipe", "all,random")
+    message, hint = _error(done)
+    assert (done.code, message) == (2, "--recipe all stands alone")
+    assert "names" in hint
+
+
 def test_unknown_model_suggests_the_nearest(eexit, tiny_model, monkeypatch) -> None:
     monkeypatch.setenv("EEXIT_MODELS_DIR", str(tiny_model.parent))
     done = eexit("evaluate", "--model", "tinny")
@@ -67,6 +77,10 @@ def test_unknown_model_suggests_the_nearest(eexit, tiny_model, monkeypatch) -> N
         ("attack --limit -1", "--limit"),
         ("attack --limit two", "--limit"),
         ("attack --top-n 0", "--top-n"),
+        ("attack --workers 0", "--workers"),
+        ("attack --query-budget 0", "--query-budget"),
+        ("attack --prefix-length 0", "--prefix-length"),
+        ("attack --similarity 1.5", "--similarity"),
         ("attack --threshold -0.1", "--threshold"),
         ("attack --threshold nan", "--threshold"),
         ("attack --patience -1", "--patience"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_decoders import save_decoder
 
 THRESHOLDS = [round(1 - 0.05 * step, 2) for step in range(20)]
 
@@ -175,3 +176,118 @@ def test_options_of_the_losses_need_them(eexit) -> None:
     done = eexit("calibrate", "--exit-layers", "x.npy")
     assert done.code == 2
     assert "--exit-layers says nothing without --losses" in done.err
+
+
+# Decoders ----------------------------------------------------------------------------------------
+
+SMALL = ("--limit", 40, "--test-limit", 30, "--latency-samples", 0)
+FEW = ("--thresholds", "1,0.8,0.6,0.4,0.2")
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder(tmp_path_factory.mktemp("models") / "spell")
+
+
+def test_a_decoder_is_calibrated_and_the_threshold_used(eexit, decoder, tmp_path) -> None:
+    own = Path(shutil.copytree(decoder, tmp_path / "own"))
+    done = eexit("calibrate", "--model", own, "--delta", 0.4, *SMALL)
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    for words in (
+        "over the draw of the 40 calibration samples, softmax threshold",
+        "the mean dissimilarity from the full model's output (1 - ROUGE-L F1 over symbols)",
+        "calibrated on calibration tested on test",
+        "Mean exit layer",
+        "or further",
+    ):
+        assert words in said
+    assert max(map(len, done.out.splitlines())) <= 100
+    evaluated = eexit(
+        "evaluate", "--model", own, "--threshold", "calibrated", "--limit", 10,
+        "--latency-samples", 0, "--json",
+    )  # fmt: skip
+    assert evaluated.code == 0, evaluated.err
+    exit_ = json.loads(evaluated.out)["config"]["exit"]
+    stored = json.loads((own / "calibration.json").read_text())["calibrations"][-1]
+    assert exit_["threshold"] == stored["settings"]["threshold"]
+    predicted = eexit("predict", "--model", own, "--threshold", "calibrated", "queue")
+    assert predicted.code == 0, predicted.err
+
+
+def test_several_measures_share_a_screen_a_table_and_the_panels(eexit, decoder, tmp_path) -> None:
+    names = ("softmax", "saturation", "mlp")
+    done = eexit(
+        "calibrate", "--model", decoder, "--no-store", "--delta", 0.4, "--curves", "--repeats", 4,
+        "--confidence", ",".join(names), *SMALL, *FEW,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "Each measure" in said
+    for name in names:
+        assert f"{name} threshold" in said
+    assert "it does not cover choosing the best of them" in said
+    assert eexit("results", "show", "latest").out == done.out
+    table = eexit("results", "show", "latest", "--format", "csv").out.splitlines()
+    assert table[0].startswith("confidence,threshold,mean_loss")
+    assert len(table) == 1 + 5 * len(names)
+    for figure in (
+        "calibration", "calibration-risk", "calibration-layers", "calibration-threshold",
+        "calibration-p-values", "calibration-samples", "calibration-violations",
+    ):  # fmt: skip
+        drawn = eexit("plot", figure)
+        assert drawn.code == 0, drawn.err
+        assert Path(drawn.out.strip()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_decoders_json_is_the_document(eexit, decoder) -> None:
+    done = eexit("calibrate", "--model", decoder, "--no-store", "--json", *SMALL, *FEW)
+    document = json.loads(done.out)
+    assert document["config"]["metric"] == "rouge-l-tokens"
+    assert [row["threshold"] for row in document["rows"]][:2] == [1.0, 0.8]
+    assert document["metrics"]["num_layers"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--confidence entropy", "Confidence 'entropy' is for classifiers"),
+        ("--confidence softmax,entropi", "Unknown confidence measure 'entropi'"),
+        ("--criterion patience", "--criterion patience is for classifiers"),
+        ("--adaptive-threshold", "no value of it can be calibrated"),
+        ("--confidence saturation --top-k-propagation 5", "for softmax response"),
+        ("--thresholds 0.9,0.5", "Thresholds lack the full model"),
+        ("--thresholds 1,0.5,0.6", "not in order from cautious to eager"),
+        ("--limit 4000", "fewer than asked: --limit 4000"),
+        ("--metric bleu", "Unknown text metric 'bleu'"),
+        ("--delta 1", "delta 1.0 is outside (0, 1)"),
+    ],
+)
+def test_bad_input_of_a_decoder_is_one_clear_line(eexit, decoder, options, complaint) -> None:
+    done = eexit("calibrate", "--model", decoder, "--no-store", *options.split())
+    assert done.code == 2, done.err
+    assert done.out == ""
+    error, hint = done.err.strip().splitlines()[-2:]
+    assert error.startswith("Error: ")
+    assert complaint in error
+    assert hint.startswith("Hint: ")
+
+
+@pytest.mark.parametrize(
+    "options", ["--top-k-propagation 5", "--decay paper", "--min-layer 2", "--metric exact-match"]
+)
+def test_what_decoders_have_is_refused_for_a_classifier(
+    eexit, tiny_model, reviews, options
+) -> None:
+    done = eexit("calibrate", "--model", tiny_model, "--data-file", reviews, *options.split())
+    assert done.code == 2, done.err
+    assert f"{options.split()[0]} is for decoders" in done.err
+
+
+def test_the_bundled_decoder_is_the_default(eexit) -> None:
+    done = eexit("calibrate", "--limit", 60, "--test-limit", 20, "--latency-samples", 0, "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    assert document["config"]["model"] == "calm"
+    assert document["config"]["calibration_split"] == "calibration"
+    assert document["metrics"]["samples"] == 60

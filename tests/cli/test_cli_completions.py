@@ -39,7 +39,9 @@ def _complete(eexit_process, line: str) -> list[str]:
     [
         ("eexit att", ["attack"]),
         ("eexit attack --recipe same-c", ["same-char"]),
-        ("eexit evaluate --confidence m", ["max-prob", "margin"]),
+        ("eexit evaluate --confidence m", ["max-prob", "margin", "mlp"]),
+        ("eexit evaluate --confidence linear,satu", ["linear,saturation"]),
+        ("eexit evaluate --decay p", ["paper"]),
         ("eexit train --strategy two", ["two-stage"]),
         ("eexit attack --task movie", ["movie-reviews"]),
         ("eexit attack --dtype b", ["bfloat16"]),

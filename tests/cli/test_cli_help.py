@@ -19,6 +19,7 @@ COMMANDS = [
     "models show",
     "results list",
     "results show",
+    "results export",
 ]
 
 
@@ -90,9 +91,12 @@ def test_no_colors_when_not_wanted(eexit, monkeypatch) -> None:
 def test_same_option_has_the_same_words_everywhere(eexit) -> None:
     """One alias per option: its help does not drift apart between commands."""
     seen: dict[str, str] = {}
+    everywhere = ["--device", "--dtype", "--seed", "--results-dir"]
     for command in ("attack", "evaluate", "predict"):
         out = eexit(command, "--help").out
-        for name in ("--device", "--dtype", "--seed", "--threshold", "--results-dir"):
+        # Those of evaluate take several values, and say so.
+        names = everywhere if command == "evaluate" else [*everywhere, "--threshold"]
+        for name in names:
             match = re.search(rf"^  {name} .*$", out, flags=re.MULTILINE)
             assert match is not None
             words = " ".join(match.group().split())

@@ -43,12 +43,19 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "source_column": (["--source-column", "in", "--data-file", "a.csv"], "in"),
     "target_column": (["--target-column", "out", "--data-file", "a.csv"], "out"),
     "source_prefix": (["--source-prefix", "read: "], "read: "),
-    "confidence": (["--confidence", "softmax"], "margin"),
+    "confidence": (["--confidence", "max_prob"], "max-prob"),
     "threshold": (["--threshold", "0.19"], 0.19),
     "patience": (["--patience", "4"], 4),
     "regression_tolerance": (["--regression-tolerance", "0.3"], 0.3),
     "voting": (["--voting", "1.5"], 1.5),
     "static_layer": (["--static-layer", "2"], 2),
+    "top_k_propagation": (["--top-k-propagation", "10"], 10),
+    "min_layer": (["--min-layer", "2"], 2),
+    "decay": (["--decay", "paper"], "paper"),
+    "temperature": (["--temperature", "2"], 2.0),
+    "shallow_layer": (["--shallow-layer", "3"], 3),
+    "adaptive_threshold": (["--adaptive-threshold"], True),
+    "max_new_tokens": (["--max-new-tokens", "9"], 9),
     "recipe": (["--recipe", "same-char"], "same-char"),
     "lam": (["--lam", "0.5"], 0.5),
     "top_n": (["--top-n", "3"], 3),
@@ -56,12 +63,33 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "per_size": (["--per-size", "4"], 4),
     "change_rate": (["--change-rate", "0.2"], 0.2),
     "query_budget": (["--query-budget", "50"], 50),
+    "alpha": (["--alpha", "0.4"], 0.4),
+    "similarity": (["--similarity", "0.8"], 0.8),
+    "substitutes": (["--substitutes", "wordnet"], "wordnet"),
+    "prefix_length": (["--prefix-length", "4"], 4),
+    "search_samples": (["--search-samples", "9"], 9),
+    "compat": (["--compat", "upstream"], "upstream"),
+    "workers": (["--workers", "2"], 2),
+    "transfer": (["--transfer", "one", "--transfer", "two"], ("one", "two")),
+    "defences": (["--defences"], True),
     "sweep": (["--sweep"], True),
     "latency_samples": (["--latency-samples", "0"], 0),
     "text_pair": (["--text-pair", "other"], "other"),
     "backbone": (["--backbone", "enc"], "enc"),
     "output": (["--output", "place"], Path("place")),
     "strategy": (["--strategy", "alternating"], "alternating"),
+    "train confidence": (["--confidence", "mlp,linear"], "mlp,linear"),
+    "num_layers": (["--num-layers", "3"], 3),
+    "num_decoder_layers": (["--num-decoder-layers", "3"], 3),
+    "d_model": (["--d-model", "64"], 64),
+    "d_ff": (["--d-ff", "64"], 64),
+    "num_heads": (["--num-heads", "2"], 2),
+    "dropout": (["--dropout", "0.2"], 0.2),
+    "distillation": (["--distillation", "last"], "last"),
+    "distillation_weight": (["--distillation-weight", "0.5"], 0.5),
+    "optimizer": (["--optimizer", "sgd"], "sgd"),
+    "max_target_length": (["--max-target-length", "20"], 20),
+    "validation_limit": (["--validation-limit", "20"], 20),
     "pooling": (["--pooling", "mean"], "mean"),
     "epochs": (["--epochs", "0.5"], 0.5),
     "learning_rate": (["--learning-rate", "1e-4"], 1e-4),
@@ -134,7 +162,8 @@ FIELDS = [
 
 @pytest.mark.parametrize(("command", "name"), FIELDS)
 def test_every_field_has_an_option_that_reaches_it(configured, command, name) -> None:
-    options, expected = RESUME[command] if name == "resume" else VALUES[name]
+    value = VALUES.get(f"{command} {name}") or VALUES.get(name)
+    options, expected = RESUME[command] if name == "resume" else value
     arguments = [] if name in ("texts", "figure") else ARGUMENTS.get(command, [])
     default = getattr(COMMANDS[command][0](), name)
     assert expected != default
@@ -153,6 +182,12 @@ def test_the_originals_command_line_translates_one_to_one(configured) -> None:
         task="sst2",
         data_dir=Path("glue_data/SST-2"),
     )
+
+
+def test_several_recipes_are_checked_one_by_one(configured) -> None:
+    config = configured("attack", "--recipe", "same, waffle,same-token,random")
+    assert config.recipe == "same-token,waffle,random"
+    assert configured("attack", "--recipe", "all").recipe == "all"
 
 
 FILES = {

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from synthetic_calibrations import calibration_run
-from synthetic_runs import attack_run, evaluate_run
+from synthetic_decodings import HELPFUL, decoding_run
+from synthetic_runs import attack_run, evaluate_run, transfer_run
 
 from eexit_cli.plots import FIGURES
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView, run_labels
@@ -30,11 +31,33 @@ MAKERS: dict[str, Callable[[ResultStore], list[Run]]] = {
     "attack with every recipe": lambda store: [
         attack_run(store, recipes=("same-token", "same-char", "waffle", "deepwordbug", "random"))
     ],
+    "attack with too many recipes for seven colours": lambda store: [
+        attack_run(store, recipes=tuple(f"recipe-{letter}" for letter in "abcdefghij"))
+    ],
+    "replay": lambda store: [transfer_run(store)],
+    "replay with defences": lambda store: [transfer_run(store, defences=True)],
     "evaluation": lambda store: [evaluate_run(store)],
     "sweep": lambda store: [evaluate_run(store, sweep=True)],
     "sweeps of two models": lambda store: [
         evaluate_run(store, sweep=True),
         evaluate_run(store, sweep=True, model="author/pabee-bert-base-sst2", layers=12, seed=1),
+    ],
+    "decoding": lambda store: [decoding_run(store)],
+    "decoding with a deep decoder": lambda store: [decoding_run(store, layers=24, longest=60)],
+    "decodings of two models": lambda store: [
+        decoding_run(store),
+        decoding_run(store, model="owner/calm-t5-base-cnn-dailymail", layers=12, longest=40),
+    ],
+    "decoding grid": lambda store: [
+        decoding_run(store, top_k=(0, 10, 20), thresholds=(0.9, 0.5), threshold=[0.9, 0.5])
+    ],
+    "decoding sweep": lambda store: [decoding_run(store, sweep=("softmax",))],
+    "decoding sweep of everything": lambda store: [
+        decoding_run(store, sweep=tuple(HELPFUL), static=True, metric="rouge_l", layers=12)
+    ],
+    "decoding sweeps of two models": lambda store: [
+        decoding_run(store, sweep=("softmax", "linear")),
+        decoding_run(store, sweep=("softmax", "saturation"), model="owner/name", seed=1),
     ],
     "calibration": lambda store: [calibration_run(store)],
     "calibration without curves": lambda store: [calibration_run(store, curves=False)],
@@ -113,7 +136,8 @@ def test_a_figure_fits_a_column_with_nothing_cut_off_or_overprinted(
             assert min(box.y0 - page.y0, page.y1 - box.y1) >= -1, (kind, text, "is cut off")
         for (one, first), (two, second) in combinations(boxes, 2):
             assert not _overlap(first, second), (kind, one, two, "are printed over each other")
-        assert all(axes.get_position().height > 0.08 for axes in figure.axes), kind
+        inches = figure.get_figheight()
+        assert all(axes.get_position().height * inches > 0.5 for axes in figure.axes), kind
         assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6.5
 
 

@@ -14,9 +14,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 SMALL = (
-    "--limit 128 --validation-limit 20 --epochs 1 --device cpu --model calm --batch-size 8".split()
+    *("--model", "calm", "--device", "cpu", "--epochs", "1", "--batch-size", "8"),
+    *("--limit", "128", "--validation-limit", "20"),
 )
-SHAPE = "--num-layers 1 --num-decoder-layers 2 --d-model 16 --d-ff 16 --num-heads 2".split()
+SHAPE = (
+    *("--num-layers", "1", "--num-decoder-layers", "2"),
+    *("--d-model", "16", "--d-ff", "16", "--num-heads", "2"),
+)
 
 
 def _train(folder: Path, *options: str) -> None:

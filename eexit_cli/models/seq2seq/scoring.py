@@ -7,9 +7,7 @@ the first layer on. If nothing left early, the last layer scores the full vocabu
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +16,9 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.models.seq2seq.results import DecodeCounts
 from eexit_cli.models.seq2seq.weights import T5Weights
 
-SAMPLED_COST, GATHER_COST = 2, 3
-"""Of one row of the head, against a row of the full product: scattered reads are slower, and a
-gathered row is read, written and read again."""
+GATHER_COST = 3
+"""A gathered head row is read, written and read again; the full product reads each row once."""
+
 
 def check_top_k(top_k: int, vocabulary: int) -> None:
     """K must leave a second token to compare with, and no more than there are.
@@ -62,135 +60,34 @@ class FullScorer:
         """Only these rows go on."""
 
 
-class KeptRows(Protocol):
-    """Scores on the K rows of the head that each running token has kept."""
-
-    cost: int
-
-    def start(self, tokens: Tensor) -> None:
-        """Keep these. Shape: [rows, K], int64."""
-        ...
-
-    def scores(self, scaled: Tensor) -> Tensor:
-        """Shape: [rows, d] -> [rows, K]."""
-        ...
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Only these rows go on."""
-        ...
-
-
-class SampledRows:
-    """A product that computes the wanted entries alone and copies nothing (CPU).
-
-    Args:
-        head: Shape: [vocabulary, d].
-    """
-
-    cost = SAMPLED_COST
-
-    def __init__(self, head: Tensor) -> None:
-        self._head = head
-        self._tokens: Tensor | None = None
-        self._pattern: Tensor | None = None
-
-    def start(self, tokens: Tensor) -> None:
-        self._tokens = tokens
-        self._pattern = None
-
-    def scores(self, scaled: Tensor) -> Tensor:
-        assert self._tokens is not None
-        rows, top_k = self._tokens.shape
-        if self._pattern is None:
-            self._pattern = _pattern(self._tokens, self._head.shape[0], scaled.dtype)
-        # Shape: [rows, vocabulary], sparse with K entries a row
-        product = torch.sparse.sampled_addmm(self._pattern, scaled, self._head.t(), beta=0.0)
-        return product.values().view(rows, top_k)
-
-    def keep(self, places: Sequence[int]) -> None:
-        assert self._tokens is not None
-        self.start(self._tokens[list(places)])
-
-
-def _pattern(tokens: Tensor, vocabulary: int, dtype: torch.dtype) -> Tensor:
-    rows, top_k = tokens.shape
-    ends = torch.arange(0, rows * top_k + 1, top_k)
-    with warnings.catch_warnings():
-        # The format is called a beta once per process.
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
-        return torch.sparse_csr_tensor(
-            ends,
-            tokens.flatten(),
-            torch.zeros(rows * top_k, dtype=dtype),
-            (rows, vocabulary),
-            check_invariants=False,
-        )
-
-
-class GatheredRows:
-    """The K rows of each running token, copied together once; for devices without the other.
-
-    Args:
-        head: Shape: [vocabulary, d].
-        most: rows at most.
-        top_k: K.
-    """
-
-    cost = GATHER_COST
-
-    def __init__(self, head: Tensor, most: int, top_k: int) -> None:
-        self._head = head
-        # One buffer for all steps: fresh memory of this size costs more than the copy.
-        self._buffer = head.new_empty(most, top_k, head.shape[1])
-        # Shape: rows x [K, d]
-        self._kept: list[Tensor] = []
-
-    def start(self, tokens: Tensor) -> None:
-        self._kept = []
-        for row in range(tokens.shape[0]):
-            torch.index_select(self._head, 0, tokens[row], out=self._buffer[row])
-            self._kept.append(self._buffer[row])
-
-    def scores(self, scaled: Tensor) -> Tensor:
-        # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
-        return torch.cat(
-            [torch.mm(scaled[row : row + 1], kept.t()) for row, kept in enumerate(self._kept)]
-        )
-
-    def keep(self, places: Sequence[int]) -> None:
-        self._kept = [self._kept[place] for place in places]
-
-
 class TopKScorer:
     """Top-k propagation.
 
-    Deeper layers either score the K kept rows of the head for each token, or compute the full
-    product and pick K logits of it. The full product reads the whole head once for all tokens;
-    the cheaper one by that count is taken at each layer, so a batch starts with the full product
-    and changes over when few rows are left.
+    Deeper layers either gather the K rows of the head once per token and multiply those, or
+    compute the full product and pick K logits of it. Gathering reads, writes and reads again
+    K rows per token, the full product reads the whole head once for all tokens; the cheaper one
+    by that count is taken at each layer, so a batch starts with the full product and changes over
+    when few rows are left.
     """
 
     def __init__(self, weights: T5Weights, counts: DecodeCounts, top_k: int) -> None:
-        head = weights.head_rows
-        check_top_k(top_k, head.shape[0])
+        check_top_k(top_k, weights.head_rows.shape[0])
         self._weights = weights
         self._counts = counts
         self._top_k = top_k
-        sampled = head.device.type == "cpu" and head.dtype in (torch.float32, torch.float64)
-        cost = SAMPLED_COST if sampled else GATHER_COST
-        self.most_kept = max(1, head.shape[0] // (cost * top_k))
-        self._rows: KeptRows = (
-            SampledRows(head) if sampled else GatheredRows(head, self.most_kept, top_k)
-        )
+        vocabulary = weights.head_rows.shape[0]
+        self.most_gathered = max(1, vocabulary // (GATHER_COST * top_k))
+        self._buffer: Tensor | None = None
         # Shape: [rows, K]
         self._tokens: Tensor | None = None
-        self._started = False
+        # The head's K rows of each running token. Shape: rows x [K, d]
+        self._kept: list[Tensor] | None = None
         self._logits: Tensor | None = None
 
     def begin(self) -> None:
         """A new token."""
         self._tokens = None
-        self._started = False
+        self._kept = None
 
     def logits(self, unit: Tensor) -> Tensor:
         """Shape: [rows, d] -> [rows, K]."""
@@ -200,18 +97,34 @@ class TopKScorer:
             self._tokens, self._logits = top.indices, top.values
             return self._logits
         rows = unit.shape[0]
-        if not self._started and rows <= self.most_kept:
+        if self._kept is None and rows <= self.most_gathered:
             # In the head's order, which reads its memory faster than the order of probability.
             self._tokens = self._tokens.sort(dim=-1).values
-            self._rows.start(self._tokens)
-            self._started = True
-        if self._started:
-            self._counts.kept_rows += rows
-            self._logits = self._rows.scores(unit * self._weights.head_scale)
-        else:
+            self._kept = self._gather(self._tokens)
+        if self._kept is None:
             self._counts.head_rows += rows
             self._logits = self._weights.logits(unit).gather(1, self._tokens)
+        else:
+            self._counts.kept_rows += rows
+            scaled = unit * self._weights.head_scale
+            # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
+            parts = [
+                torch.mm(scaled[row : row + 1], kept.t()) for row, kept in enumerate(self._kept)
+            ]
+            self._logits = parts[0] if rows == 1 else torch.cat(parts)
         return self._logits
+
+    def _gather(self, tokens: Tensor) -> list[Tensor]:
+        # One buffer for all steps: fresh memory of this size costs more than the copy.
+        if self._buffer is None:
+            self._buffer = self._weights.head_rows.new_empty(
+                self.most_gathered, self._top_k, self._weights.d_model
+            )
+        kept = []
+        for row in range(tokens.shape[0]):
+            torch.index_select(self._weights.head_rows, 0, tokens[row], out=self._buffer[row])
+            kept.append(self._buffer[row])
+        return kept
 
     def choose(self, places: Sequence[int] | None) -> list[int]:
         """Tokens, in the vocabulary's numbering, of these rows of the last logits; None is all."""
@@ -226,8 +139,8 @@ class TopKScorer:
         """Only these rows go on."""
         assert self._tokens is not None
         self._tokens = self._tokens[list(places)]
-        if self._started:
-            self._rows.keep(places)
+        if self._kept is not None:
+            self._kept = [self._kept[place] for place in places]
 
 
 Scorer = FullScorer | TopKScorer

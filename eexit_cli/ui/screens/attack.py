@@ -13,25 +13,27 @@ from rich.text import Text
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.attack_table import (
+    PAIRS,
+    gain_words,
+    interval_words,
+    say_prefix,
+    show_recipes,
+    show_transfer,
+    task_metrics,
+    wide,
+)
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
 from eexit_cli.ui.tables import Column, Row, Sheet
 
 EXAMPLES = 3
 
-_PAIRS = (
-    "mean_exit_layer",
-    "speedup_layers",
-    "saved_layers",
-    "cost_layers",
-    "efficacy",
-    "latency_ms",
-    "latency_full_ms",
-    "speedup_seconds",
-)
 _SINGLES = (
     "gain_removed",
     "success_rate",
     "words_changed_mean",
+    "similarity_embedding_mean",
+    "similarity_characters_mean",
     "queries_mean",
     "gradient_passes_mean",
     "seconds_mean",
@@ -40,29 +42,56 @@ _SINGLES = (
 
 def show_attack(output: Output, result: RunResult) -> None:
     """Print an attack's result in the form that the user asked for."""
+    document = result.document
+    replay = bool(document["config"].get("transfer"))
+    several = replay or len(document["rows"]) > 1
+    figure = "transfer" if replay else "recipes" if several else "slowdown"
     if output.for_people:
-        _head(output, result.document)
-        _examples(output, result.records(), result.document["metrics"])
-    if output.result(result.document, slowdown(result.document), str(result.path)):
-        output.hint(f"Run:  {result.path}")
-        output.hint(f"Next: eexit plot slowdown --run {result.document['run_id']}")
+        _head(output, document)
+        if not replay:
+            _examples(output, _of_one_recipe(result), document["metrics"])
+        if several:
+            (show_transfer if replay else show_recipes)(output, document)
+            _hints(output, result, figure)
+            return
+    table = wide(document) if several else slowdown(document)
+    if output.result(document, table, str(result.path)):
+        say_prefix(output, document["rows"][0])
+        output.say(_sureness(document["metrics"]))
+        _hints(output, result, figure)
+
+
+def _hints(output: Output, result: RunResult, figure: str) -> None:
+    output.hint(f"Run:  {result.path}")
+    output.hint(f"Next: eexit plot {figure} --run {result.document['run_id']}")
+
+
+def _of_one_recipe(result: RunResult) -> list[dict[str, Any]]:
+    """Records of the recipe whose figures the run's metrics are."""
+    report = result.document.get("report") or {}
+    name = report.get("metrics_of")
+    return [record for record in result.records() if record.get("recipe", name) == name]
+
+
+def _sureness(metrics: Mapping[str, Any]) -> str:
+    """How many samples, and how far the gain removed would move with others like them."""
+    gain = gain_words(metrics)
+    if gain == "-":
+        return f"[dim]{metrics['samples']} samples[/]"
+    level = interval_words(metrics.get("interval_level"))
+    return f"[dim]{metrics['samples']} samples: gain removed {escape(gain)}, {level}[/]"
 
 
 def slowdown(document: Mapping[str, Any]) -> Sheet:
     """One row per figure, before and after the attack."""
     metrics: Mapping[str, Any] = document["metrics"]
-    of_task = [
-        name.removesuffix("_before")
-        for name in metrics
-        if name.endswith("_before") and name.removesuffix("_before") not in _PAIRS
-    ]
     rows: list[dict[str, Any]] = [
         {
             "metric": name,
             "before": metrics.get(f"{name}_before"),
             "after": metrics.get(f"{name}_after"),
         }
-        for name in (*of_task, *_PAIRS)
+        for name in (*task_metrics(metrics), *PAIRS)
         if f"{name}_before" in metrics
     ]
     rows += [
@@ -97,13 +126,16 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
                 "model": config.get("model"),
                 "data": source_of_data(config),
                 "exit": criterion_words(config.get("exit")),
-                "recipe": config.get("recipe"),
+                "recipe": ", ".join(config.get("recipes", ())) or config.get("recipe"),
+                "replay of": ", ".join(config.get("transfer", ())) or None,
             }
         )
     )
+    if len(document["rows"]) > 1:
+        return
     attacked, skipped = metrics.get("attacked"), metrics.get("skipped")
     if attacked is not None:
-        rest = f", {skipped} at the last layer already" if skipped else ""
+        rest = f", {skipped} skipped" if skipped else ""
         output.say(f"[dim]texts[/] {metrics['samples']}: {attacked} attacked{rest}")
 
 
@@ -117,8 +149,8 @@ def _examples(
         before, after = record["exit_layer_before"], record["exit_layer_after"]
         output.say()
         output.say(
-            f"[bold]{escape(str(record['id']))}[/]  left at layer [green]{before}[/], now at "
-            f"[red]{after}[/] of {metrics.get('num_layers', '?')}"
+            f"[bold]{escape(str(record['id']))}[/]  left at layer [green]{_layer(before)}[/], "
+            f"now at [red]{_layer(after)}[/] of {metrics.get('num_layers', '?')}"
         )
         changes = record["changed_words"]
         lines = Table.grid(padding=(0, 1))
@@ -126,12 +158,23 @@ def _examples(
             ("  before", _whole_text(record, "text"), "from", "bold green"),
             ("  after", _whole_text(record, "perturbed_text"), "to", "bold red"),
         ):
-            marked = [(change["position"], str(change[key])) for change in changes]
             brackets = output.console.color_system is None
-            drawn = highlighted(text, marked, style, brackets=brackets)
+            if record.get("unit") == "letters":
+                drawn = highlighted_letters(text, changes, key, style, brackets=brackets)
+            else:
+                marked = [(change["position"], str(change[key])) for change in changes]
+                drawn = highlighted(text, marked, style, brackets=brackets)
+            output_of = record.get(f"output_{word.strip()}")
+            if output_of is not None:
+                drawn.append(f"  {output_of}", style="dim")
             lines.add_row(Text(word, style="dim"), drawn)
         output.console.print(lines)
     output.say()
+
+
+def _layer(value: float) -> str:
+    """Whole for a classifier; a decoder's is a mean over tokens."""
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
 def _whole_text(record: Mapping[str, Any], key: str) -> str:
@@ -161,6 +204,39 @@ def highlighted(
         drawn.append(text[start:at])
         drawn.append(f"[{word}]" if brackets else word, style=style)
         start = at + len(word)
+    drawn.append(text[start:])
+    return drawn
+
+
+def highlighted_letters(
+    text: str,
+    changes: Sequence[Mapping[str, Any]],
+    key: str,
+    style: str,
+    *,
+    brackets: bool = False,
+) -> Text:
+    """The text with its changed letters marked.
+
+    Args:
+        text: the whole text, before the changes or after them.
+        changes: a record's, in the order of the text.
+        key: ``from`` for the text before, ``to`` for the one after.
+        style: how they are drawn.
+        brackets: put them in square brackets too, where there are no colours.
+    """
+    drawn = Text()
+    start = shift = 0
+    for change in changes:
+        inserted, deleted = not change["from"], not change["to"]
+        # An insertion's place is one of the text after it, any other's one of the text before.
+        at = change["position"] + (0 if inserted or key == "from" else shift)
+        shift += inserted - deleted
+        if not change[key]:
+            continue
+        drawn.append(text[start:at])
+        drawn.append(f"[{text[at]}]" if brackets else text[at], style=style)
+        start = at + 1
     drawn.append(text[start:])
     return drawn
 

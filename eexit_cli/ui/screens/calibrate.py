@@ -45,13 +45,12 @@ def show_calibration(output: Output, result: RunResult) -> None:
     path = str(result.path)
     if output.for_people:
         _head(output, document)
-        output.sheet(chosen(document))
-        output.sheet(alternatives(document))
-        if report.get("comparison"):
-            output.sheet(comparison(document))
-        _attack(output, document)
+        if report.get("measures"):
+            output.sheet(measures(document))
+        for part in by_measure(document):
+            _one(output, part)
         for note in report.get("notes", ()):
-            output.say(f"[dim]{escape(str(note))}[/]")
+            _paragraph(output, note, "dim")
     if output.result(document, thresholds(document, all_rows=not output.for_people), path):
         output.hint(f"Run:  {result.path}")
         if report.get("stored"):
@@ -59,6 +58,53 @@ def show_calibration(output: Output, result: RunResult) -> None:
             output.hint(f"Kept: {report['stored']}")
             output.hint(f"Next: eexit evaluate --model {model} --threshold calibrated")
         output.hint(f"      eexit plot calibration --run {document['run_id']}")
+
+
+def by_measure(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One document per measure; a run of one measure is that itself."""
+    return [
+        {
+            **document,
+            "config": {**document["config"], "confidence": part["confidence"]},
+            "metrics": part["metrics"],
+            "rows": [row for row in document["rows"] if row["confidence"] == part["confidence"]],
+            "report": part,
+        }
+        for part in document.get("report", {}).get("measures", ())
+    ] or [document]
+
+
+def _one(output: Output, document: Mapping[str, Any]) -> None:
+    """Everything about one measure."""
+    report = document.get("report", {})
+    _promise(output, document)
+    output.sheet(chosen(document))
+    output.sheet(alternatives(document))
+    for row in report.get("alternatives", ()):
+        if not row["guarantee"]:
+            output.say(f"[dim]{escape(str(row['p_value']))}: {escape(str(row['promise']))}[/]")
+    output.say()
+    if report.get("comparison"):
+        output.sheet(comparison(document))
+    _attack(output, document)
+
+
+def measures(document: Mapping[str, Any]) -> Sheet:
+    """The accepted threshold of each measure, side by side."""
+    rows = [
+        {"confidence": part["confidence"], **part["metrics"]}
+        for part in document["report"]["measures"]
+    ]
+    names = ("threshold", "mean_loss", "test_mean_loss", "mean_exit_layer", "speedup_seconds")
+    columns = [
+        Column("confidence", "Measure", text=lambda row: str(row["confidence"]), whole=True),
+        *(
+            Column(name, numeric=True)
+            for name in ("certified", *names)
+            if any(name in row for row in rows)
+        ),
+    ]
+    return Sheet(columns, rows, title="Each measure")
 
 
 def chosen(document: Mapping[str, Any]) -> Sheet:
@@ -91,13 +137,13 @@ def alternatives(document: Mapping[str, Any]) -> Sheet:
     rows = [dict(row) for row in document.get("report", {}).get("alternatives", ())]
     columns = [
         Column("p_value", "p-value", text=lambda row: str(row["p_value"]), whole=True),
-        Column("threshold", "Threshold", text=_threshold, numeric=True, whole=True),
+        Column("threshold", "Threshold", text=_threshold, numeric=True),
         *(
-            Column(key, numeric=True, whole=True)
+            Column(key, numeric=True)
             for key in ("mean_loss", "test_mean_loss", "mean_exit_layer")
             if any(key in row for row in rows)
         ),
-        Column("promise", "What it promises"),
+        Column("guarantee", "Guarantee"),
     ]
     return Sheet(columns, rows, title="What each p-value would give")
 
@@ -133,13 +179,19 @@ def _named(key: str) -> Callable[[Row], str]:
 def thresholds(document: Mapping[str, Any], *, all_rows: bool = True) -> Sheet:
     """One row per threshold that was run; or as far as the second behind the accepted one."""
     names = ("threshold", "mean_loss", "mean_exit_layer", "p_value", "rejected", "chosen")
-    rows = [dict(row) for row in document["rows"]]
-    if not all_rows:
-        end = max((row["index"] for row in rows if row["chosen"]), default=-1) + 2
-        rows = [row for row in rows if row["index"] <= end]
+    rows = []
+    for part in by_measure(document):
+        end = max((row["index"] for row in part["rows"] if row["chosen"]), default=-1) + 2
+        rows += [dict(row) for row in part["rows"] if all_rows or row["index"] <= end]
     shown = [name for name in names if any(name in row for row in rows)]
+    # With several measures a row says whose it is.
+    own = [
+        Column("confidence", "Measure", text=lambda row: str(row["confidence"]), whole=True)
+        for _ in rows[:1]
+        if "confidence" in rows[0]
+    ]
     shown += [name for name in ("test_mean_loss",) if any(name in row for row in rows)]
-    columns = [Column(name, numeric=True, whole=True) for name in shown]
+    columns = [*own, *(Column(name, numeric=True) for name in shown)]
     return Sheet(columns, rows, title="Thresholds, cautious to eager")
 
 
@@ -158,7 +210,7 @@ def _value(key: str, heading: str) -> Column:
 
 
 def _head(output: Output, document: Mapping[str, Any]) -> None:
-    config, report = document["config"], document.get("report", {})
+    config = document["config"]
     output.say()
     output.say(
         facts(
@@ -168,18 +220,29 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
                 "data": source_of_data(config),
                 "calibrated on": config.get("calibration_split"),
                 "tested on": config.get("test_split"),
-                "exit": criterion_words(report["exit"]) if report.get("exit") else None,
+                "metric": config.get("metric"),
             }
         )
     )
     output.say()
+
+
+def _promise(output: Output, document: Mapping[str, Any]) -> None:
+    """The answer in one sentence, with the exit that it is about."""
+    report = document.get("report", {})
+    if report.get("exit"):
+        output.say(f"exit [bold]{escape(criterion_words(report['exit']))}[/]")
     style = "green" if document["metrics"]["certified"] else "yellow"
-    for line in textwrap.wrap(str(report.get("guarantee", "")), 96):
-        output.say(f"[bold {style}]{escape(line)}[/]")
+    _paragraph(output, report.get("guarantee", ""), f"bold {style}")
     for need in report.get("needs", ()):
-        for line in textwrap.wrap(str(need), 96):
-            output.say(f"[yellow]{escape(line)}[/]")
+        _paragraph(output, need, "yellow")
     output.say()
+
+
+def _paragraph(output: Output, text: object, style: str = "") -> None:
+    """A sentence in lines that are read with ease, however wide the terminal is."""
+    for line in textwrap.wrap(str(text), min(96, output.console.width)):
+        output.say(f"[{style}]{escape(line)}[/]" if style else escape(line))
 
 
 def _attack(output: Output, document: Mapping[str, Any]) -> None:
@@ -204,8 +267,10 @@ def _attack(output: Output, document: Mapping[str, Any]) -> None:
                 title=f"Under attack, {metrics['attack_samples']:,} samples",
             )
         )
-    output.say(f"[bold]{escape(str(report['verdict']))}[/]")
+    _paragraph(output, report["verdict"], "bold")
     if "mixture" in report:
         share = 100 * metrics["mixture_clean_share"]
-        output.say(f"Calibrated on a mixture, {share:g} % clean: {escape(str(report['mixture']))}")
+        _paragraph(output, f"Calibrated on a mixture, {share:g} % clean: {report['mixture']}")
+        for need in report["mixture_needs"]:
+            _paragraph(output, need, "yellow")
     output.say()

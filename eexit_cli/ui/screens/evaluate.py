@@ -9,6 +9,7 @@ from typing import Any
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.evaluate_decoder import is_decoders, show_decoder_evaluation
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
 from eexit_cli.ui.tables import Column, Row, Sheet
 
@@ -26,6 +27,9 @@ ROWS_PER_CRITERION = 10
 def show_evaluation(output: Output, result: RunResult) -> None:
     """Print an evaluation's result in the form that the user asked for."""
     document = result.document
+    if is_decoders(document):
+        show_decoder_evaluation(output, result)
+        return
     swept = bool(document["rows"])
     if output.for_people:
         _head(output, document)
@@ -86,7 +90,10 @@ def sweep(document: Mapping[str, Any]) -> Sheet:
     return Sheet(columns, rows, title="Settings, from one pass over the data")
 
 
-_SETTINGS = ("criterion", "confidence", "threshold", "patience", "voting", "static_layer")
+_SETTINGS = (
+    *("criterion", "confidence", "threshold", "patience", "voting", "static_layer"),
+    *("voting_exponent", "regression_tolerance"),
+)
 
 
 _SHORT = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ def recipes(found: Sequence[Any]) -> Sheet:
             "recipe": recipe.name,
             "description": recipe.description,
             "source": recipe.source,
-            "needs": ", ".join(recipe.needs) or None,
+            "needs": "; ".join(recipe.needs) or None,
+            "missing": recipe.missing() if recipe.missing is not None else None,
         }
         for recipe in found
     ]
@@ -31,8 +33,29 @@ def recipes(found: Sequence[Any]) -> Sheet:
         Column("source", "Source"),
     ]
     if any(row["needs"] for row in rows):
-        columns.append(Column("needs", "Needs"))
+        columns.append(Column("needs", "Needs", text=_needs))
     return Sheet(columns, rows)
+
+
+def _needs(row: Row) -> str:
+    """What it needs, in a word each; how to get it stands below the table."""
+    if not row["needs"]:
+        return "nothing"
+    state = "missing here" if row["missing"] else "here"
+    return f"{', '.join(_parts(row['missing'] or row['needs']))} ({state})"
+
+
+def _parts(needs: str) -> dict[str, str]:
+    """What it is called -> how to get it, of "vectors (pip install ...); a tagger (...)"."""
+    return {name.strip(): how for name, how in re.findall(r"([^;(]+) \((.+?)\)(?=; |$)", needs)}
+
+
+def how_to_get(sheet: Sheet) -> list[str]:
+    """Lines for what the recipes of a list lack here."""
+    lacking: dict[str, str] = {}
+    for row in sheet.rows:
+        lacking |= _parts(row["missing"] or "")
+    return [f"{name}: {how}" for name, how in lacking.items()]
 
 
 def models(summaries: Sequence[ModelSummary]) -> Sheet:
@@ -64,6 +87,7 @@ def model_facts(summary: ModelSummary) -> dict[str, Any]:
         "backbone": summary.backbone,
         "layers": summary.layers,
         "labels": list(summary.labels),
+        "classifiers": list(summary.classifiers),
         "task": summary.task,
         "megabytes": round(summary.megabytes, 1),
         "default_exit": default,
@@ -112,7 +136,9 @@ def _telling(metrics: Mapping[str, Any]) -> str:
 def properties(pairs: Mapping[str, Any]) -> Sheet:
     """Name and value, one pair a row."""
     rows: list[Row] = [
-        {"property": key, "value": value} for key, value in pairs.items() if value is not None
+        {"property": key, "value": value}
+        for key, value in pairs.items()
+        if value is not None and value != []
     ]
     name = Column("property", "", text=lambda row: row["property"].replace("_", " "), style="dim")
     text = Column("value", "", text=lambda row: _plain(row["property"], row["value"]))

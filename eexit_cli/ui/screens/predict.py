@@ -10,6 +10,7 @@ from rich.text import Text
 
 from eexit_cli.ui.measures import share
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.predict_decoder import show_decoded
 from eexit_cli.ui.screens.words import criterion_words, facts
 from eexit_cli.ui.tables import Column, Sheet
 
@@ -20,6 +21,8 @@ def show_prediction(output: Output, document: Mapping[str, Any]) -> None:
     """Print predictions in the form that the user asked for."""
     if output.as_json:
         output.document(dict(document))
+    elif "tokens" in document["results"][0]:
+        show_decoded(output, document)
     elif output.quiet and output.format is None:
         for result in document["results"]:
             output.console.print(_answer(result), markup=False, highlight=False)

@@ -17,14 +17,43 @@ def criterion_words(settings: Mapping[str, Any] | None) -> str:
     """An exit criterion as people say it: "entropy below 0.19", "patience 4"."""
     if not settings:
         return "the model's own"
-    writer = _CRITERIA.get(str(settings.get("criterion")))
+    writer = _CRITERIA.get(str(settings.get("criterion") or _unnamed(settings)))
     return writer(settings) if writer is not None else str(settings.get("criterion"))
+
+
+def _unnamed(settings: Mapping[str, Any]) -> str:
+    """The criterion of a decoder's stored defaults, which name its values alone."""
+    for name, criterion in (("static_layer", "static"), ("shallow_layer", "shallow-deep")):
+        if settings.get(name) is not None:
+            return criterion
+    return "threshold" if "threshold" in settings else "full"
 
 
 def _threshold(settings: Mapping[str, Any]) -> str:
     measure = settings.get("confidence", "entropy")
     side = "below" if measure in _FALLS else "above"
-    return f"{measure} {side} {settings['threshold']:g}"
+    return f"{measure} {side} {settings['threshold']:g}{_of_decoders(settings)}"
+
+
+def _of_decoders(settings: Mapping[str, Any]) -> str:
+    words = ""
+    if (settings.get("min_layer") or 1) > 1:
+        words += f", from layer {settings['min_layer']}"
+    if settings.get("top_k_propagation"):
+        words += f", top {settings['top_k_propagation']}"
+    if settings.get("decay"):
+        temperature = settings.get("decay_temperature", settings.get("temperature"))
+        tau = "" if temperature is None else f", tau {temperature:g}"
+        words += f", decaying ({settings['decay']}{tau})"
+    return words
+
+
+def _shallow_deep(settings: Mapping[str, Any]) -> str:
+    start = settings.get("threshold_start", settings["threshold"])
+    adaptive = settings.get("adaptive") or settings.get("adaptive_threshold")
+    threshold = f"an adaptive threshold from {start:g}" if adaptive else f"{start:g}"
+    words = f"layer {settings['shallow_layer']} or the last: {settings['confidence']} above "
+    return words + threshold + _of_decoders(settings)
 
 
 _CRITERIA = {
@@ -32,6 +61,7 @@ _CRITERIA = {
     "threshold": _threshold,
     "patience": lambda settings: f"patience {settings['patience']}",
     "voting": lambda settings: f"votes of {settings.get('voting', settings.get('threshold')):g}",
+    "shallow-deep": _shallow_deep,
     "static": lambda settings: f"always after layer {settings['static_layer']}",
 }
 

@@ -18,11 +18,11 @@ import pytest
 from attacks_tiny import TEXTS, classifier, wordpiece
 from textattack.shared import AttackedText
 
+from eexit_cli.attacks import ATTACKS
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress, SilentTicker
 from eexit_cli.core.seed import stream
-from eexit_cli.pipelines import attack as pipeline
 from eexit_cli.pipelines.attack import list_recipes, run_attack
 from eexit_cli.store.results import ResultStore
 
@@ -276,7 +276,7 @@ def test_listing_recipes_does_not_import_textattack() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "same-char" in done.stdout
-    assert [row["name"] for row in list_recipes()] == list(pipeline.ATTACKS)
+    assert [row["name"] for row in list_recipes()] == list(ATTACKS)
 
 
 @pytest.mark.slow

@@ -43,9 +43,9 @@ def test_each_text_is_one_query_however_often_it_is_asked_for() -> None:
     ran: list[int] = []
     run = victim._run
 
-    def spy(model, batch):  # type: ignore[no-untyped-def]
+    def spy(model, batch, *options):  # type: ignore[no-untyped-def]
         ran.append(len(batch["input_ids"]))
-        return run(model, batch)
+        return run(model, batch, *options)
 
     victim._run = spy  # type: ignore[method-assign]
     first = victim.score([TEXTS[0], TEXTS[1], TEXTS[0]])
@@ -174,3 +174,48 @@ def test_regression_and_static_exits_cannot_be_attacked() -> None:
     with pytest.raises(UsageError, match="static") as raised:
         EncoderVictim(classifier(wordpiece()), victim.batcher, StaticExit(2), Budget())
     assert "--threshold" in str(raised.value.hint)
+
+
+def test_a_text_checked_alone_is_one_query_more_and_then_known() -> None:
+    victim = victim_for()
+    victim.score([TEXTS[0]])
+    alone = victim.confirm(TEXTS[0])
+    assert victim.budget.queries == 2
+    assert victim.confirm(TEXTS[0]) is alone
+    assert victim.score([TEXTS[0]]) == [alone]
+    assert victim.budget.queries == 2
+    # Every exit is asked for: that is another pass.
+    full = victim.confirm(TEXTS[0], all_exits=True)
+    assert full is not None
+    assert full.exits is not None
+    assert victim.budget.queries == 3
+    victim.begin()
+    assert victim.confirm(TEXTS[0]) is not alone
+
+
+def test_progress_notes_what_was_spent_when_a_text_went_deeper() -> None:
+    victim = victim_for(threshold=0.55, layers=5)
+    layers = [outcome.exit_layer for outcome in victim.score(TEXTS)]
+    victim.begin()
+    for text in TEXTS:
+        victim.score([text])
+    deepest = 0
+    expected = []
+    for spent, layer in enumerate(layers, start=1):
+        if layer > deepest:
+            expected.append([spent, layer])
+            deepest = layer
+    assert victim.progress == expected
+
+
+def test_another_account_pays_for_a_while() -> None:
+    victim = victim_for(limit=3)
+    victim.begin()
+    victim.score(TEXTS[:2])
+    mine = victim.budget
+    with victim.account(Budget()) as other:
+        assert len(victim.score(TEXTS)) == len(TEXTS)
+        assert other.queries == len(TEXTS)
+    assert victim.budget is mine
+    assert mine.spent == 2
+    assert not victim.is_known(TEXTS[0])

@@ -61,6 +61,11 @@ class Decoder:
         }
 
     described: Any = field(default_factory=dict)
+    measure = "softmax"
+    notes: Any = field(default_factory=list)
+
+    def restore(self, part: str, columns: Any) -> None:
+        pass
 
     def settings(self, index: int) -> dict[str, Any]:
         return {"criterion": "threshold", "confidence": "softmax", "threshold": THRESHOLDS[index]}
@@ -78,7 +83,7 @@ class Decoder:
 @pytest.fixture
 def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(decoder: Decoder, **options: Any):
-        monkeypatch.setattr(pipeline, "prepare", lambda config, progress: decoder)
+        monkeypatch.setattr(pipeline, "prepare", lambda config, progress: [decoder])
         return run_calibration(CalibrateConfig(results_dir=tmp_path / "results", **options))
 
     return run
@@ -90,7 +95,7 @@ def test_it_stops_at_the_first_failure_and_tests_one_threshold(calibrate):
     chosen = document["metrics"]["threshold_index"]
     assert 0 < chosen < 18
     assert decoder.calibration.passes == list(range(chosen + 2))
-    assert decoder.test.passes == [chosen]
+    assert decoder.test.passes == [0, chosen]
     assert len(document["rows"]) == chosen + 2
     named = {row["p_value"]: row for row in document["report"]["alternatives"]}
     assert named["naive"]["at_least"] is True
@@ -115,7 +120,7 @@ def test_a_sweep_runs_no_more_than_the_answer_needs(calibrate):
         if record["kind"] == "sweep" and record["p_value"] == "hoeffding-bentkus"
     ]
     assert swept == [0.01, 0.02, 0.03, 0.05, 0.075, 0.1]
-    assert len(decoder.test.passes) == 1
+    assert len(decoder.test.passes) == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"curves": True, "repeats": 3}])

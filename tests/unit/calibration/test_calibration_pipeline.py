@@ -252,9 +252,9 @@ class TestEncoders:
 
     def test_two_splits_of_a_task_are_used_as_they_are(self, calibrate, monkeypatch):
         """No task of texts comes with a calibration split yet: validation stands in for it."""
-        from eexit_cli.pipelines import calibrate_encoder
+        from eexit_cli.pipelines import calibrate_samples
 
-        monkeypatch.setattr(calibrate_encoder, "_two_splits", lambda _: ("validation", "test"))
+        monkeypatch.setattr(calibrate_samples, "two_splits", lambda _: ("validation", "test"))
         result = calibrate(task="movie-reviews", limit=30, test_limit=40)
         samples = next(result.records())
         assert (len(samples["calibration"]), len(samples["test"])) == (30, 40)

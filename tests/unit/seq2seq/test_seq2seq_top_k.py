@@ -7,7 +7,7 @@ import torch
 from seq2seq_tiny import V11, Reference, balanced_threshold, exiting, plain, sources, tiny_t5
 
 from eexit_cli.models.seq2seq.results import DecodeCounts
-from eexit_cli.models.seq2seq.scoring import FullScorer, GatheredRows, SampledRows, TopKScorer
+from eexit_cli.models.seq2seq.scoring import FullScorer, TopKScorer
 from eexit_cli.models.seq2seq.weights import weights_of
 
 
@@ -48,24 +48,20 @@ def test_keeping_the_whole_vocabulary_changes_nothing() -> None:
     assert plain(whole.samples) == plain(without.samples)
 
 
-@pytest.mark.parametrize("kind", [SampledRows, GatheredRows])
-def test_kept_rows_and_full_product_say_the_same(kind: type) -> None:
-    """For a few tokens the kept rows are scored, for many all; forced both ways, equal logits."""
+def test_gathered_rows_and_full_product_say_the_same() -> None:
+    """A few rows are gathered, many are not; forced both ways the logits are equal."""
     model = tiny_t5(24)
     weights = weights_of(model)
     units = [torch.randn(3, 32, dtype=torch.float64) for _ in range(3)]
     gathering = TopKScorer(weights, DecodeCounts(), 6)
     full = TopKScorer(weights, DecodeCounts(), 6)
-    full.most_kept = 0
-    gathering.most_kept = 3
-    if kind is GatheredRows:
-        gathering._rows = GatheredRows(weights.head_rows, 3, 6)
-    assert isinstance(gathering._rows, kind)
+    full.most_gathered = 0
+    gathering.most_gathered = 3
     for scorer in (gathering, full):
         scorer.begin()
     for unit in units:
         one, other = gathering.logits(unit), full.logits(unit)
-        # The kept tokens are in another order.
+        # The gathered tokens are in another order.
         torch.testing.assert_close(one.sort().values, other.sort().values)
         assert gathering.choose(None) == full.choose(None)
         assert gathering.choose([2]) == full.choose([2])
@@ -81,7 +77,7 @@ def test_the_choice_of_product_follows_the_rows() -> None:
     model = tiny_t5(25)
     counts = DecodeCounts()
     scorer = TopKScorer(weights_of(model), counts, 5)
-    assert scorer.most_kept == 50 // 10
+    assert scorer.most_gathered == 50 // 15
     scorer.begin()
     scorer.logits(torch.randn(8, 32, dtype=torch.float64))
     scorer.logits(torch.randn(8, 32, dtype=torch.float64))

@@ -1,0 +1,134 @@
+"""What an attack did to a decoder, from its records; and how many milliseconds its inputs cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from eexit_cli.core.types import TaskInfo
+from eexit_cli.metrics.depth import depth_metrics, gain_removed
+from eexit_cli.metrics.generation import compute_generation
+from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.pipelines.attack_report import LATENCY_SAMPLES
+from eexit_cli.pipelines.attack_table import intervals
+from eexit_cli.pipelines.decoder_exiting import full_model
+from eexit_cli.pipelines.tracing import to_device
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+    from eexit_cli.pipelines.loading_decoder import LoadedDecoder
+
+Records = list[dict[str, Any]]
+
+_WHEN = ("before", "after")
+_TEXT_KEYS = {"before": "text", "after": "perturbed_text"}
+
+
+def decoder_attack_metrics(
+    info: TaskInfo, records: Records, num_layers: int, *, seed: int
+) -> dict[str, Any]:
+    """A recipe's figures from its records, with bootstrap intervals.
+
+    Depth is over all output tokens of all samples, as ``eexit evaluate`` has it, so a long output
+    weighs more than a short one; costs and successes are over the attacked samples. The task's
+    metrics are those before the attack: the references say nothing of another input. What remains
+    of the quality then is the agreement of early exits with the full model on the same input.
+
+    Args:
+        info: the task.
+        records: one per sample.
+        num_layers: L.
+        seed: of the intervals.
+    """
+    attacked = [record for record in records if record["status"] == "attacked"]
+    references = [_references(record) for record in records]
+    quality: dict[str, Any] = {}
+    if all(references):
+        found = compute_generation(info, [r["output_before"] for r in records], references)
+        quality = {f"{name}_before": value for name, value in found.items()}
+    metrics: dict[str, Any] = {"num_layers": num_layers, "samples": len(records), **quality}
+    for when in _WHEN:
+        layers = [layer for record in records for layer in record[f"token_layers_{when}"]]
+        metrics |= {
+            f"{key}_{when}": value for key, value in depth_metrics(layers, num_layers).items()
+        }
+        metrics |= {
+            f"{name}_mean_{when}": _mean([r[f"{name}_{when}"] for r in records])
+            for name in ("total_layers", "tokens")
+        }
+        metrics[f"agreement_{when}"] = _mean([r[f"agreement_{when}"] for r in records])
+        metrics[f"exact_agreement_{when}"] = _mean(
+            [r[f"output_{when}"] == r[f"full_output_{when}"] for r in records]
+        )
+    metrics["gain_removed"] = gain_removed(
+        metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
+    )
+    rates = [len(r["changed_words"]) / max(1, r["num_words"]) for r in attacked]
+    return metrics | {
+        "attacked": len(attacked),
+        "skipped": len(records) - len(attacked),
+        "success_rate": _mean([r["goal_reached"] for r in attacked]),
+        "queries_mean": _mean([r["queries"] for r in attacked]),
+        "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
+        "seconds_mean": _mean([r["seconds"] for r in attacked]),
+        "words_changed_mean": _mean([len(r["changed_words"]) for r in attacked]),
+        "change_rate_mean": _mean(rates),
+        "change_rate_max": max(rates) if rates else None,
+        "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
+        **intervals(records, num_layers, seed=seed),
+    }
+
+
+def _references(record: dict[str, Any]) -> list[str]:
+    found = record.get("references") or [record.get("target")]
+    return [text for text in found if text is not None]
+
+
+def _mean(values: list[Any]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def decoder_latency(
+    records: Records,
+    loaded: LoadedDecoder,
+    settings: DecodeSettings,
+    progress: Progress,
+    *,
+    samples: int = LATENCY_SAMPLES,
+) -> dict[str, float]:
+    """Batch 1, tokenising apart: live exits and the full model take turns, before and after.
+
+    Args:
+        samples: most that are timed.
+    """
+    batcher = loaded.batcher()
+    full = full_model(loaded)
+
+    def encode(text: str) -> dict[str, torch.Tensor]:
+        batch = batcher([text])
+        kept = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        return to_device(kept, loaded.device)
+
+    items = [
+        {when: encode(record[key]) for when, key in _TEXT_KEYS.items()}
+        for record in records[:samples]
+    ]
+
+    def way(when: str, chosen: DecodeSettings) -> Any:
+        return lambda item: loaded.model.decode(**item[when], settings=chosen)
+
+    ways = {f"live {when}": way(when, settings) for when in _WHEN}
+    ways |= {f"full {when}": way(when, full) for when in _WHEN}
+    drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
+    with progress.task("Timing", total=len(items)) as ticker:
+        seconds = time_in_turn(ways, items, repeats=2, synchronize=drain, on_item=ticker.advance)
+    metrics = {"latency_samples": float(len(items))}
+    for when in _WHEN:
+        live, whole = seconds[f"live {when}"], seconds[f"full {when}"]
+        metrics[f"latency_ms_{when}"] = 1000 * float(live.mean())
+        metrics[f"latency_full_ms_{when}"] = 1000 * float(whole.mean())
+        metrics[f"speedup_seconds_{when}"] = float(whole.sum() / live.sum())
+    return metrics

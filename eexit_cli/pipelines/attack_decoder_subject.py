@@ -1,0 +1,108 @@
+"""A decoder and samples of its task, as the attack pipeline needs them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eexit_cli.attacks.recipe import Learned, Recipe
+from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.types import Examples
+from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.pipelines.attack_decoder import DecoderAttacker
+from eexit_cli.pipelines.attack_decoder_exits import attacked_settings, exit_reader
+from eexit_cli.pipelines.attack_decoder_report import decoder_attack_metrics, decoder_latency
+from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.decoder_exiting import describe_settings, refuse_encoder_options
+from eexit_cli.pipelines.decoder_task import load_pairs, own_task
+from eexit_cli.pipelines.decoding import prepare_sources
+from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+    from eexit_cli.pipelines.attack_samples import Attacker
+
+Records = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class DecoderSubject:
+    """A decoder with exits and text pairs of its task; see ``attack_subject.Subject``."""
+
+    config: AttackConfig
+    loaded: LoadedDecoder
+    exit: DecodeSettings
+    examples: Examples
+    family: str = "decoder"
+
+    @classmethod
+    def open(cls, config: AttackConfig, progress: Progress) -> DecoderSubject:
+        """Load model and data.
+
+        Raises:
+            UsageError: options, an exit that cannot be slowed down, or data that do not fit.
+            MissingArtifactError: no such model or data.
+        """
+        refuse_encoder_options(config, config.model)
+        loaded = load_decoder(config, progress=progress)
+        config = own_task(config, loaded)
+        examples = load_pairs(config, loaded, default_split="test", progress=progress)
+        config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
+        # Refused here rather than by the first worker, or after a run's folder was made.
+        settings = attacked_settings(config, loaded)
+        exit_reader(loaded, settings)
+        prepare_sources(loaded, examples, progress=progress)
+        prefix = str(examples.info.extra.get("source_prefix") or "")
+        config = dataclasses.replace(config, source_prefix=prefix)
+        if len(examples) < examples.total:
+            progress.message(
+                f"Attacking a sample: {len(examples)} of the {examples.total} texts of "
+                f"{examples.info.name}'s {examples.split} split (--limit 0 takes all)"
+            )
+        return cls(config, loaded, settings, examples)
+
+    @property
+    def num_layers(self) -> int:
+        return self.loaded.num_layers
+
+    @property
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        return self.examples.dataset
+
+    def settings(self) -> dict[str, Any]:
+        # A file names its own split, which --split does not take: a repeated run must be able to.
+        split = self.config.split if self.config.data_file else self.examples.split
+        return {
+            **self.config.as_dict(),
+            "split": split,
+            "exit": describe_settings(self.exit),
+        }
+
+    def search_texts(self) -> Sequence[str]:
+        return []  # nothing is learned beforehand
+
+    def attacker(self, learned: Mapping[str, Learned]) -> Attacker:
+        return DecoderAttacker(self.config, self.loaded, self.exit)
+
+    def prepare_workers(self, recipes: Sequence[Recipe]) -> None:
+        return None
+
+    @contextmanager
+    def threads(self, workers: int | None) -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(before if workers is None else 1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def metrics(self, records: Records, seed: int) -> dict[str, Any]:
+        return decoder_attack_metrics(self.examples.info, records, self.num_layers, seed=seed)
+
+    def latency(self, records: Records, progress: Progress) -> dict[str, float]:
+        return decoder_latency(records, self.loaded, self.exit, progress)

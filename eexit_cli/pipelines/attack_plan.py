@@ -1,0 +1,232 @@
+"""Which recipes a run tries, within which budget, and what no attack can run with."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.attacks import ATTACKS, DECODER_ATTACKS, catalog_of
+from eexit_cli.attacks.recipe import Recipe
+from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.errors import MissingArtifactError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eexit_cli.core.protocols import Progress
+
+ALL = "all"
+_KINDS = {"encoder": "classifiers", "decoder": "decoders"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run tries.
+
+    Attributes:
+        names: recipes that run, in the order of the table.
+        lacking: recipes of the table that cannot, with the reason in words.
+        family: of the model: encoder or decoder.
+    """
+
+    names: tuple[str, ...]
+    lacking: dict[str, str] = field(default_factory=dict)
+    family: str = "encoder"
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        catalog = catalog_of(self.family)
+        return [catalog.load(name) for name in self.names]
+
+
+def list_recipes() -> list[dict[str, Any]]:
+    """Every recipe, with what it needs and whether it can run here; TextAttack is not imported."""
+    recipes: list[Recipe] = [ATTACKS.load(name) for name in ATTACKS]
+    return [
+        {
+            "name": recipe.name,
+            "description": recipe.description,
+            "source": recipe.source,
+            "family": recipe.family,
+            "families": families_of(recipe.name),
+            "goal": recipe.goal,
+            "needs": list(recipe.needs),
+            "missing": _missing(recipe),
+        }
+        for recipe in recipes
+    ]
+
+
+def families_of(name: str) -> list[str]:
+    """The families of models that a recipe of this name attacks."""
+    catalogs = {"encoder": ATTACKS, "decoder": DECODER_ATTACKS}
+    return [family for family, catalog in catalogs.items() if name in catalog]
+
+
+def _missing(recipe: Recipe) -> str | None:
+    return recipe.missing() if recipe.missing is not None else None
+
+
+def plan_recipes(config: AttackConfig, family: str) -> Plan:
+    """The recipes that ``config.recipe`` names, those that cannot run here apart.
+
+    Args:
+        config: names with commas between them, or ``all``.
+        family: the model's: encoder or decoder.
+
+    Raises:
+        UsageError: an unknown recipe, or one for the other family of models.
+        MissingArtifactError: none of them can run here; the hint says what to get.
+    """
+    everything = config.recipe == ALL
+    catalog = catalog_of(family)
+    names = (
+        [ATTACKS.canonical(name.strip()) for name in config.recipe.split(",")]
+        if (not everything)
+        else list(catalog)
+    )
+    runnable: list[str] = []
+    lacking: dict[str, str] = {}
+    fitting = [name for name in catalog if catalog.load(name).family == family]
+    for name in dict.fromkeys(names):
+        recipe: Recipe = catalog.load(name) if name in catalog else ATTACKS.load(name)
+        if recipe.family != family:
+            if everything:
+                continue
+            raise UsageError(
+                f"Recipe '{name}' attacks {_KINDS[recipe.family]}; '{config.model}' is none",
+                hint=f"Recipes for it: {', '.join(fitting)}"
+                if fitting
+                else "No recipe attacks it yet: eexit attack --list-recipes",
+            )
+        if everything and config.compat is not None and config.compat not in recipe.compat:
+            lacking[name] = f"has no --compat {config.compat}"
+            continue
+        recipe.check_compat(config.compat)
+        needs = _missing(recipe)
+        if needs is None:
+            runnable.append(name)
+        else:
+            lacking[name] = f"needs {needs}"
+    if not runnable:
+        raise _none_runs(config, lacking)
+    return Plan(tuple(runnable), lacking, family)
+
+
+def _none_runs(config: AttackConfig, lacking: dict[str, str]) -> MissingArtifactError | UsageError:
+    if not lacking:
+        return UsageError(
+            f"No recipe attacks '{config.model}'", hint="See them: eexit attack --list-recipes"
+        )
+    name, reason = next(iter(lacking.items()))
+    return MissingArtifactError(
+        f"Recipe '{name}' cannot run here: it {reason}",
+        hint="What each needs, and how to get it: eexit attack --list-recipes",
+    )
+
+
+def with_one_budget(config: AttackConfig, plan: Plan, progress: Progress) -> AttackConfig:
+    """The query budget that holds for every recipe of the run alike.
+
+    Where the user gives none, it is the recipe's own; in a table, the largest that any has.
+    """
+    if config.query_budget is not None:
+        return config
+    own = [r.default_budget for r in plan.recipes if r.default_budget is not None]
+    if not own:
+        return config
+    budget = max(own)
+    if len(plan.names) > 1:
+        progress.message(f"Budget for every recipe: {budget} queries and gradient passes a sample")
+    return dataclasses.replace(config, query_budget=budget)
+
+
+_LEAST = {"top_n": 1, "beam_width": 1, "per_size": 1, "prefix_length": 1, "search_samples": 1}
+_SHARES = {
+    "lam": "The published setting is 0.8",
+    "alpha": "The published setting is 0.5",
+    "similarity": "The published setting is 0.9",
+}
+SETTINGS = (
+    *_LEAST,
+    *_SHARES,
+    "change_rate",
+    "substitutes",
+    "compat",
+    "letter_rate",
+    "score",
+)
+"""Options that some recipes read and others do not."""
+
+
+def check_numbers(config: AttackConfig) -> None:
+    """Numbers that no attack can run with.
+
+    Raises:
+        UsageError: one is outside its range.
+    """
+    for name, bound in {**_LEAST, "workers": 1}.items():
+        value = getattr(config, name)
+        if value is not None and value < bound:
+            raise UsageError(
+                f"--{_dashed(name)} {value} is outside its range",
+                hint=f"Give a whole number, at least {bound}",
+            )
+    if config.query_budget is not None and config.query_budget < 1:
+        raise UsageError(
+            f"--query-budget {config.query_budget} leaves nothing to attack with",
+            hint="Give at least 1; the input itself is the first query",
+        )
+    for name, published in _SHARES.items():
+        if not 0 <= getattr(config, name) <= 1:
+            raise UsageError(f"--{name} {getattr(config, name)} is outside [0, 1]", hint=published)
+    if not 0 < config.letter_rate <= 1:
+        raise UsageError(
+            f"--letter-rate {config.letter_rate} is outside (0, 1]",
+            hint="The default is 0.3: three letters in ten, and one at least",
+        )
+    if not 0 < config.change_rate <= 1:
+        raise UsageError(
+            f"--change-rate {config.change_rate} is outside (0, 1]",
+            hint="The published setting is 0.1: one word in ten, and three at least",
+        )
+    if config.defences and not config.transfer:
+        raise UsageError(
+            "--defences says nothing without --transfer",
+            hint="Replay a run's inputs against them: eexit attack --transfer RUN --defences",
+        )
+
+
+def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
+    """An option that none of the recipes reads is an error, not ignored.
+
+    Raises:
+        UsageError: there is one, or several workers for a recipe that attacks in order.
+    """
+    read = {name for recipe in recipes for name in recipe.reads}
+    defaults = AttackConfig()
+    for name in SETTINGS:
+        value = getattr(config, name)
+        if value != getattr(defaults, name) and name not in read and name != "compat":
+            words = recipes[0].name if len(recipes) == 1 else "these recipes"
+            catalog = catalog_of(recipes[0].family)
+            readers = [n for n in catalog if name in catalog.load(n).reads]
+            other = "a decoder" if recipes[0].family == "encoder" else "a classifier"
+            raise UsageError(
+                f"--{_dashed(name)} says nothing to {words}",
+                hint=f"Leave it out, or choose among: {', '.join(readers)}"
+                if readers
+                else f"Leave it out: it is for {other}",
+            )
+    for recipe in recipes:
+        if recipe.is_ordered(config) and (config.workers or 1) > 1:
+            raise UsageError(
+                f"'{recipe.name}' with --compat {config.compat} attacks samples in order: "
+                "one worker only",
+                hint="Leave --workers out",
+            )
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")

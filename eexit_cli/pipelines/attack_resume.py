@@ -1,0 +1,71 @@
+"""Going on with a broken-off attack: its own options hold, and nothing it rests on has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.store.results import Run
+
+_PATHS = ("results_dir", "data_file", "data_dir")
+_FREE = ("resume", "results_dir", "workers")
+"""Options that a resumed run may have otherwise than the first: no record depends on them."""
+
+
+def config_from(stored: Mapping[str, Any]) -> AttackConfig:
+    """An attack's configuration from its JSON form; what the pipeline noted beside it is left."""
+    known = {item.name for item in dataclasses.fields(AttackConfig)}
+    values: dict[str, Any] = {name: value for name, value in stored.items() if name in known}
+    for name in _PATHS:
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
+    return AttackConfig(**values)
+
+
+def resumed_config(config: AttackConfig, run: Run) -> AttackConfig:
+    """The configuration of the run to go on with; options given beside it must agree.
+
+    Raises:
+        UsageError: an option differs from the run's, or the run replays another one's inputs.
+    """
+    if run.config.get("transfer"):
+        raise UsageError(
+            f"Run '{run.id}' replays another run's inputs; it has nothing to go on with",
+            hint="Start it again, as it takes seconds: eexit attack --transfer "
+            + " --transfer ".join(run.config["transfer"]),
+        )
+    original = dataclasses.replace(config_from(run.config), results_dir=config.results_dir)
+    defaults = AttackConfig()
+    for item in dataclasses.fields(AttackConfig):
+        if item.name in _FREE:
+            continue
+        given, before = getattr(config, item.name), getattr(original, item.name)
+        if given not in (getattr(defaults, item.name), before):
+            raise UsageError(
+                f"--{item.name.replace('_', '-')} {given} differs from the run's {before}",
+                hint=f"Leave it out to go on with {run.id}, or start a new run without --resume",
+            )
+    workers = original.workers if config.workers is None else config.workers
+    return dataclasses.replace(original, resume=run.id, workers=workers)
+
+
+def check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:
+    """The model's own exit, the data or what recipes need may have changed under a resumed run.
+
+    Raises:
+        UsageError: they have.
+    """
+    for name in ("exit", "split", "task", "recipes"):
+        if name in run.config and run.config[name] != settings[name]:
+            raise UsageError(
+                f"Run {run.id} was started with {name} {run.config[name]}, "
+                f"which is {settings[name]} now",
+                hint="Start a new run without --resume",
+            )

@@ -1,0 +1,438 @@
+"""Calibration of decoders: one decoding pass per threshold at most.
+
+An early token changes what follows, so nothing can be replayed: each threshold is decoded anew,
+once, for every delta, epsilon, p-value and n. The full model's pass is shared by all measures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eexit_cli.calibration import CONSISTENCIES, TEXT_METRICS
+from eexit_cli.calibration.report import Subject
+from eexit_cli.calibration.risks import Consistency, LossFunction
+from eexit_cli.calibration.sources import Column
+from eexit_cli.calibration.text_metrics import TextQuality
+from eexit_cli.calibration.thresholds import Scale, confidence_scale
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.config.common import DecoderConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.types import Examples
+from eexit_cli.data import TASKS, load_examples
+from eexit_cli.metrics.generation import References
+from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
+from eexit_cli.pipelines.calibrate_samples import calibration_examples
+from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, NOT_TIMED, Provenance, Records
+from eexit_cli.pipelines.decoder_exiting import (
+    FULL,
+    full_model,
+    refuse_encoder_options,
+    resolve_settings,
+    settings_from,
+)
+from eexit_cli.pipelines.decoder_task import own_task, references_of
+from eexit_cli.pipelines.decoding import (
+    DecodedSet,
+    Sources,
+    decode_examples,
+    prepare_sources,
+    sources_of,
+)
+from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
+from eexit_cli.store.calibrations import text_digest, weights_digest
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+_OF_PHONEMES = "phoneme_error_rate"
+"""A task that reports this has phonemes for outputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderKnob:
+    """What is turned: the threshold on a measure, and what stays as it is beside it.
+
+    Attributes:
+        confidence: the measure.
+        fixed: first layer, top-k propagation, decay and the like, as ``exit_defaults`` has them.
+        scale: the threshold's range and direction.
+        thresholds: cautious to eager; the first is the full model.
+    """
+
+    confidence: str
+    fixed: Mapping[str, Any]
+    scale: Scale
+    thresholds: tuple[float, ...]
+
+    def settings(self, index: int) -> dict[str, Any]:
+        """The exit at a threshold, as ``exit_defaults`` writes it.
+
+        A decaying threshold of 1 falls below 1, so the full model is a setting of its own.
+        """
+        if index == 0:
+            return {**self.fixed, "criterion": FULL}
+        return {**self.fixed, "threshold": self.thresholds[index]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asked(ExitConfig, DecoderExitConfig):
+    """Exit options as ``pipelines.decoder_exiting`` reads them."""
+
+
+def choose_knobs(config: CalibrateConfig, loaded: LoadedDecoder) -> list[DecoderKnob]:
+    """A threshold to calibrate for each measure asked for, or else on the model's own measure.
+
+    Raises:
+        UsageError: a criterion or an option that a decoder lacks, an adaptive threshold, a
+            classifier that the model has not got, or thresholds that are out of range or order.
+    """
+    name = loaded.ref.name
+    refuse_encoder_options(config, name)
+    if config.criterion not in (None, "threshold"):
+        raise UsageError(
+            f"--criterion {config.criterion} is for classifiers; model '{name}' is a decoder",
+            hint="Drop --criterion: a decoder is calibrated on a threshold",
+        )
+    if config.adaptive_threshold:
+        raise UsageError(
+            "An adaptive threshold moves with the data: no value of it can be calibrated",
+            hint="Drop --adaptive-threshold; --shallow-layer calibrates FREE's fixed threshold",
+        )
+    options = {item.name: getattr(config, item.name) for item in dataclasses.fields(DecoderConfig)}
+    options |= {"adaptive_threshold": False, "top_k_propagation": config.top_k_propagation}
+    knobs = []
+    for measure in measures_of(config) or (None,):
+        # The threshold is a stand-in for those of the grid.
+        asked = _Asked(confidence=measure, threshold=1.0, **options)
+        fixed = resolve_settings(asked, loaded.exit_defaults, model=name)
+        settings_from(fixed, loaded)
+        for part in ("threshold", "adaptive_threshold"):
+            fixed.pop(part, None)
+        scale = confidence_scale(str(fixed["confidence"]))
+        knobs.append(DecoderKnob(fixed["confidence"], fixed, scale, grid_of(config, scale)))
+    distinct([knob.confidence for knob in knobs])
+    return knobs
+
+
+class DecoderPart:
+    """Sources of one part with the full model's outputs: what all measures share.
+
+    Args:
+        loaded: the decoder.
+        sources: texts as the model reads them.
+        references: the accepted answers of each; None where they are not known.
+        title: the part's name where decoding is shown.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedDecoder,
+        sources: Sequence[str] | Examples,
+        references: Sequence[References] | None,
+        *,
+        title: str,
+        batch_size: int | None,
+        progress: Progress,
+    ) -> None:
+        self.loaded = loaded
+        self.references = references
+        self._title = title
+        self._progress = progress
+        self._sources: Sources = prepare_sources(
+            loaded, sources, batch_size=batch_size, progress=progress
+        )
+        self._full: Column | None = None
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def full(self) -> Column:
+        """The full model's outputs; it agrees with itself."""
+        if self._full is None:
+            self._full = self.decode(full_model(self.loaded), "full model")
+        return self._full
+
+    def restore(self, full: Column) -> None:
+        """Take the full model's outputs over from an interrupted run."""
+        self._full = full
+
+    def decode(self, settings: DecodeSettings, name: str) -> Column:
+        """One pass; the losses are not filled in."""
+        decoded: DecodedSet = decode_examples(
+            self.loaded,
+            self._sources,
+            settings,
+            progress=self._progress,
+            title=f"{name}, {self._title}",
+        )
+        return Column(
+            losses=np.zeros(len(decoded)),
+            exit_layers=np.array([np.mean(layers) for layers in decoded.exit_layers]),
+            tokens=np.array([len(layers) for layers in decoded.exit_layers], dtype=np.float64),
+            outputs=decoded.outputs,
+        )
+
+
+class DecoderSource:
+    """Losses of every threshold of one measure on one part.
+
+    Args:
+        part: the samples.
+        knob: the thresholds.
+        consistency: textual (like the full model's output) or risk (no worse than it).
+        quality: (output, reference) -> [0, 1].
+    """
+
+    full_model = True
+    cheap = False
+
+    def __init__(
+        self, part: DecoderPart, knob: DecoderKnob, consistency: Consistency, quality: TextQuality
+    ) -> None:
+        self._part = part
+        self._knob = knob
+        self._consistency = consistency
+        self._quality = quality
+        self._outputs: dict[int, Sequence[str]] = {}
+
+    @property
+    def thresholds(self) -> Sequence[float | str]:
+        return self._knob.thresholds
+
+    @property
+    def samples(self) -> int:
+        return len(self._part)
+
+    @cached_property
+    def _losses(self) -> LossFunction:
+        return LossFunction(
+            self._consistency,
+            self._best,
+            self._part.full().outputs or (),
+            self._part.references,
+        )
+
+    def _best(self, output: str, references: str | References) -> float:
+        """Quality against whichever accepted answer suits best."""
+        answers = [references] if isinstance(references, str) else references
+        return max(self._quality(output, answer) for answer in answers)
+
+    def column(self, index: int) -> Column:
+        # First of all: an interrupted run has it then.
+        column = self._part.full()
+        if index > 0:
+            name = f"{self._knob.confidence} {self._knob.thresholds[index]:g}"
+            settings = settings_from(self._knob.settings(index), self._part.loaded)
+            column = self._part.decode(settings, name)
+        self._outputs[index] = column.outputs or ()
+        return dataclasses.replace(column, losses=self._losses(self._outputs[index]))
+
+    def restore(self, columns: Mapping[int, Column]) -> None:
+        """Take over what an interrupted run has decoded."""
+        for index, column in columns.items():
+            self._outputs[index] = column.outputs or ()
+            if index == 0:
+                self._part.restore(column)
+
+    def quality(self, index: int) -> float | None:
+        """Mean quality of a threshold's outputs that have been decoded; None without references."""
+        if self._part.references is None:
+            return None
+        if index not in self._outputs:
+            self.column(index)
+        pairs = zip(self._outputs[index], self._part.references, strict=True)
+        return float(np.mean([self._best(output, answers) for output, answers in pairs]))
+
+
+class DecoderSamples:
+    """A decoder with its samples; the full model's outputs are made once, for every measure."""
+
+    def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
+        self.loaded: LoadedDecoder = load_decoder(config, progress=progress)
+        self.config: CalibrateConfig = own_task(config, self.loaded)
+        self.progress = progress
+        self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
+        self.knobs = choose_knobs(config, self.loaded)
+        self.metric = text_metric(self.config, self.loaded)
+        self.quality: TextQuality = TEXT_METRICS.load(self.metric)
+        self.examples = calibration_examples(self.config, self._load, progress)
+        self.parts = {
+            part: self.part(samples, references_of(samples), part)
+            for part, samples in self.examples.items()
+        }
+
+    def _load(self, config: CalibrateConfig, default_split: str) -> Examples:
+        return load_examples(
+            config, default_split=default_split, generates=True, progress=self.progress
+        )
+
+    def part(
+        self,
+        sources: Sequence[str] | Examples,
+        references: Sequence[References] | None,
+        title: str,
+    ) -> DecoderPart:
+        return DecoderPart(
+            self.loaded,
+            sources,
+            references,
+            title=title,
+            batch_size=self.config.batch_size,
+            progress=self.progress,
+        )
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        examples = self.examples["calibration"]
+        return Provenance(
+            ref=self.loaded.ref,
+            folder=self.loaded.folder,
+            weights=weights_digest(self.loaded.folder),
+            task=examples.info.name,
+            texts=[text_digest(text) for text in sources_of(examples)],
+            limits={
+                "max_length": self.loaded.max_length,
+                "max_new_tokens": self.loaded.max_new_tokens,
+            },
+        )
+
+
+def text_metric(config: CalibrateConfig, loaded: LoadedDecoder) -> str:
+    """The metric asked for, or ROUGE-L: over phonemes where the task's outputs are that."""
+    if config.metric is not None:
+        return TEXT_METRICS.canonical(config.metric)
+    task = config.task or loaded.task
+    metrics = () if task is None else TASKS.load(task).info.metrics
+    return "rouge-l-tokens" if _OF_PHONEMES in metrics else "rouge-l"
+
+
+class DecoderCalibration:
+    """A decoder under one measure; see :class:`Attackable`."""
+
+    def __init__(self, samples: DecoderSamples, knob: DecoderKnob) -> None:
+        self._samples = samples
+        self.knob = knob
+        self._sources = {part: self._source(given) for part, given in samples.parts.items()}
+
+    def _source(self, part: DecoderPart) -> DecoderSource:
+        return DecoderSource(part, self.knob, self._samples.consistency, self._samples.quality)
+
+    @property
+    def measure(self) -> str:
+        return self.knob.confidence
+
+    @property
+    def subject(self) -> Subject:
+        name = self._samples.metric
+        return Subject(
+            knob=self.knob.scale.knob,
+            loss=_LOSS_WORDS[self._samples.consistency.name].format(
+                metric=_METRIC_WORDS.get(name, name)
+            ),
+            num_layers=self._samples.loaded.num_layers,
+        )
+
+    @property
+    def calibration(self) -> DecoderSource:
+        return self._sources["calibration"]
+
+    @property
+    def test(self) -> DecoderSource | None:
+        return self._sources.get("test")
+
+    @property
+    def ids(self) -> dict[str, Sequence[str]]:
+        return {part: list(each.dataset["id"]) for part, each in self._samples.examples.items()}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        samples = self._samples
+        test = samples.examples.get("test")
+        return {
+            "task": samples.config.task,
+            "source_prefix": samples.config.source_prefix,
+            "calibration_split": samples.examples["calibration"].split,
+            "test_split": None if test is None else test.split,
+            "criterion": "threshold",
+            "confidence": self.knob.confidence,
+            "metric": samples.metric,
+        }
+
+    @property
+    def notes(self) -> list[str]:
+        defaults = self._samples.loaded.exit_defaults
+        if defaults.get("adaptive_threshold") or defaults.get("adaptive"):
+            return ["The model's own threshold adapts to the data; a fixed one was calibrated."]
+        return []
+
+    def settings(self, index: int) -> dict[str, Any]:
+        return self.knob.settings(index)
+
+    def restore(self, part: str, columns: Mapping[int, Column]) -> None:
+        if part in self._sources:
+            self._sources[part].restore(columns)
+
+    def speed(self, index: int) -> dict[str, Any]:
+        samples = self._samples
+        if samples.config.latency_samples <= 0:
+            samples.progress.message(NOT_TIMED)
+            return {}
+        if index == 0:
+            return dict(FULL_SPEED)
+        from eexit_cli.pipelines.decoder_latency import compare_latency
+
+        return compare_latency(
+            samples.loaded,
+            samples.examples.get("test", samples.examples["calibration"]),
+            settings_from(self.settings(index), samples.loaded),
+            full_model(samples.loaded),
+            samples.config.latency_samples,
+            samples.progress,
+        )
+
+    def quality(self, index: int, part: str) -> float | None:
+        source = self._sources.get(part)
+        return None if source is None else source.quality(index)
+
+    def provenance(self) -> Provenance:
+        return self._samples.provenance
+
+    def texts(self, part: str) -> list[str]:
+        return sources_of(self._samples.examples[part])
+
+    def of_records(self, records: Records, key: str, title: str) -> DecoderSource:
+        references = [_answers(record) for record in records]
+        known = [answers for answers in references if answers is not None]
+        whole = len(known) == len(records)
+        if self._samples.consistency.needs_targets and not whole:
+            raise UsageError(
+                "Risk consistency needs references, and the attack's records have none",
+                hint="Use --consistency textual",
+            )
+        texts = [str(record[key]) for record in records]
+        return self._source(self._samples.part(texts, known if whole else None, title))
+
+
+def _answers(record: Mapping[str, Any]) -> References | None:
+    """The accepted answers of an attacked sample; None where the record has none."""
+    if record.get("references"):
+        return [str(answer) for answer in record["references"]]
+    return None if record.get("target") is None else [str(record["target"])]
+
+
+_LOSS_WORDS = {
+    "textual": "the mean dissimilarity from the full model's output (1 - {metric})",
+    "risk": "the mean excess of the error 1 - {metric} over the full model's "
+    "(clipped at 0 per sample)",
+}
+_METRIC_WORDS = {
+    "rouge-l": "ROUGE-L F1",
+    "rouge-l-tokens": "ROUGE-L F1 over symbols",
+    "exact-match": "exact match",
+}

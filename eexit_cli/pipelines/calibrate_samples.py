@@ -1,0 +1,95 @@
+"""Calibration and test samples: two splits of a task, or disjoint parts of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.types import Examples
+from eexit_cli.data import TASKS
+from eexit_cli.pipelines.calibrate_subjects import divide, shuffled
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+Loader = Callable[[CalibrateConfig, str], Examples]
+"""(settings, default split) -> samples, as a family of models needs them."""
+
+
+def calibration_examples(
+    config: CalibrateConfig, load: Loader, progress: Progress
+) -> dict[str, Examples]:
+    """``calibration`` and, unless it is empty, ``test``; disjoint, both in a seeded order.
+
+    They come from two splits where the task has one for calibration, else they are parts of one:
+    the test split, as validation chose the model's defaults.
+
+    Args:
+        config: ``task``, ``data_file``, ``split``, ``limit``, ``test_limit`` and ``seed`` count.
+        load: gets the settings for one split, and the split that they mean by default.
+
+    Raises:
+        UsageError: fewer samples than asked, or what ``load`` raises.
+    """
+    splits = two_splits(config)
+    if splits is not None and config.test_limit != 0:
+        progress.message(f"Calibrating on the {splits[0]} split, testing on the {splits[1]} split")
+        limits = (config.limit, config.test_limit)
+        parts = [
+            load(dataclasses.replace(config, split=split, limit=limit), split)
+            for split, limit in zip(splits, limits, strict=True)
+        ]
+        for part, limit, flag in zip(parts, limits, ("--limit", "--test-limit"), strict=True):
+            if limit is not None and limit > part.total:
+                raise UsageError(
+                    f"The {part.split} split of '{part.info.name}' has {part.total} samples, "
+                    f"fewer than asked: {flag} {limit}",
+                    hint=f"Give {flag} {part.total} or less",
+                )
+        return {
+            name: _take(part, shuffled(len(part), config.seed))
+            for name, part in zip(("calibration", "test"), parts, strict=True)
+        }
+    whole = load(
+        dataclasses.replace(config, limit=None), splits[0] if splits else _only_split(config)
+    )
+    rows = divide(
+        len(whole),
+        limit=config.limit,
+        test_limit=config.test_limit,
+        seed=config.seed,
+        what=f"The {whole.split} split of '{whole.info.name}'",
+    )
+    chosen = {"calibration": _take(whole, rows.calibration)}
+    if rows.test:
+        chosen["test"] = _take(whole, rows.test)
+    return chosen
+
+
+def _take(examples: Examples, rows: Sequence[int]) -> Examples:
+    return dataclasses.replace(examples, dataset=examples.dataset.select(list(rows)))
+
+
+def two_splits(config: CalibrateConfig) -> tuple[str, str] | None:
+    """A split made to calibrate on, and one to test on; None where one must be divided."""
+    if config.data_file is not None or config.split is not None or config.task is None:
+        return None
+    splits = _public_splits(config.task)
+    return ("calibration", "test") if {"calibration", "test"} <= splits else None
+
+
+def _only_split(config: CalibrateConfig) -> str:
+    """What is divided: a file as a whole, or the last of a task's splits that has labels."""
+    if config.data_file is not None or config.task is None:
+        return "test"
+    return "test" if "test" in _public_splits(config.task) else "validation"
+
+
+def _public_splits(name: str) -> set[str]:
+    """What people call the splits of a task whose labels are public."""
+    task = TASKS.load(name)
+    known = {split for split in task.splits if split not in task.hidden}
+    return known | {said for said, split in task.renamed.items() if split in known}

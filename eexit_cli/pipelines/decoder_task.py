@@ -1,0 +1,67 @@
+"""Which text pairs a decoder is run on, and with which prefix."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.types import Examples
+from eexit_cli.data import TASKS, load_examples, task_info
+from eexit_cli.metrics.generation import References
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+    from eexit_cli.pipelines.loading_decoder import LoadedDecoder
+
+
+def own_task(config: Any, loaded: LoadedDecoder) -> Any:
+    """The configuration with the model's task and prefix where the user named none.
+
+    Args:
+        config: with the attributes of ``config.common.DataConfig``.
+    """
+    if config.task is None and config.data_file is None:
+        config = dataclasses.replace(config, task=loaded.task)
+    if config.source_prefix is None and loaded.source_prefix is not None:
+        config = dataclasses.replace(config, source_prefix=loaded.source_prefix)
+    return config
+
+
+def load_pairs(
+    config: Any,
+    loaded: LoadedDecoder,
+    *,
+    default_split: str,
+    progress: Progress | None = None,
+) -> Examples:
+    """Sources and targets for a decoder.
+
+    Args:
+        config: as :func:`own_task` returns it, with ``seed``.
+
+    Raises:
+        UsageError: a task of another kind, no task at all, or data that do not fit.
+        MissingArtifactError: data that are not there.
+    """
+    if config.task is None and config.data_file is None:
+        known = [name for name in TASKS if task_info(name).kind == "generation"]
+        raise UsageError(
+            f"Model '{loaded.ref.name}' names no task of its own",
+            hint=f"Use --task with one of {', '.join(known)}, or --data-file",
+        )
+    return load_examples(config, default_split=default_split, generates=True, progress=progress)
+
+
+def references_of(examples: Examples) -> list[References]:
+    """The accepted answers of each sample."""
+    if "references" in examples.dataset.column_names:
+        return [list(answers) for answers in examples.dataset["references"]]
+    return [[target] for target in examples.dataset["target"]]
+
+
+def prefix_of(loaded: LoadedDecoder) -> str:
+    """What stands before a text that is typed in: the model's prefix, or its task's."""
+    if loaded.source_prefix is not None:
+        return loaded.source_prefix
+    return "" if loaded.task is None else str(task_info(loaded.task).extra["source_prefix"])

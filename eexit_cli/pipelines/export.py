@@ -1,0 +1,158 @@
+"""An attack's inputs as a data set, to look at with ``datasets`` or to train on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.config.results import ResultsConfig
+from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.data import task_info
+from eexit_cli.store.results import ResultStore, Run
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+TABLE = "adversarial.parquet"
+
+
+def run_export(
+    config: ResultsConfig,
+    run_id: str,
+    folder: Path,
+    *,
+    originals: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write an attack's adversarial examples to a folder.
+
+    The folder is one of the ``datasets`` library (``datasets.load_from_disk``), and holds the same
+    rows as a Parquet file that ``eexit train --data-file`` reads. A row has ``text`` (as the
+    attacker left it), ``text_pair`` for pairs, ``label`` (the class's name), ``id``, ``recipe``,
+    ``kind`` (adversarial or original), ``original_text``, ``exit_layer_before`` and ``_after``,
+    ``prediction_before`` and ``_after``. Inputs that no attack changed are left out.
+
+    Args:
+        config: where the run is.
+        run_id: as ``eexit results show`` takes it; of a finished attack.
+        folder: made; it must not exist, or be empty.
+        originals: also the inputs as they were, once each, for training on both.
+        progress: told what is left out.
+
+    Returns:
+        ``run_id``, ``folder``, ``file``, ``rows``, ``adversarial``, ``originals``.
+
+    Raises:
+        UsageError: not an attack on a classifier, nothing to export, or a folder that is in use.
+        EexitError: the run is not finished.
+    """
+    progress = progress or SilentProgress()
+    store = ResultStore(config.results_dir)
+    run = store.open(run_id, command="attack")
+    if run.document() is None:
+        raise EexitError(
+            f"Run '{run.id}' is not finished", hint=f"Go on with: eexit attack --resume {run.id}"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"'{folder}' is not empty", hint="Choose a folder that does not exist yet: --output"
+        )
+    adversarial, clean = _rows(run)
+    if not adversarial:
+        raise UsageError(
+            f"Run '{run.id}' changed no input, so there is nothing to export",
+            hint="Attack more samples, or with another recipe",
+        )
+    rows = [*(clean if originals else []), *adversarial]
+    _write(rows, folder)
+    progress.message(f"{len(adversarial)} adversarial examples of run {run.id}")
+    return {
+        "run_id": run.id,
+        "folder": str(folder),
+        "file": str(folder / TABLE),
+        "rows": len(rows),
+        "adversarial": len(adversarial),
+        "originals": len(clean) if originals else 0,
+    }
+
+
+def _rows(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Changed inputs, one per recipe and sample, and each sample as it was, once."""
+    names = _label_names(run)
+    adversarial: dict[tuple[str, str], dict[str, Any]] = {}
+    clean: dict[str, dict[str, Any]] = {}
+    for record in run.records():
+        recipe, identifier = str(record.get("recipe", run.config.get("recipe"))), record["id"]
+        label = record.get("label")
+        shared = {"label": None if label is None else names[int(label)]}
+        before = {name: record[f"{name}_before"] for name in ("exit_layer", "prediction")}
+        original = {
+            "id": identifier,
+            "kind": "original",
+            "recipe": "",
+            "text": record["text"],
+            **({"text_pair": record["text_pair"]} if "text_pair" in record else {}),
+            **shared,
+            "original_text": record["text"],
+            **{f"{name}_{when}": before[name] for name in before for when in ("before", "after")},
+        }
+        clean.setdefault(identifier, original)
+        pair = record.get("perturbed_text_pair", record.get("text_pair"))
+        if (record["perturbed_text"], pair) == (record["text"], record.get("text_pair")):
+            continue
+        adversarial.setdefault(
+            (recipe, identifier),
+            {
+                **original,
+                "id": f"{identifier}-{recipe}",
+                "kind": "adversarial",
+                "recipe": recipe,
+                "text": record["perturbed_text"],
+                **({} if pair is None else {"text_pair": pair}),
+                "exit_layer_after": record["exit_layer_after"],
+                "prediction_after": record["prediction_after"],
+            },
+        )
+    return list(adversarial.values()), list(clean.values())
+
+
+def _label_names(run: Run) -> list[str]:
+    """The classes of the run's task.
+
+    Raises:
+        UsageError: its inputs have none.
+    """
+    names = list(run.config.get("label_names") or ())
+    if not names and run.config.get("task") and not run.config.get("data_file"):
+        names = list(task_info(str(run.config["task"])).label_names)
+    if not names:
+        raise UsageError(
+            f"Run '{run.id}' attacked no classifier, so its inputs have no classes to train on",
+            hint="Export an attack on a classifier: eexit results list --command attack",
+        )
+    return names
+
+
+def _write(rows: list[dict[str, Any]], folder: Path) -> None:
+    """The folder is there whole or not at all."""
+    import datasets
+
+    table = datasets.Dataset.from_list(rows)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bar()
+    try:
+        table.save_to_disk(str(temporary))
+        table.to_parquet(str(temporary / TABLE))
+        if folder.exists():
+            folder.rmdir()
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if shown:
+            datasets.enable_progress_bar()

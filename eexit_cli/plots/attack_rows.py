@@ -1,0 +1,55 @@
+"""What the figures of attacks share: records by recipe, and a line's look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.plots.figure import RunView
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")
+
+
+def is_attack(run: RunView) -> bool:
+    """A run that attacked samples, and did not replay another's inputs."""
+    return (
+        "mean_exit_layer_after" in run.metrics
+        and not run.config.get("transfer")
+        and bool(run.records)
+    )
+
+
+def records_by_recipe(run: RunView) -> dict[str | None, list[dict[str, Any]]]:
+    """An attack run's records; a run of several recipes says in each record which one made it."""
+    recipes: dict[str | None, list[dict[str, Any]]] = {}
+    for record in run.records:
+        recipes.setdefault(record.get("recipe", run.config.get("recipe")), []).append(record)
+    return recipes
+
+
+def rows_by_recipe(run: RunView) -> dict[str | None, Mapping[str, Any]]:
+    """The run's figures of each recipe that ran."""
+    return {row.get("recipe"): row for row in run.rows if "status" not in row}
+
+
+def numbered(table: DataFrame, *, besides: str | None = None) -> DataFrame:
+    """The table with a ``number`` per ``series``, so that it looks alike in every panel.
+
+    Args:
+        besides: a series that has a look of its own.
+    """
+    names = [name for name in dict.fromkeys(table["series"]) if name != besides]
+    return table.assign(number=table["series"].map({n: i for i, n in enumerate(names)}))
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the n-th line; seven colours, then the dashes change."""
+    return {
+        "color": f"C{number % 7}",
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": DASHES[(number // 7) % len(DASHES)],
+    }

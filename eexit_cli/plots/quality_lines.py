@@ -1,0 +1,138 @@
+"""Quality of a decoder's outputs against what they cost: what two figures of the seed share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.plots.axis import metric_label
+from eexit_cli.plots.figure import PANEL, RunView
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+FULL = "full model"
+STATIC = "static layer"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":")
+
+
+def suits(run: RunView) -> bool:
+    """Evaluations of a decoder with several settings."""
+    return len(run.rows) > 1 and all("tokens_per_second" in row for row in run.rows)
+
+
+def frame(runs: Sequence[RunView]) -> DataFrame:
+    """One row per setting of each run, and one for its full model.
+
+    Returns:
+        ``panel`` (the run), ``series`` (measure, static layer or full model),
+        ``mean_exit_layer``, ``ms_per_token``, ``quality``, ``metric`` (the task metric's name),
+        ``batch_size``, ``look`` (the series' number, the same in every panel).
+
+    Raises:
+        UsageError: the runs report different metrics.
+    """
+    import pandas as pd
+
+    metrics = {run.label: _leading_metric(run) for run in runs}
+    if len(set(metrics.values())) > 1:
+        said = ", ".join(f"{metric} ({label})" for label, metric in metrics.items())
+        raise UsageError(
+            f"These runs measure different things: {said}",
+            hint="Draw runs of one task together",
+        )
+    table = pd.DataFrame([row for run in runs for row in _rows(run, metrics[run.label])])
+    table["look"] = looks_of(table["series"], leave=(FULL, STATIC))
+    numbers = ["mean_exit_layer", "ms_per_token", "quality"]
+    return table.astype(dict.fromkeys(numbers, float)).dropna(subset=numbers)
+
+
+def looks_of(series: Iterable[str], *, leave: tuple[str, ...] = ()) -> list[int]:
+    """A number per series, so that one has one colour and marker in all panels.
+
+    Args:
+        series: a name per row.
+        leave: names that have a look of their own.
+    """
+    series = list(series)
+    names = [name for name in dict.fromkeys(series) if name not in leave]
+    return [names.index(name) if name in names else -1 for name in series]
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour, marker and kind of line of a series."""
+    return {
+        "color": f"C{number % len(MARKERS)}",
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": LINES[number // len(MARKERS) % len(LINES)],
+    }
+
+
+def _rows(run: RunView, metric: str) -> Iterator[dict[str, Any]]:
+    common = {PANEL: run.label, "metric": metric, "batch_size": run.metrics["batch_size"]}
+    for row in run.rows:
+        if row["criterion"] == "full":
+            continue  # the run's own figures say it, below
+        yield {
+            **common,
+            "series": _series_name(row),
+            "mean_exit_layer": row["mean_exit_layer"],
+            "ms_per_token": 1000 / row["tokens_per_second"],
+            "quality": row[metric],
+        }
+    yield {
+        **common,
+        "series": FULL,
+        "mean_exit_layer": run.metrics["num_layers"],
+        "ms_per_token": 1000 / run.metrics["tokens_per_second_full"],
+        "quality": run.metrics[f"{metric}_full"],
+    }
+
+
+def _series_name(row: Mapping[str, Any]) -> str:
+    if row["criterion"] == "static":
+        return STATIC
+    name = str(row.get("confidence") or row["criterion"]).replace("_", " ")
+    if row["criterion"] == "shallow-deep":
+        name = f"layer {row['shallow_layer']} or last, {name}"
+    top_k = row.get("top_k_propagation")
+    return f"{name}, top {top_k}" if top_k else name
+
+
+def _leading_metric(run: RunView) -> str:
+    """The first measured thing of a row that is also known of the full model."""
+    return next(name for name in run.rows[0] if f"{name}_full" in run.metrics)
+
+
+def draw_against(frame: DataFrame, ax: Axes, column: str) -> None:
+    """A line per measure from shallow to deep, static layers in grey, a star for the full model,
+    whose quality is a grey line too.
+    """
+    label, scale = metric_label(frame["metric"].iloc[0])
+    for name, rows in frame.groupby("series", sort=False):
+        # By depth also over measured time, whose noise would tangle the line.
+        ordered = rows.sort_values("mean_exit_layer", kind="stable")
+        x, y = ordered[column], scale * ordered["quality"]
+        if name == FULL:
+            ax.axhline(float(y.iloc[0]), color="0.6", linewidth=0.8, zorder=1)
+            ax.plot(x, y, label=FULL, **_STAR)
+        elif name == STATIC:
+            ax.plot(x, y, color="0.45", marker="x", linestyle="--", label=STATIC)
+        else:
+            ax.plot(x, y, label=str(name), **look(int(rows["look"].iloc[0])))
+    ax.set_ylabel(label)
+    ax.set_title(frame[PANEL].iloc[0])
+
+
+_STAR: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "*",
+    "markersize": 8,
+    "markerfacecolor": "white",
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.8,
+    "zorder": 5,
+}

@@ -1,0 +1,252 @@
+"""The tables of attacks: a row per recipe, or per victim of a replay, within 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from rich.markup import escape
+
+from eexit_cli.ui.measures import label, significance, written
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
+
+PAIRS = (
+    "mean_exit_layer",
+    "speedup_layers",
+    "saved_layers",
+    "cost_layers",
+    "efficacy",
+    "latency_ms",
+    "latency_full_ms",
+    "speedup_seconds",
+)
+"""Figures before and after; what else comes in pairs is the task's."""
+
+_NO_ATTACK = "(no attack)"
+
+
+def task_metrics(metrics: Mapping[str, Any]) -> list[str]:
+    """The names of the task's own metrics, the leading one first."""
+    names = [name.removesuffix("_before") for name in metrics if name.endswith("_before")]
+    return [name for name in names if name not in PAIRS]
+
+
+def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
+    """For people: what each recipe did, what it cost, and who beats whom."""
+    output.sheet(effects(document))
+    output.sheet(costs(document))
+    _say_left_out(output, document)
+    rows = done(document)
+    for row in rows:
+        say_prefix(output, row)
+    samples, level = rows[0]["samples"], rows[0].get("interval_level")
+    output.say(
+        f"[dim]{samples} samples, the same for every recipe; {interval_words(level)}. "
+        f"p: against {escape(str(document['report']['metrics_of']))} on the same samples "
+        "(paired permutation test of the exit layers, Holm over all pairs).[/]"
+    )
+
+
+def say_prefix(output: Output, row: Row) -> None:
+    """What was learned once for all inputs, and what that cost."""
+    if row.get("prefix") is not None:
+        output.say(
+            f"[cyan]{escape(str(row['recipe']))}[/] puts [bold]{escape(str(row['prefix']))}[/] "
+            f"before every input [dim](learned with {row['search_queries']:,} queries and "
+            f"{row['search_gradient_passes']:,} gradient passes on other texts)[/]"
+        )
+
+
+def interval_words(level: float | None) -> str:
+    """What the numbers in brackets are."""
+    return f"in brackets {100 * (level or 0.95):.0f} % bootstrap intervals over samples"
+
+
+def done(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of recipes that ran, the strongest first."""
+    rows = [row for row in document["rows"] if "status" not in row]
+    return sorted(rows, key=lambda row: -(row.get("gain_removed") or 0.0))
+
+
+def wide(document: Mapping[str, Any]) -> Sheet:
+    """Every figure of every row, for files and programs."""
+    return sheet_of(document["rows"])
+
+
+def effects(document: Mapping[str, Any]) -> Sheet:
+    """Depth, speed and quality after each recipe, under those before any."""
+    rows = done(document)
+    best, p_values = rows[0], _against_best(document)
+    quality = next(iter(task_metrics(best)), None)
+    before = {
+        "recipe": _NO_ATTACK,
+        **{name.replace("_before", "_after"): best[name] for name in best if "_before" in name},
+    }
+    columns = [
+        Column("recipe", "Recipe", style="cyan", whole=True),
+        Column("gain_removed", "Gain removed", text=gain_words, numeric=True, whole=True),
+        _after("mean_exit_layer", "Exit layer"),
+        _after("speedup_layers", "Speedup\n(layers)"),
+        _after("speedup_seconds", "Speedup\n(seconds)"),
+        _after("latency_ms", "Latency"),
+    ]
+    if quality is not None:
+        columns.append(_after(quality, label(quality)))
+    columns.append(
+        Column(
+            "p_holm",
+            "p",
+            text=lambda row: p_values.get(row["recipe"], ""),
+            numeric=True,
+            whole=True,
+        )
+    )
+    return Sheet(columns, [before, *rows], title=f"Slowdown by recipe, n = {best['samples']}")
+
+
+def _against_best(document: Mapping[str, Any]) -> dict[str, str]:
+    best = document["report"]["metrics_of"]
+    found = {}
+    for pair in document["report"].get("comparisons", ()):
+        others = {pair["recipe"], pair["against"]} - {best}
+        if len(others) == 1:
+            found[others.pop()] = significance(pair["p_holm"])
+    return found
+
+
+def costs(document: Mapping[str, Any]) -> Sheet:
+    """What each recipe spent and changed, per attacked sample."""
+    columns = [
+        Column("recipe", "Recipe", style="cyan", whole=True),
+        Column("attacked", "Inputs", numeric=True),
+        _after("efficacy", "Efficacy"),
+        Column("success_rate", "At last\nlayer", numeric=True),
+        Column("goal_success_rate", "Own\ngoal", numeric=True),
+        Column("queries_mean", "Queries", numeric=True),
+        Column("gradient_passes_mean", "Gradients", numeric=True),
+        Column("seconds_mean", "Seconds", numeric=True),
+        Column("words_changed_mean", "Words\nchanged", numeric=True),
+        Column("similarity_embedding_mean", "Similarity", numeric=True),
+    ]
+    return Sheet(columns, done(document), title="Cost by recipe, per attacked sample")
+
+
+def _say_left_out(output: Output, document: Mapping[str, Any]) -> None:
+    for row in document["rows"]:
+        if "status" in row:
+            output.say(f"[cyan]{row['recipe']}[/] [dim]{escape(row['status'])}[/]")
+    if any("status" in row for row in document["rows"]):
+        output.say()
+
+
+def _after(name: str, heading: str) -> Column:
+    return Column(
+        f"{name}_after",
+        heading,
+        text=lambda row: written(name, row.get(f"{name}_after")),
+        numeric=True,
+        whole=True,
+    )
+
+
+def gain_words(row: Row) -> str:
+    """ "83.1 % [78, 88]", or what there is of it."""
+    gain, low, high = (row.get(f"gain_removed{end}") for end in ("", "_low", "_high"))
+    if gain is None:
+        return "" if row.get("recipe") == _NO_ATTACK else "-"
+    words = written("gain_removed", gain)
+    if low is None or high is None:
+        return words
+    return f"{words} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
+    """For people: whose inputs slow whom down, and what defences recover."""
+    output.sheet(transfers(document))
+    first = document["rows"][0]
+    output.say(
+        f"[dim]{first['samples']} samples a row; "
+        f"{interval_words(first.get('interval_level'))}. Replayed as they are: an attacker who "
+        "knows the victim or its defence may do better.[/]"
+    )
+    if _defended(document["rows"]):
+        output.say(
+            "[dim]Recovered: the share of what the attack took from the undefended model, in "
+            "layers used and in quality, that the defence gives back.[/]"
+        )
+
+
+def transfers(document: Mapping[str, Any]) -> Sheet:
+    """One row per source, recipe, victim and defence; columns that say nothing are left out."""
+    rows: Sequence[Mapping[str, Any]] = document["rows"]
+    quality = next(iter(task_metrics(rows[0])), None)
+    defended = _defended(rows)
+    columns = []
+    for key, heading, text in (
+        ("source", "Made on", lambda row: PurePath(row["source"]).name),
+        ("recipe", "Recipe", None),
+        ("victim", "Victim", lambda row: PurePath(row["victim"]).name),
+    ):
+        if key == "victim" or len({row[key] for row in rows}) > 1:
+            columns.append(Column(key, heading, text=text, style="cyan"))
+    if defended:
+        columns.append(Column("defence", "Exit", text=_defence, whole=True))
+    columns += [
+        Column("mean_exit_layer", "Exit layer", text=_arrow("mean_exit_layer"), whole=True),
+        Column(
+            "gain_removed",
+            "Gain removed",
+            text=_gain if defended else gain_words,
+            numeric=True,
+            whole=not defended,
+        ),
+    ]
+    if quality is not None:
+        columns.append(Column(quality, label(quality), text=_arrow(quality), whole=True))
+    if defended:
+        columns.append(
+            Column("layers_recovered", "Layers\nrecovered", numeric=True, text=_share("layers"))
+        )
+        if quality is not None:
+            heading = f"{label(quality)}\nrecovered"
+            name = f"{quality}_recovered"
+            columns.append(Column(name, heading, numeric=True, text=_share(quality)))
+    return Sheet(columns, rows, title="Transfer")
+
+
+def _defended(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(row.get("defence", "none") != "none" for row in rows)
+
+
+def _gain(row: Row) -> str:
+    return written("gain_removed", row["gain_removed"])
+
+
+def _share(name: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        if row.get("defence") == "none":
+            return ""
+        return written("gain_removed", row.get(f"{name}_recovered"))
+
+    return text
+
+
+def _arrow(name: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        return " → ".join(
+            written(name, row.get(f"{name}_{when}")).removesuffix(" %")
+            for when in ("before", "after")
+        )
+
+    return text
+
+
+def _defence(row: Row) -> str:
+    """What the row says of its defence; settings of the others are in the document."""
+    if row["defence"] == "none":
+        return "its own"
+    if row["defence"] == "patience":
+        return f"patience {row['patience']}"
+    return str(row["defence"])

@@ -1,0 +1,174 @@
+"""The screens of attacks: a table per recipe and per victim, whole within 100 columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eexit_cli.core.types import RunResult
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.attack import show_attack
+from eexit_cli.ui.screens.attack_table import gain_words
+
+RECIPES = [
+    *("same-token", "same-char", "waffle", "universal", "textfooler", "pwws", "deepwordbug"),
+    *("textbugger", "bert-attack", "random"),
+]
+
+
+def row(name: str, number: int) -> dict[str, Any]:
+    both = {
+        "mean_exit_layer": (3.91, 5.5 - number / 10),
+        "speedup_layers": (1.53, 1.09),
+        "speedup_seconds": (1.49, 1.02),
+        "saved_layers": (0.35, 0.08),
+        "cost_layers": (0.65, 0.92),
+        "efficacy": (0.44, 0.12),
+        "latency_ms": (10.21, 14.44),
+        "latency_full_ms": (15.2, 15.3),
+        "accuracy": (0.865, 0.42),
+    }
+    figures = {
+        f"{k}_{w}": v
+        for k, pair in both.items()
+        for w, v in zip(("before", "after"), pair, strict=True)
+    }
+    return {
+        "recipe": name,
+        **figures,
+        "num_layers": 6,
+        "samples": 200,
+        "attacked": 173,
+        "skipped": 27,
+        "gain_removed": 0.76 - number / 20,
+        "gain_removed_low": 0.70 - number / 20,
+        "gain_removed_high": 0.82 - number / 20,
+        "interval_level": 0.95,
+        "success_rate": 0.61,
+        "goal_success_rate": 0.61,
+        "queries_mean": 1000.0,
+        "gradient_passes_mean": 123.4,
+        "seconds_mean": 12.34,
+        "words_changed_mean": 2.5,
+        "similarity_embedding_mean": 0.93,
+    }
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> RunResult:
+    rows: list[dict[str, Any]] = [row(name, number) for number, name in enumerate(RECIPES)]
+    rows[3] |= {
+        "prefix": "awful boring plot",
+        "search_queries": 5120,
+        "search_gradient_passes": 640,
+    }
+    comparisons = [
+        {"recipe": "same-token", "against": name, "p_value": 0.001, "p_holm": 0.0123}
+        for name in RECIPES[1:]
+    ]
+    document = {
+        "run_id": "a-run",
+        "command": "attack",
+        "config": {"model": "deebert", "recipe": "all", "recipes": RECIPES},
+        "metrics": {key: value for key, value in rows[0].items() if key != "recipe"},
+        "rows": [*rows, {"recipe": "bae", "status": "needs a model (hf download it)"}],
+        "report": {"metrics_of": "same-token", "comparisons": comparisons},
+    }
+    return RunResult(document, tmp_path)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def show(result: RunResult, **options: Any) -> str:
+        show_attack(Output(**options), result)
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_every_recipe_has_one_line_per_table_with_its_figures_whole(shown, table) -> None:
+    lines = shown(table).splitlines()
+    assert max(map(len, lines)) <= 100
+    for number, name in enumerate(RECIPES):
+        effect, cost, *_ = (line for line in lines if re.match(rf" {name} ", line))
+        gain = f"{76 - 5 * number:.1f} % [{70 - 5 * number:.0f}, {82 - 5 * number:.0f}]"
+        assert gain in effect
+        for figure in (f"{5.5 - number / 10:.2f}", "1.09x", "1.02x", "14.44 ms", "42.0 %"):
+            assert figure in effect
+        assert ("0.012" in effect) == (name != "same-token")
+        for figure in ("173", "0.120", "61.0 %", "1,000", "123.4", "12.34 s", "2.50", "0.930"):
+            assert figure in cost
+    text = " ".join(" ".join(lines).split())
+    assert "n = 200" in text
+    assert "95 % bootstrap intervals" in text
+    assert "bae needs a model (hf download it)" in text
+    assert "universal puts awful boring plot before every input" in text
+    assert "5,120 queries" in text
+    clean = next(line for line in lines if line.startswith(" (no attack)"))
+    assert all(figure in clean for figure in ("3.91", "1.53x", "1.49x", "10.21 ms", "86.5 %"))
+
+
+def test_files_get_every_figure_of_every_row(shown, table) -> None:
+    rows = list(csv.DictReader(io.StringIO(shown(table, format="csv"))))
+    assert [row["recipe"] for row in rows] == [*RECIPES, "bae"]
+    assert float(rows[2]["gain_removed"]) == table.document["rows"][2]["gain_removed"]
+    assert rows[0]["latency_full_ms_after"] == "15.3"
+    assert rows[-1]["status"] == "needs a model (hf download it)"
+
+
+def test_one_recipe_says_how_sure_its_figure_is(shown, table) -> None:
+    only = {**table.document, "rows": table.document["rows"][:1]}
+    text = " ".join(shown(RunResult(only, table.path)).split())
+    assert "200 samples: gain removed 76.0 % [70, 82], in brackets 95 % bootstrap" in text
+
+
+def test_a_replay_with_defences_fits_and_says_what_it_does_not_know(shown, tmp_path) -> None:
+    rows = []
+    for recipe in ("same-token", "deepwordbug"):
+        for defence in ("none", "patience", "voting", "recalibrated"):
+            extra = {"patience": 4} if defence == "patience" else {}
+            rows.append(
+                {
+                    **row(recipe, 1),
+                    "source": "deebert",
+                    "source_run": "a-run",
+                    "victim": "author/pabee-bert",
+                    "defence": defence,
+                    "layers_recovered": 0.125,
+                    "accuracy_recovered": None if defence == "voting" else -0.5,
+                    **extra,
+                }
+            )
+    document = {
+        "run_id": "b-run",
+        "command": "attack",
+        "config": {"model": "author/pabee-bert", "transfer": ["a-run"]},
+        "metrics": {},
+        "rows": rows,
+        "report": {},
+    }
+    lines = shown(RunResult(document, tmp_path)).splitlines()
+    assert max(map(len, lines)) <= 100
+    first = [line for line in lines if re.match(r" same-token ", line)]
+    assert len(first) == 4
+    assert all("pabee-bert" in line and "3.91 → 5.40" in line for line in first)
+    assert "its own" in first[0]
+    assert "12.5 %" not in first[0]
+    assert "patience 4" in first[1]
+    assert "12.5 %" in first[1]
+    assert "-50.0 %" in first[1]
+    assert first[2].rstrip().endswith("-")
+    text = " ".join(" ".join(lines).split())
+    assert "an attacker who knows the victim or its defence may do better" in text
+
+
+def test_a_gain_without_interval_or_without_gain() -> None:
+    assert gain_words({"gain_removed": 0.5}) == "50.0 %"
+    assert gain_words({"gain_removed": None}) == "-"

@@ -1,0 +1,118 @@
+"""Evaluations of a decoder, made through the real store from simulated confidences.
+
+Every token has a difficulty; a layer's confidence grows with depth. It needs NumPy only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eexit_cli.store.results import ResultStore, Run
+
+HELPFUL = {"softmax": 1.0, "saturation": 0.6, "linear": 0.8, "transformer_mlp_64": 0.9}
+
+
+def decoding_run(
+    store: ResultStore,
+    *,
+    model: str = "calm",
+    layers: int = 6,
+    samples: int = 120,
+    longest: int = 14,
+    sweep: tuple[str, ...] = (),
+    static: bool = False,
+    top_k: tuple[int, ...] = (),
+    thresholds: tuple[float, ...] = (0.9,),
+    metric: str = "phoneme_error_rate",
+    seed: int = 0,
+    **config: Any,
+) -> Run:
+    """An evaluation at softmax 0.9; with ``sweep`` rows of these measures, with ``top_k`` a grid.
+
+    Args:
+        static: with ``sweep``, also static layers.
+        top_k: values of K; 0 is all tokens.
+        thresholds: of the grid.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, longest + 1, samples)
+    tokens = int(lengths.sum())
+    # Shape: [tokens, layers]
+    sure = rng.beta(2, 3, (tokens, 1)) + 0.75 * np.linspace(0, 1, layers) ** 1.5
+    sure = np.clip(sure + rng.normal(0, 0.05, (tokens, layers)), 0, 1)
+
+    def exits(measure: str, threshold: float) -> NDArray[np.int64]:
+        leaves = sure ** (1 / HELPFUL[measure]) > threshold
+        leaves[:, -1] = True
+        return leaves.argmax(1) + 1
+
+    def measured(left: NDArray[np.int64], k: int = 0) -> dict[str, Any]:
+        mean = float(left.mean())
+        error = 0.1 + 0.5 * float(np.mean(1 - sure[np.arange(tokens), left - 1]))
+        rate = 9000 * layers / (mean + 1.2)
+        return {
+            metric: error,
+            "exact_match": 1 - error,
+            "mean_exit_layer": mean,
+            "speedup_layers": layers / mean,
+            "saved_layers": 1 - mean / layers,
+            "cost_layers": mean / layers,
+            "agreement": 0.9,
+            "tokens_per_second": rate,
+            "seconds": tokens / rate,
+            "confidence_seconds": 0.1 * tokens / rate,
+            **{
+                f"confidence_ms_layer_{layer}": 0.05 if layer == 1 or not k else 0.004 + 0.0005 * k
+                for layer in range(1, layers)
+            },
+            **{f"exited_at_{layer}": int((left == layer).sum()) for layer in range(1, layers + 1)},
+        }
+
+    full = measured(np.full(tokens, layers))
+    rows: list[dict[str, Any]] = []
+    if sweep:
+        rows.append({"criterion": "full", **full})
+    for measure in sweep:
+        for threshold in np.round(np.arange(0.95, 0.01, -0.05), 2):
+            setting = {"criterion": "threshold", "confidence": measure, "threshold": threshold}
+            rows.append({**setting, "min_layer": 1, **measured(exits(measure, threshold))})
+    if static:
+        for layer in range(layers - 1, 0, -1):
+            setting = {"criterion": "static", "static_layer": layer}
+            rows.append({**setting, **measured(np.full(tokens, layer))})
+    for k in top_k:
+        for threshold in thresholds:
+            setting = {"criterion": "threshold", "confidence": "softmax", "threshold": threshold}
+            setting |= {"top_k_propagation": k} if k else {}
+            rows.append({**setting, **measured(exits("softmax", threshold), k)})
+    left = exits("softmax", 0.9)
+    own = {"criterion": "threshold", "confidence": "softmax", "threshold": 0.9, "min_layer": 1}
+    asked = {"model": model, "task": "pronunciation", "sweep": bool(sweep), "exit": own, **config}
+    with store.create("evaluate", asked) as run:
+        for row, layers_of in enumerate(np.split(left, np.cumsum(lengths)[:-1])):
+            run.append(
+                {
+                    "id": str(row),
+                    "source": "word",
+                    "target": "K AE T",
+                    "output": "K AE T",
+                    "output_full": "K AE T",
+                    "exit_layers": layers_of,
+                    "mean_exit_layer": layers_of.mean(),
+                }
+            )
+        metrics = {
+            **measured(left),
+            f"{metric}_full": full[metric],
+            "exact_match_full": full["exact_match"],
+            "tokens_per_second_full": full["tokens_per_second"],
+            "num_layers": layers,
+            "samples": samples,
+            "tokens": tokens,
+            "batch_size": 32,
+        }
+        run.finish(metrics=metrics, rows=rows)
+    return run

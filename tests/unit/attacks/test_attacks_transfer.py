@@ -1,0 +1,294 @@
+"""An attack's inputs elsewhere: replayed on other victims and exits, exported for training."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from attacks_tiny import TEXTS, classifier, wordpiece
+
+from eexit_cli.config import AttackConfig
+from eexit_cli.config.results import ResultsConfig
+from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.seed import stream
+from eexit_cli.core.stepping import replay
+from eexit_cli.exits.patience import PatienceExit
+from eexit_cli.pipelines.attack import run_attack
+from eexit_cli.pipelines.attack_defences import Traces, defences, undefended
+from eexit_cli.pipelines.attack_transfer import recovered
+from eexit_cli.pipelines.export import TABLE, run_export
+
+WORDS = [word for text in TEXTS for word in text.split()]
+
+
+def write_model(folder: Path, names: list[str], *, seed: int = 0, patience: int = 0) -> Path:
+    tokenizer = wordpiece()
+    model = classifier(tokenizer, layers=5, classes=len(names), seed=seed)
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+    model.config.exit_defaults = (
+        {"criterion": "patience", "patience": patience}
+        if patience
+        else {"criterion": "threshold", "confidence": "entropy", "threshold": 0.55}
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("transfer")
+    write_model(root / "first", ["negative", "positive"])
+    write_model(root / "second", ["negative", "positive"], seed=4, patience=2)
+    # The same weights as the second, its classes named the other way round.
+    write_model(root / "swapped", ["positive", "negative"], seed=4, patience=2)
+    write_model(root / "topics", ["sport", "politics", "science"], seed=5)
+    draw = stream(3, "reviews")
+    rows = [
+        {"text": " ".join(draw.choices(WORDS, k=draw.randint(3, 14))), "label": label}
+        for label in ("negative", "positive") * 8
+    ]
+    (root / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.fixture(scope="module")
+def attacked(folder: Path) -> Any:
+    return run_attack(
+        AttackConfig(
+            model=str(folder / "first"),
+            data_file=folder / "reviews.jsonl",
+            recipe="same-token,random",
+            limit=0,
+            top_n=8,
+            beam_width=2,
+            per_size=3,
+            results_dir=folder / "results",
+        )
+    )
+
+
+def replayed(folder: Path, run: str, *models: str, **options: Any) -> Any:
+    return run_attack(
+        AttackConfig(
+            transfer=(run,),
+            model=",".join(str(folder / model) for model in models),
+            results_dir=folder / "results",
+            **options,
+        )
+    )
+
+
+def test_the_attacked_model_itself_leaves_where_the_attack_says(
+    folder: Path, attacked: Any
+) -> None:
+    result = replayed(folder, attacked.path.name, "first")
+    for source, row in zip(attacked.document["rows"], result.document["rows"], strict=True):
+        assert row["recipe"] == source["recipe"]
+        assert row["mean_exit_layer_before"] == source["mean_exit_layer_before"]
+        assert row["mean_exit_layer_after"] == source["mean_exit_layer_after"]
+        assert row["gain_removed"] == source["gain_removed"]
+        assert row["accuracy_after"] == source["accuracy_after"]
+    originals = {(r["recipe"], r["id"]): r for r in attacked.records()}
+    for record in result.records():
+        original = originals[record["recipe"], record["id"]]
+        for name in ("exit_layer_before", "exit_layer_after", "prediction_after", "label"):
+            assert record[name] == original[name]
+
+
+def test_a_matrix_has_a_row_per_source_recipe_victim_and_defence(
+    folder: Path, attacked: Any
+) -> None:
+    result = replayed(folder, attacked.path.name, "first", "second", defences=True)
+    rows = result.document["rows"]
+    per_cell = ["none", "patience", "patience", "voting", "recalibrated"]
+    assert [row["defence"] for row in rows[:5]] == per_cell
+    second = [row for row in rows if row["victim"].endswith("second")]
+    # It has patience 2 of at most 3: one more is all there is.
+    assert [row["defence"] for row in second[:4]] == ["none", "patience", "voting", "recalibrated"]
+    assert [row["patience"] for row in second[:2]] == [2, 3]
+    assert {row["source"] for row in rows} == {str(folder / "first")}
+    for row in rows:
+        before, after = row["mean_exit_layer_before"], row["mean_exit_layer_after"]
+        assert row["gain_removed"] == pytest.approx((after - before) / (5 - before))
+        assert row["gain_removed_low"] <= row["gain_removed"] <= row["gain_removed_high"]
+        assert row["latency_ms_after"] > 0
+    records = list(result.records())
+    assert len(records) == 2 * 2 * 16
+    assert result.document["metrics"]["gain_removed"] == rows[0]["gain_removed"]
+
+
+def test_classes_in_another_order_are_the_same_classes(folder: Path, attacked: Any) -> None:
+    result = replayed(folder, attacked.path.name, "second", "swapped")
+    half = len(result.document["rows"]) // 2
+    plain, swapped = (
+        [row for row in result.document["rows"] if row["victim"].endswith(name)]
+        for name in ("second", "swapped")
+    )
+    assert len(plain) == len(swapped) == half
+    for one, other in zip(plain, swapped, strict=True):
+        assert one["mean_exit_layer_after"] == other["mean_exit_layer_after"]
+        # The same answers now mean the opposite.
+        assert one["accuracy_after"] == pytest.approx(1 - other["accuracy_after"])
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "message", "hint"),
+    [
+        (["topics"], {}, "answers sport, politics, science", "same task"),
+        (["first", "topics"], {}, "attacked '.*' .negative, positive.", "same task"),
+        (["first"], {"recipe": "random"}, "--recipe says nothing with --transfer", "--recipe"),
+        (["first"], {"limit": 5}, "--limit says nothing with --transfer", "--limit"),
+        (["first"], {"workers": 2}, "--workers says nothing with --transfer", "--workers"),
+        (["first"], {"static_layer": 7}, "7", "layer"),
+    ],
+)
+def test_what_cannot_be_replayed_is_one_clear_line(
+    folder: Path, attacked: Any, models: list[str], options: dict[str, Any], message: str, hint: str
+) -> None:
+    runs = len(list((folder / "results").iterdir()))
+    with pytest.raises(UsageError, match=message) as raised:
+        replayed(folder, attacked.path.name, *models, **options)
+    assert hint in str(raised.value.hint)
+    assert len(list((folder / "results").iterdir())) == runs
+
+
+def test_a_replay_is_neither_replayed_nor_resumed(folder: Path, attacked: Any) -> None:
+    result = replayed(folder, attacked.path.name, "first")
+    with pytest.raises(UsageError, match="replays another run's inputs itself"):
+        replayed(folder, result.path.name, "first")
+    os.remove(result.path / "all_results.json")
+    results = ResultsConfig(results_dir=folder / "results")
+    with pytest.raises(EexitError, match="is not finished"):
+        run_export(results, result.path.name, folder / "none")
+    with pytest.raises(UsageError, match="nothing to go on with"):
+        run_attack(AttackConfig(resume=result.path.name, results_dir=folder / "results"))
+
+
+def traces(seed: int = 0, samples: int = 60) -> Traces:
+    """Exits that agree more with depth on clean inputs, less on attacked ones."""
+    draw = torch.Generator().manual_seed(seed)
+    truth = torch.randint(0, 2, (samples,), generator=draw)
+    sure = torch.linspace(0.6, 3.0, 6)[None, :, None]
+    sign = torch.nn.functional.one_hot(truth, 2)[:, None, :] * 2.0 - 1
+    noise = torch.randn((2, samples, 6, 2), generator=draw)
+    ids = tuple(map(str, range(samples)))
+    return Traces(sure * sign + noise[0], 0.35 * sure * sign + noise[1], ids)
+
+
+def test_defences_are_what_replaying_them_gives() -> None:
+    given, criterion = traces(), PatienceExit(1)
+    found = {
+        outcome.defence + str(outcome.settings[0].get("patience", "")): outcome
+        for outcome in defences(given, criterion, seed=1)
+    }
+    assert list(found)[:3] == ["patience2", "patience3", "voting"]
+    assert [name.startswith("recalibrated") for name in found] == [False, False, False, True]
+    for name, patience in (("patience2", 2), ("patience3", 3)):
+        expected = replay(given.after, PatienceExit(patience))
+        assert torch.equal(found[name].after.exit_layers, expected.exit_layers)
+    depths = [
+        float(replay(given.before, found["voting"].criterion).exit_layers.double().mean()),
+        float(undefended(given, criterion).before.exit_layers.double().mean()),
+    ]
+    assert abs(depths[0] - depths[1]) < 0.8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recalibration_contradicts_the_full_model_no_more_than_before(seed: int) -> None:
+    """On attacked inputs it was not chosen on, up to the noise of halves of 200."""
+    given, criterion = traces(seed, samples=400), PatienceExit(1)
+    own = undefended(given, criterion)
+    (recalibrated,) = [
+        outcome
+        for outcome in defences(given, criterion, seed=seed)
+        if outcome.defence == "recalibrated"
+    ]
+
+    def contradictions(logits: torch.Tensor, decision: Any) -> float:
+        return float((logits[:, -1].argmax(-1) != decision.predictions).double().mean())
+
+    tolerated = contradictions(given.before, own.before)
+    assert contradictions(given.after, own.after) > tolerated + 0.05
+    assert contradictions(given.after, recalibrated.after) <= tolerated + 0.05
+    assert len(recalibrated.settings) == 2
+
+
+def test_recovered_is_a_share_of_what_was_taken() -> None:
+    none = {"mean_exit_layer_before": 3.0, "mean_exit_layer_after": 5.0}
+    none |= {"accuracy_before": 0.9, "accuracy_after": 0.5}
+    defended = {"mean_exit_layer_after": 4.5, "accuracy_after": 0.8}
+    found = recovered(none, defended, "accuracy")
+    assert found == pytest.approx({"layers_recovered": 0.25, "accuracy_recovered": 0.75})
+    worse = recovered(none, {"mean_exit_layer_after": 6.0, "accuracy_after": 0.4}, "accuracy")
+    assert worse == pytest.approx({"layers_recovered": -0.5, "accuracy_recovered": -0.25})
+    nothing = {**none, "mean_exit_layer_after": 2.5, "accuracy_after": 0.9}
+    assert recovered(nothing, defended, "accuracy") == {
+        "layers_recovered": None,
+        "accuracy_recovered": None,
+    }
+
+
+def test_an_export_loads_with_datasets_and_trains(folder: Path, attacked: Any) -> None:
+    import datasets
+
+    config = ResultsConfig(results_dir=folder / "results")
+    target = folder / "adversarial"
+    written = run_export(config, attacked.path.name, target, originals=True)
+    rows = datasets.load_from_disk(str(target)).to_list()
+    assert datasets.Dataset.from_parquet(str(target / TABLE)).to_list() == rows
+    assert len(rows) == written["rows"] == written["adversarial"] + written["originals"]
+    records = list(attacked.records())
+    changed = [record for record in records if record["perturbed_text"] != record["text"]]
+    adversarial = [row for row in rows if row["kind"] == "adversarial"]
+    assert [row["text"] for row in adversarial] == [r["perturbed_text"] for r in changed]
+    assert [row["label"] for row in adversarial] == [
+        ("negative", "positive")[record["label"]] for record in changed
+    ]
+    originals = [row for row in rows if row["kind"] == "original"]
+    assert len(originals) == 16
+    assert all(row["text"] == row["original_text"] for row in originals)
+    assert len({row["id"] for row in rows}) == len(rows)
+
+    from eexit_cli.data import load_examples
+
+    read = load_examples(
+        AttackConfig(data_file=target / TABLE, limit=None),
+        default_split="test",
+        label_names=("negative", "positive"),
+    )
+    assert list(read.dataset["text"]) == [row["text"] for row in rows]
+    assert read.info.label_names == ("negative", "positive")
+    with pytest.raises(UsageError, match="is not empty"):
+        run_export(config, attacked.path.name, target)
+
+
+def test_pairs_keep_their_second_text(folder: Path) -> None:
+    path = folder / "pairs.jsonl"
+    rows = [
+        {"text": one, "second": two, "label": "positive"}
+        for one, two in zip(TEXTS, reversed(TEXTS), strict=True)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = AttackConfig(
+        model=str(folder / "first"),
+        data_file=path,
+        text_pair_column="second",
+        limit=0,
+        top_n=8,
+        beam_width=2,
+        per_size=3,
+        results_dir=folder / "results",
+    )
+    result = run_attack(config)
+    again = replayed(folder, result.path.name, "first")
+    assert again.document["rows"][0]["gain_removed"] == result.document["rows"][0]["gain_removed"]
+    written = run_export(
+        ResultsConfig(results_dir=folder / "results"), result.path.name, folder / "pairs"
+    )
+    assert written["adversarial"] > 0

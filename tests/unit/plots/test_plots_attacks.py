@@ -1,0 +1,155 @@
+"""The figures of attack tables, against numbers computed here from the same records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from synthetic_runs import attack_run, transfer_run
+
+from eexit_cli.plots import FIGURES
+from eexit_cli.plots.figure import RunView
+from eexit_cli.plots.rendering import render
+from eexit_cli.store.results import ResultStore, Run
+
+RECIPES = ("same-token", "waffle", "random")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore(tmp_path / "results")
+
+
+def view(run: Run, label: str = "deebert") -> RunView:
+    return RunView(run.id, label, run.document() or {}, run.records)
+
+
+def drawn(name: str, run: Run) -> Figure:
+    spec = FIGURES.load(name)
+    return render(spec, spec.frame([view(run)]))
+
+
+def test_recipes_are_ranked_by_the_gain_that_they_remove(store: ResultStore) -> None:
+    run = attack_run(store, recipes=RECIPES)
+    spec = FIGURES.load("recipes")
+    frame = spec.frame([view(run)])
+    rows = sorted((run.document() or {})["rows"], key=lambda row: -row["gain_removed"])
+    assert list(frame["recipe"]) == [row["recipe"] for row in rows]
+    (axes,) = render(spec, frame).axes
+    points = axes.lines[0]
+    assert points.get_xdata() == pytest.approx([100 * row["gain_removed"] for row in rows])
+    names = [item.get_text() for item in axes.get_yticklabels()]
+    assert names == [f"{row['recipe']} ({row['mean_exit_layer_after']:.2f})" for row in rows]
+
+
+def test_recipes_draw_the_interval_that_the_run_has(store: ResultStore) -> None:
+    run = attack_run(store)
+    document = run.document() or {}
+    document["rows"][0] |= {
+        "gain_removed_low": 0.25,
+        "gain_removed_high": 0.75,
+        "interval_level": 0.95,
+    }
+    spec = FIGURES.load("recipes")
+    figure = render(spec, spec.frame([RunView(run.id, "x", document, run.records)]))
+    (axes,) = figure.axes
+    (segment,) = axes.collections[0].get_segments()
+    assert segment[:, 0] == pytest.approx([25, 75])
+    assert "95 % interval" in str(axes.get_legend_handles_labels()[1])
+
+
+def test_the_area_of_an_efficacy_curve_is_the_efficacy(store: ResultStore) -> None:
+    from eexit_cli.metrics.depth import efficacy
+
+    run = attack_run(store, recipes=RECIPES, layers=6)
+    frame = FIGURES.load("efficacy").frame([view(run)])
+    assert list(dict.fromkeys(frame["series"])) == ["no attack", *RECIPES]
+    for series, rows in frame.groupby("series"):
+        records = [r for r in run.records() if r["recipe"] == series] or [
+            r for r in run.records() if r["recipe"] == RECIPES[0]
+        ]
+        when = "before" if series == "no attack" else "after"
+        layers = [record[f"exit_layer_{when}"] for record in records]
+        expected = efficacy(layers, 6)
+        assert rows["efficacy"].iloc[0] == pytest.approx(expected)
+        left, depth = rows["left"].to_numpy(), rows["depth"].to_numpy()
+        area = ((left[1:] + left[:-1]) / 2 * np.diff(depth)).sum()
+        assert area == pytest.approx(expected)
+        assert rows["left"].is_monotonic_increasing
+        assert rows["left"].iloc[-1] == 1
+    (axes,) = drawn("efficacy", run).axes
+    assert len(axes.lines) == 4
+
+
+@pytest.mark.parametrize("budget", [1, 2, 30, 100, 421])
+def test_the_budget_curve_is_what_the_best_texts_so_far_remove(
+    store: ResultStore, budget: int
+) -> None:
+    run = attack_run(store, recipes=RECIPES, layers=6)
+    frame = FIGURES.load("budget").frame([view(run)])
+    for recipe in RECIPES:
+        records = [record for record in run.records() if record["recipe"] == recipe]
+        removed = 0
+        for record in records:
+            reached = [layer for spent, layer in record["progress"] if spent <= budget]
+            removed += (reached[-1] if reached else record["exit_layer_before"]) - record[
+                "exit_layer_before"
+            ]
+        saved = sum(6 - record["exit_layer_before"] for record in records)
+        line = frame[(frame["series"] == recipe) & (frame["budget"] <= budget)]
+        assert line["gain_removed"].iloc[-1] == pytest.approx(removed / saved)
+    last = frame.groupby("series")["gain_removed"].last()
+    rows = {row["recipe"]: row["gain_removed"] for row in (run.document() or {})["rows"]}
+    assert last.to_dict() == pytest.approx(rows)
+
+
+def test_a_heat_map_has_a_cell_per_maker_and_victim(store: ResultStore) -> None:
+    run = transfer_run(store, defences=True)
+    (axes,) = drawn("transfer", run).axes
+    cells = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert len(cells) == len(axes.texts) == 4 * 8
+    rows = (run.document() or {})["rows"]
+    makers = [item.get_text() for item in axes.get_xticklabels()]
+    victims = [item.get_text() for item in axes.get_yticklabels()]
+    assert makers[0] == "deebert: same-token"
+    assert victims[:4] == [
+        "deebert",
+        "deebert, patience 4",
+        "deebert, voting",
+        "deebert, recalibrated",
+    ]
+    first = rows[0]["gain_removed"]
+    assert axes.texts[0].get_text() == f"{100 * first:.0f}"
+    # The darker, the more is removed.
+    gains = [row["gain_removed"] for row in rows]
+    shades = {
+        item.get_text(): sum(c.get_facecolor()[:3])
+        for item, c in zip(axes.texts, cells, strict=True)
+    }
+    darkest = min(shades, key=shades.__getitem__)
+    assert darkest == f"{100 * max(gains):.0f}"
+
+
+@pytest.mark.parametrize("name", ["slowdown", "recipes", "efficacy", "budget", "exits"])
+def test_a_replay_is_no_attack_to_draw(store: ResultStore, name: str) -> None:
+    assert not FIGURES.load(name).suits(view(transfer_run(store)))
+    assert not FIGURES.load("transfer").suits(view(attack_run(store)))
+
+
+@pytest.mark.parametrize("name", ["efficacy", "budget"])
+def test_a_recipe_looks_alike_in_every_panel(store: ResultStore, name: str) -> None:
+    runs = [
+        view(attack_run(store, recipes=("same-token", "waffle", "random")), "deebert"),
+        view(attack_run(store, recipes=("random", "same-token"), model="pabee"), "pabee"),
+    ]
+    spec = FIGURES.load(name)
+    first, second = render(spec, spec.frame(runs)).axes
+    colours = [
+        {str(line.get_label()): line.get_color() for line in axes.lines} for axes in (first, second)
+    ]
+    for recipe in ("same-token", "random"):
+        assert colours[0][recipe] == colours[1][recipe]
+    assert colours[0]["same-token"] != colours[0]["random"]
