@@ -202,29 +202,39 @@ class GradientBeam(_Search):
         self.rounds = rounds
         self.top_n = top_n
         self.beam_width = beam_width
+        self._left_out = False
 
     def _search(self, text: str, editor: Editor) -> str | None:
         top_n, budget = self.top_n, self.victim.budget
         rounds = max(1, min(self.rounds, editor.most_changes(text)))
         narrow = min(self.beam_width, NARROW_BEAM)
-        # A round's drafts times their candidates, and a gradient pass each.
-        affordable = budget.affordable(NARROW * narrow * rounds + 1, reserve=FINAL_CHECK)
-        few = max(1, affordable // (1 + narrow * (rounds - 1)) - 1)
-        reached = self._run_stage(text, editor, rounds, min(NARROW, few, top_n), narrow)
+        # Every round gets its share, of which the gradients of its drafts are paid too.
+        share = budget.affordable((NARROW + 1) * narrow * rounds, reserve=FINAL_CHECK) // rounds
+        few = max(1, share - narrow)
+        reached = self._run_stage(text, editor, rounds, min(few, top_n), narrow, most=few)
         while reached is None:
-            spent = budget.spent
+            spent, self._left_out = budget.spent, False
             reached = self._run_stage(text, editor, rounds, top_n, self.beam_width)
-            if budget.limit is None or budget.spent == spent:
+            nothing_new = budget.spent == spent and not self._left_out
+            over = not budget.affordable(1, reserve=FINAL_CHECK)
+            if budget.limit is None or nothing_new or over:
                 break
             top_n *= 2
         return reached
 
     def _run_stage(
-        self, text: str, editor: Editor, rounds: int, top_n: int, beam_width: int
+        self,
+        text: str,
+        editor: Editor,
+        rounds: int,
+        top_n: int,
+        beam_width: int,
+        *,
+        most: int | None = None,
     ) -> str | None:
         beam: list[Draft] = [editor.begin(text)]
         for _ in range(rounds):
-            drafts = self._candidates(beam, text, editor, top_n)
+            drafts = self._candidates(beam, text, editor, top_n)[:most]
             done: list[Draft] = []
             for start in range(0, len(drafts), CHUNK):
                 chunk = drafts[start : start + CHUNK]
@@ -251,7 +261,9 @@ class GradientBeam(_Search):
         )
         found: list[tuple[int, Draft]] = []
         for draft in drafts[: len(paid)]:
-            found += enumerate(editor.candidates(draft, original, top_n))
+            mine = editor.candidates(draft, original, top_n)
+            self._left_out |= len(mine) == top_n
+            found += enumerate(mine)
         # In turn from each draft of the beam, the best draft first.
         unique: dict[str, Draft] = {}
         for _, draft in sorted(found, key=lambda pair: pair[0]):

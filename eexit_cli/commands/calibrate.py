@@ -9,7 +9,8 @@ from eexit_cli.ui.signature import from_config
 
 EXAMPLES = """
 Examples:
-  eexit calibrate --model deebert --delta 0.05
+  eexit calibrate --delta 0.1
+  eexit calibrate --delta 0.05 --confidence softmax,saturation,mlp --curves --limit 500
   eexit calibrate --model deebert --delta 0.05 --epsilon 0.1 --consistency risk --curves
   eexit calibrate --losses losses.parquet --delta 0.1
   eexit calibrate --model deebert --delta 0.05 --under-attack same-token

@@ -127,6 +127,9 @@ def attack_calibrated(
                 hint="Calibrate without it, or attack first and give the run to --verify-on",
             )
         options[name] = settings[name]
+    if settings.get("shallow_layer") is not None:
+        # A model's own threshold may adapt; the calibrated one stands.
+        options["adaptive_threshold"] = False
     attack = AttackConfig(
         **{**options, "recipe": config.under_attack, "limit": config.attack_limit}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from eexit_cli.calibration.engine import Answer
@@ -36,9 +37,16 @@ def naive_choice(subject: Calibratable, ledger: Ledger, share: float) -> int:
 
 
 def compare_naive(
-    subject: Calibratable, ledger: Ledger, test: Ledger | None, answer: Answer
+    subject: Calibratable,
+    ledger: Ledger,
+    test: Ledger | None,
+    answer: Answer,
+    timed: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """One row per way of choosing: the threshold, and what it does on calibration and test.
+
+    Args:
+        timed: the accepted threshold's speed, which needs no second measurement.
 
     Returns:
         ``choice``, ``guarantee``, ``threshold``, ``quality``, ``mean_loss``, depth, measured
@@ -53,7 +61,7 @@ def compare_naive(
             for share in SHARES
         ),
     ]
-    speeds: dict[int, dict[str, Any]] = {}
+    speeds = {} if answer.chosen is None else {answer.chosen: dict(timed)}
     rows = []
     for choice, index, promised in choices:
         if index is None:

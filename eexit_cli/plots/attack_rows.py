@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.plots.figure import RunView
@@ -29,6 +29,15 @@ def records_by_recipe(run: RunView) -> dict[str | None, list[dict[str, Any]]]:
     for record in run.records:
         recipes.setdefault(record.get("recipe", run.config.get("recipe")), []).append(record)
     return recipes
+
+
+def exit_layers(records: Sequence[Mapping[str, Any]], when: str) -> list[float]:
+    """Where every sample left, or every token of a decoder's outputs; ``when``: before or after."""
+    return [
+        float(layer)
+        for record in records
+        for layer in record.get(f"token_layers_{when}", [record[f"exit_layer_{when}"]])
+    ]
 
 
 def rows_by_recipe(run: RunView) -> dict[str | None, Mapping[str, Any]]:

@@ -50,6 +50,8 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
             fitting = fitting[:1]
         if fitting:
             part = spec.frame(fitting)
+            if len(runs) > 1 and name == calibration_samples.FIGURE.name:
+                part[calibration_samples.WHOSE] = fitting[0].label
             part[PANEL] = name
             parts.append(part)
     return pd.concat(parts, ignore_index=True)

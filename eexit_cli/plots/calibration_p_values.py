@@ -98,7 +98,10 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     ax.set_yticks([], minor=True)
     ax.set_ylim(FLOOR / 1.8, 2.5)
     ax.set_ylabel("p-value")
-    names = dict(zip(frame["x"], frame["name"], strict=True))
+    alike = bool((frame.groupby("x")["name"].nunique() == 1).all())
+    # Measures with thresholds of their own have only the place in the sequence in common.
+    said = frame["name"] if alike else frame["x"].map("{:.0f}".format)
+    names = dict(zip(frame["x"], said, strict=True))
     last = _last_shown(frame)
     # Before the first p-value that can be told from 0 there is nothing to see.
     first = max(min(names), float(frame["x"][frame["y"] > FLOOR].min()) - 2)
@@ -107,7 +110,7 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     shown = shown[:: max(1, math.ceil(len(shown) / _room(ax, list(names.values()))))]
     ax.set_xticks(shown, [names[place] for place in shown])
     # Which threshold it is stands at the other figures; a narrow panel has no room for it.
-    ax.set_xlabel("Threshold (→ eager)")
+    ax.set_xlabel("Threshold (→ eager)" if alike else "Threshold no. (→ eager)")
 
 
 def _room(ax: Axes, names: Sequence[str]) -> int:

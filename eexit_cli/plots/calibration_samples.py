@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+WHOSE = "whose"
+"""The column that says which of several runs a panel stands for, where it has no title."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -64,7 +67,14 @@ def draw(frame: DataFrame, ax: Axes) -> None:
         ax.fill_between(rows["x"], rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
         lines += ax.plot(rows["x"], rows["y"], color=color, marker=MARKERS[place % len(MARKERS)])
     # In the panel itself: these lines mean nothing in the others.
-    ax.legend(lines, [f"n = {n:.0f}" for n in sizes], fontsize=6.5, loc="best")
+    ax.legend(
+        lines,
+        [f"n = {n:.0f}" for n in sizes],
+        title=str(frame[WHOSE].iloc[0]) if WHOSE in frame else None,
+        title_fontsize=6.5,
+        fontsize=6.5,
+        loc="best",
+    )
     log_delta_axis(ax, frame)
     ax.set_ylabel(str(frame["measured"].iloc[0]))
     if PANEL in frame:

@@ -30,14 +30,16 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     Returns:
         ``panel`` (the threshold, and the run where there are several), ``series`` (measure and
         K), ``layer``, ``milliseconds`` per token that reached the layer, ``num_layers``,
-        ``look`` (the series' number, the same in every panel).
+        ``look`` (the series' number, the same in every panel), ``longest`` (of all milliseconds).
     """
     import pandas as pd
 
     several = len(runs) > 1
     table = pd.DataFrame([row for run in runs for row in _rows(run, several)])
     table["look"] = looks_of(table["series"])
-    return table.astype({"milliseconds": float})
+    table = table.astype({"milliseconds": float})
+    table["longest"] = table["milliseconds"].max()
+    return table
 
 
 def _settings(run: RunView) -> Sequence[Mapping[str, Any]]:
@@ -84,7 +86,8 @@ def draw(frame: DataFrame, ax: Axes) -> None:
             label=str(name),
             **look(int(rows["look"].iloc[0])),
         )
-    ax.set_ylim(bottom=0)
+    # One scale for all panels: fixing only its foot in the first would freeze its top as well.
+    ax.set_ylim(0, frame["longest"].iloc[0] * 1.05)
     ax.set_ylabel("Confidence, ms per token")
     ax.set_title(frame[PANEL].iloc[0])
     layer_axis(ax, int(frame["num_layers"].iloc[0]) - 1, label="Decoder layer")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.attack_rows import is_attack, look, numbered, records_by_recipe
+from eexit_cli.plots.attack_rows import exit_layers, is_attack, look, numbered, records_by_recipe
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
     Returns:
         ``panel`` (the run), ``series`` (``no attack``, or the recipe), ``depth`` (layer / L, from
-        0), ``left`` (share of the samples that have left by then), ``efficacy`` (area under the
-        line, by the trapezoid rule), ``number`` (of the recipe, for its look).
+        0), ``left`` (share of the samples, or of a decoder's tokens, that have left by then),
+        ``efficacy`` (area under the line, by the trapezoid rule), ``number`` (of the recipe, for
+        its look).
     """
     import pandas as pd
 
@@ -34,9 +35,9 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
     num_layers = int(run.metrics["num_layers"])
     recipes = records_by_recipe(run)
     first = next(iter(recipes.values()))
-    lines = {BEFORE: [float(record["exit_layer_before"]) for record in first]}
+    lines = {BEFORE: exit_layers(first, "before")}
     for recipe, records in recipes.items():
-        lines[str(recipe or "attack")] = [float(record["exit_layer_after"]) for record in records]
+        lines[str(recipe or "attack")] = exit_layers(records, "after")
     for series, layers in lines.items():
         left = [
             sum(layer <= depth for layer in layers) / len(layers) for depth in range(num_layers + 1)

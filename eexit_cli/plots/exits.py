@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.attack_rows import records_by_recipe
+from eexit_cli.plots.attack_rows import exit_layers, records_by_recipe
 from eexit_cli.plots.axis import layer_axis, metric_label
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 from eexit_cli.plots.slowdown import WHEN
@@ -65,17 +65,17 @@ def _attacked(run: RunView) -> Iterator[dict[str, Any]]:
     for recipe, records in records_by_recipe(run).items():
         for when in WHEN:
             panel = f"{run.label}, {when} {recipe or 'the attack'}"
+            layers = exit_layers(records, when)
             for layer in range(1, int(run.metrics["num_layers"]) + 1):
-                left = [record for record in records if record[f"exit_layer_{when}"] == layer]
                 right = [
                     record[f"prediction_{when}"] == record["label"]
-                    for record in left
-                    if record.get("label") is not None
+                    for record in records
+                    if record[f"exit_layer_{when}"] == layer and record.get("label") is not None
                 ]
                 yield {
                     PANEL: panel,
                     "exit_layer": layer,
-                    "share": len(left) / len(records),
+                    "share": layers.count(layer) / len(layers),
                     "quality": sum(right) / len(right) if len(right) >= ENOUGH else NAN,
                     "quality_label": f"Accuracy of those samples (where {ENOUGH} or more)",
                     "num_layers": int(run.metrics["num_layers"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.attack_rows import is_attack, records_by_recipe, rows_by_recipe
+from eexit_cli.plots.attack_rows import exit_layers, is_attack, records_by_recipe, rows_by_recipe
 from eexit_cli.plots.axis import layer_axis
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
@@ -36,7 +36,7 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
     for recipe, records in records_by_recipe(run).items():
         figures: Mapping[str, Any] = measured.get(recipe, run.metrics)
         for when in WHEN:
-            layers = [int(record[f"exit_layer_{when}"]) for record in records]
+            layers = exit_layers(records, when)
             for layer in range(1, num_layers + 1):
                 yield {
                     PANEL: f"{run.label}, {recipe}" if recipe else run.label,

@@ -14,6 +14,7 @@ CATALOGS = Catalog(
     "catalog",
     {
         "recipe": "eexit_cli.attacks:ATTACKS",
+        "decoder recipe": "eexit_cli.attacks:DECODER_ATTACKS",
         "source of substitutes": "eexit_cli.attacks:SUBSTITUTES",
         "task": "eexit_cli.data:TASKS",
         "confidence measure": "eexit_cli.confidence:MEASURES",

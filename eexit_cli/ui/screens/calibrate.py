@@ -99,7 +99,7 @@ def measures(document: Mapping[str, Any]) -> Sheet:
     columns = [
         Column("confidence", "Measure", text=lambda row: str(row["confidence"]), whole=True),
         *(
-            Column(name, numeric=True)
+            Column(name, numeric=True, whole=name == "threshold")
             for name in ("certified", *names)
             if any(name in row for row in rows)
         ),
@@ -152,23 +152,30 @@ def comparison(document: Mapping[str, Any]) -> Sheet:
     """Calibrated beside naively searched thresholds."""
     rows = [dict(row) for row in document["report"]["comparison"]]
     headings = {
-        "choice": "Choice",
-        "guarantee": "Guarantee",
         "threshold": "Threshold",
-        "quality": "Quality",
+        "quality": "Score",
         "mean_loss": "Mean loss",
-        "test_quality": "Test: quality",
+        "test_quality": "Test: score",
         "test_mean_loss": "loss",
         "test_within_delta": "within delta",
         "test_mean_exit_layer": "exit layer",
         "speedup_seconds": "Speedup (s)",
     }
     columns = [
-        Column(key, heading, text=_named(key), numeric=key != "choice")
-        for key, heading in headings.items()
-        if any(row.get(key) is not None for row in rows)
+        Column("choice", "Choice", text=_choice, whole=True),
+        *(
+            Column(key, heading, text=_named(key), numeric=True, whole=key == "threshold")
+            for key, heading in headings.items()
+            if any(row.get(key) is not None for row in rows)
+        ),
     ]
-    return Sheet(columns, rows, title="Is calibration necessary?")
+    return Sheet(columns, rows, title="Is calibration necessary? (* with a guarantee)")
+
+
+def _choice(row: Row) -> str:
+    """ "keeps 90 %" is short for its quality."""
+    mark = " *" if row["guarantee"] else ""
+    return str(row["choice"]).removesuffix(" of the quality") + mark
 
 
 def _named(key: str) -> Callable[[Row], str]:
@@ -191,7 +198,7 @@ def thresholds(document: Mapping[str, Any], *, all_rows: bool = True) -> Sheet:
         if "confidence" in rows[0]
     ]
     shown += [name for name in ("test_mean_loss",) if any(name in row for row in rows)]
-    columns = [*own, *(Column(name, numeric=True) for name in shown)]
+    columns = [*own, *(Column(name, numeric=True, whole=name == "threshold") for name in shown)]
     return Sheet(columns, rows, title="Thresholds, cautious to eager")
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.ui.catalogs import names
 from eexit_cli.ui.measures import written
 from eexit_cli.ui.screens.words import criterion_words
 from eexit_cli.ui.tables import Column, Row, Sheet
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
 
 def recipes(found: Sequence[Any]) -> Sheet:
-    """The attack catalog (``attacks.recipe.Recipe``)."""
+    """The attack catalog (``attacks.recipe.Recipe``), with the models that each name attacks."""
+    decoders = names("decoder recipe")
     rows = [
         {
             "recipe": recipe.name,
             "description": recipe.description,
+            "models": "all" if recipe.name in decoders else "classifiers",
             "source": recipe.source,
             "needs": "; ".join(recipe.needs) or None,
             "missing": recipe.missing() if recipe.missing is not None else None,
@@ -30,6 +33,7 @@ def recipes(found: Sequence[Any]) -> Sheet:
     columns = [
         Column("recipe", "Recipe", style="cyan", whole=True),
         Column("description", "What it does"),
+        Column("models", "Models"),
         Column("source", "Source"),
     ]
     if any(row["needs"] for row in rows):

@@ -121,8 +121,8 @@ def test_figures_are_over_all_tokens(config: AttackConfig) -> None:
     (pair,) = document["report"]["comparisons"]
     gains = {row["recipe"]: row["gain_removed"] for row in document["rows"]}
     assert pair["difference_gain"] == pytest.approx(gains["same-token"] - gains["random"])
-    own = {name: [r for (n, _), r in records.items() if n == name] for name in gains}
-    assert comparisons(own, 3, seed=config.seed) == [pair]
+    by_recipe = {name: [r for (n, _), r in records.items() if n == name] for name in gains}
+    assert comparisons(by_recipe, 3, seed=config.seed) == [pair]
 
 
 def test_workers_and_resuming_change_nothing(config: AttackConfig) -> None:

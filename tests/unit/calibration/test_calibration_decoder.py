@@ -17,7 +17,7 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.data import load_examples
-from eexit_cli.pipelines import calibrate_decoder
+from eexit_cli.pipelines import calibrate_decoder, calibrate_decoding
 from eexit_cli.pipelines.calibrate import run_calibration
 from eexit_cli.pipelines.decoder_exiting import settings_from
 from eexit_cli.pipelines.evaluate import run_evaluation
@@ -68,13 +68,13 @@ def calibrate(tmp_path, decoder):
 def passes(monkeypatch) -> list[str]:
     """What was decoded, pass by pass."""
     titles: list[str] = []
-    decode = calibrate_decoder.decode_examples
+    decode = calibrate_decoding.decode_examples
 
     def counted(*args, title, **options):
         titles.append(title)
         return decode(*args, title=title, **options)
 
-    monkeypatch.setattr(calibrate_decoder, "decode_examples", counted)
+    monkeypatch.setattr(calibrate_decoding, "decode_examples", counted)
     return titles
 
 
@@ -254,7 +254,7 @@ class TestPasses:
         unbroken = calibrate(**options)
         everything = list(passes)
         passes.clear()
-        decode = calibrate_decoder.decode_examples
+        decode = calibrate_decoding.decode_examples
         breaks_at = everything[-4]
 
         def breaking(*args, title, **named):
@@ -263,7 +263,7 @@ class TestPasses:
             return decode(*args, title=title, **named)
 
         with monkeypatch.context() as patched:
-            patched.setattr(calibrate_decoder, "decode_examples", breaking)
+            patched.setattr(calibrate_decoding, "decode_examples", breaking)
             with pytest.raises(KeyboardInterrupt):
                 calibrate(**options)
         (left,) = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -167,3 +168,112 @@ def test_the_page_has_every_panel_that_the_run_can_fill(store, run) -> None:
     assert len(figure.axes) == 6
     # Each panel has its own axes, so each says what they are.
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
+
+
+class TestSeveralMeasures:
+    """One run of several measures draws what as many runs would, with the measures' names."""
+
+    @pytest.fixture(scope="class")
+    def apart(self, store) -> list[RunView]:
+        runs = [
+            calibration_run(store, name=name, power=power, deltas=DELTAS)
+            for name, power in (("softmax", 1.6), ("saturation", 0.9))
+        ]
+        found = []
+        for name, view in zip(("softmax", "saturation"), views(*runs), strict=True):
+            config = {**view.config, "confidence": name}
+            found.append(
+                RunView(
+                    view.id, name, {**view.document, "config": config}, lambda v=view: v.records
+                )
+            )
+        return found
+
+    @pytest.fixture(scope="class")
+    def together(self, apart) -> RunView:
+        parts = [
+            {"confidence": view.label, "metrics": view.metrics, **view.document["report"]}
+            for view in apart
+        ]
+        document = {
+            **apart[0].document,
+            "config": {**apart[0].config, "confidence": [view.label for view in apart]},
+            "rows": [{"confidence": view.label, **row} for view in apart for row in view.rows],
+            "report": {**apart[0].document["report"], "measures": parts},
+        }
+        records = [
+            {**record, **({} if record["kind"] == "samples" else {"confidence": view.label})}
+            for view in apart
+            for record in view.records
+        ]
+        return RunView("one", "calm", document, lambda: records)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "calibration",
+            "calibration-risk",
+            "calibration-layers",
+            "calibration-threshold",
+            "calibration-p-values",
+            "calibration-samples",
+            "calibration-violations",
+        ],
+    )
+    def test_the_frame_is_that_of_the_runs(self, apart, together, name) -> None:
+        spec = FIGURES.load(name)
+        assert spec.suits(together)
+        one, other = spec.frame([together]), spec.frame(apart)
+        assert len(one) > 4
+        pd.testing.assert_frame_equal(one, other)
+        render(spec, one)
+
+    def test_every_panel_has_a_line_per_measure(self, together) -> None:
+        spec = FIGURES.load("calibration-layers")
+        (axes,) = render(spec, spec.frame([together])).axes
+        names = {str(item.get_label()) for item in axes.lines}
+        assert {"softmax", "saturation"} <= names
+
+    def test_p_values_of_different_grids_are_placed_by_number(self, together) -> None:
+        spec = FIGURES.load("calibration-p-values")
+        frame = spec.frame([together])
+        (axes,) = render(spec, frame).axes
+        assert axes.get_xlabel().startswith("Threshold (")
+        own = frame["series"] == "saturation"
+        frame.loc[own, "name"] = [f"0.{place:.0f}1" for place in frame.loc[own, "x"]]
+        (axes,) = render(spec, frame).axes
+        assert axes.get_xlabel().startswith("Threshold no.")
+        places = [float(tick.get_text()) for tick in axes.get_xticklabels()]
+        assert places == axes.get_xticks().tolist()
+
+    def test_two_runs_of_several_measures_are_told_apart(self, together) -> None:
+        spec = FIGURES.load("calibration-layers")
+        document = {**together.document, "config": {**together.config, "model": "other"}}
+        both = spec.frame([together, RunView("two", "other", document, lambda: together.records)])
+        assert len(set(both["series"])) == 4
+
+
+def test_a_line_over_delta_never_mixes_calibration_and_test(run) -> None:
+    """As of a decoder without curves, whose test samples were run at one threshold alone."""
+    (view,) = views(run)
+    first = next(r["delta"] for r in view.records if r["kind"] == "sweep")
+    records = [
+        {
+            k: v
+            for k, v in r.items()
+            if r["kind"] != "sweep" or r["delta"] == first or "test" not in k
+        }
+        for r in view.records
+    ]
+    partly = RunView(view.id, view.label, view.document, lambda: records)
+    frame = FIGURES.load("calibration-risk").frame([partly])
+    assert set(frame["measured"]) == {"Mean loss"}
+    expected = {
+        r["delta"]: r["mean_loss"]
+        for r in records
+        if r["kind"] == "sweep" and r["p_value"] == view.config["p_value"]
+    }
+    own = frame[frame["series"] == frame["series"].iloc[0]]
+    assert dict(zip(own["x"], own["y"], strict=True)) == pytest.approx(
+        {delta: loss for delta, loss in expected.items() if loss is not None}
+    )
