@@ -22,6 +22,7 @@ from eexit_cli.attacks.decoder_letters import (
 )
 from eexit_cli.attacks.victim import TextGradient
 from eexit_cli.metrics.similarity import edit_distance
+from eexit_cli.ui.screens.attack import highlighted_letters
 
 PLAIN = st.from_regex(r"[a-z]{1,6}('[a-z]{1,3})?", fullmatch=True)
 ANY_WORD = st.text(string.ascii_letters + "'-é3", min_size=1, max_size=9)
@@ -111,6 +112,16 @@ def test_changes_are_as_few_as_can_be_and_lead_to_the_word(one: str, other: str)
             built += one[source : source + short] + change["to"]
             source += short
     assert built + one[source:] == other
+
+
+@given(one=PLAIN, other=PLAIN)
+@settings(max_examples=60)
+def test_the_screen_marks_exactly_what_changed(one: str, other: str) -> None:
+    changes = changed_letters(one, other)
+    for text, key in ((one, "from"), (other, "to")):
+        drawn = highlighted_letters(text, changes, key, "red", brackets=True).plain
+        assert drawn.replace("[", "").replace("]", "") == text
+        assert re.findall(r"\[(.)\]", drawn) == [change[key] for change in changes if change[key]]
 
 
 def test_estimates_are_first_order_changes_of_the_tokens_that_differ() -> None:
