@@ -120,7 +120,7 @@ class DecoderAttacker:
                 f"token_layers_{when}": list(generation.exit_layers),
                 f"output_{when}": output,
                 f"full_output_{when}": full,
-                f"agreement_{when}": edit_similarity(output.split(), full.split()),
+                f"output_similarity_{when}": edit_similarity(output.split(), full.split()),
             }
         record |= {
             "goal_reached": attack.goal.is_reached(after),

@@ -35,7 +35,9 @@ def decoder_attack_metrics(
     Depth is over all output tokens of all samples, as ``eexit evaluate`` has it, so a long output
     weighs more than a short one; costs and successes are over the attacked samples. The task's
     metrics are those before the attack: the references say nothing of another input. What remains
-    of the quality then is the agreement of early exits with the full model on the same input.
+    of the quality then is how early exits agree with the full model on the same input:
+    ``agreement`` is the share of equal outputs, ``output_similarity`` 1 - edit distance in words
+    (phonemes) over the longer one's length.
 
     Args:
         info: the task.
@@ -59,9 +61,11 @@ def decoder_attack_metrics(
             f"{name}_mean_{when}": _mean([r[f"{name}_{when}"] for r in records])
             for name in ("total_layers", "tokens")
         }
-        metrics[f"agreement_{when}"] = _mean([r[f"agreement_{when}"] for r in records])
-        metrics[f"exact_agreement_{when}"] = _mean(
+        metrics[f"agreement_{when}"] = _mean(
             [r[f"output_{when}"] == r[f"full_output_{when}"] for r in records]
+        )
+        metrics[f"output_similarity_{when}"] = _mean(
+            [r[f"output_similarity_{when}"] for r in records]
         )
     metrics["gain_removed"] = gain_removed(
         metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers

@@ -45,7 +45,7 @@ FIXED: dict[str, tuple[str, ...]] = {
     "threshold decay": ("paper", "code", "none"),
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "device": ("auto", "cpu", "cuda", "mps"),
-    "split": ("train", "validation", "test"),
+    "split": ("train", "validation", "calibration", "test"),
     "figure format": ("png", "svg", "pdf"),
     "table format": ("table", "json", "csv", "markdown", "latex"),
 }

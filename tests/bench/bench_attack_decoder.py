@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from eexit_cli.config import AttackConfig
+from eexit_cli.core.errors import EexitError
 from eexit_cli.pipelines.attack import run_attack
 from eexit_cli.store.models import resolve
 
@@ -22,11 +23,12 @@ BUDGETS = (100, 1000)
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_gain_removed_from_calm(budget: int, tmp_path: Path) -> None:
     try:
         resolve("calm")
-    except Exception as error:
+    except EexitError as error:
         pytest.skip(str(error))
     config = AttackConfig(
         model="calm", recipe="all", limit=SAMPLES, query_budget=budget, results_dir=tmp_path

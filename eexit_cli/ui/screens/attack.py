@@ -32,6 +32,7 @@ _SINGLES = (
     "gain_removed",
     "success_rate",
     "words_changed_mean",
+    "change_rate_max",
     "similarity_embedding_mean",
     "similarity_characters_mean",
     "queries_mean",

@@ -73,7 +73,7 @@ def test_records_are_what_decoding_anew_gives(config: AttackConfig, folder: Path
             one, other = early.outputs[place], late.outputs[place]
             assert (record[f"output_{when}"], record[f"full_output_{when}"]) == (one, other)
             longer = max(len(one.split()), len(other.split()), 1)
-            assert record[f"agreement_{when}"] == pytest.approx(
+            assert record[f"output_similarity_{when}"] == pytest.approx(
                 1 - edit_distance(one.split(), other.split()) / longer
             )
     for record in records.values():
@@ -108,6 +108,10 @@ def test_figures_are_over_all_tokens(config: AttackConfig) -> None:
             assert row[f"tokens_mean_{when}"] == pytest.approx(len(layers) / len(own))
             assert row[f"total_layers_mean_{when}"] == pytest.approx(sum(layers) / len(own))
             assert row[f"latency_ms_{when}"] > 0
+            same = [r[f"output_{when}"] == r[f"full_output_{when}"] for r in own]
+            assert row[f"agreement_{when}"] == pytest.approx(np.mean(same))
+            similar = [r[f"output_similarity_{when}"] for r in own]
+            assert row[f"output_similarity_{when}"] == pytest.approx(np.mean(similar))
         before, after = row["mean_exit_layer_before"], row["mean_exit_layer_after"]
         assert row["gain_removed"] == pytest.approx((after - before) / (3 - before))
         assert row["gain_removed_low"] <= row["gain_removed"] <= row["gain_removed_high"]
