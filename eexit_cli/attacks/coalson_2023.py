@@ -46,7 +46,7 @@ def build_waffle(
     from eexit_cli.attacks.constraints import ChangeLimit, NoStopWords
     from eexit_cli.attacks.greedy import GreedyByImportance
     from eexit_cli.attacks.meaning import SentenceSimilarity
-    from eexit_cli.attacks.substitutes import SubstituteSwap
+    from eexit_cli.attacks.substitute_swap import SubstituteSwap
     from eexit_cli.attacks.uncertainty import Uncertain, certainty_loss
 
     source = SUBSTITUTES.load(settings.substitutes)(victim)

@@ -7,16 +7,15 @@ here works with no network. Add a source: a class with ``substitutes(word, count
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from textattack.shared import AttackedText
-from textattack.transformations import WordSwap
 
-from eexit_cli.attacks.victim import EncoderVictim
-from eexit_cli.attacks.vocabulary import WordTable, apply_capitalisation, capitalisation
-from eexit_cli.attacks.words import is_one_word, swap_word, word_spans
+from eexit_cli.attacks.vocabulary import WordTable
 from eexit_cli.core.errors import MissingArtifactError
+
+if TYPE_CHECKING:
+    from eexit_cli.attacks.victim import EncoderVictim
 
 LEAST_COSINE = 0.35
 """Neighbours below it are other things altogether, in the embeddings of the encoders looked at."""
@@ -92,6 +91,9 @@ class WordNetSynonyms:
         self._wordnet = wordnet
 
     def substitutes(self, word: str, count: int) -> list[str]:
+        # TextAttack loads with it, which the catalog's entry alone must not.
+        from eexit_cli.attacks.words import is_one_word
+
         folded = word.casefold()
         found: dict[str, None] = {}
         for synset in self._wordnet.synsets(folded):
@@ -99,35 +101,3 @@ class WordNetSynonyms:
                 if lemma.casefold() != folded and is_one_word(lemma) and "_" not in lemma:
                     found[lemma.casefold()] = None
         return list(found)[:count]
-
-
-class SubstituteSwap(WordSwap):
-    """Replace a word by a substitute, written with its capitals.
-
-    Args:
-        source: gives the substitutes.
-        count: most substitutes per word.
-    """
-
-    def __init__(self, source: SubstituteSource, *, count: int) -> None:
-        super().__init__()
-        self.source = source
-        self.count = count
-
-    def _get_transformations(
-        self, current_text: AttackedText, indices_to_modify: set[int]
-    ) -> list[AttackedText]:
-        spans = word_spans(current_text)
-        return [
-            swap_word(
-                current_text,
-                spans[index],
-                index,
-                apply_capitalisation(word, capitalisation(current_text.words[index])),
-            )
-            for index in sorted(indices_to_modify)
-            for word in self.source.substitutes(current_text.words[index], self.count)
-        ]
-
-    def extra_repr_keys(self) -> list[str]:
-        return ["count"]

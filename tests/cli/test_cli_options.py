@@ -63,6 +63,8 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "per_size": (["--per-size", "4"], 4),
     "change_rate": (["--change-rate", "0.2"], 0.2),
     "query_budget": (["--query-budget", "50"], 50),
+    "letter_rate": (["--letter-rate", "0.5"], 0.5),
+    "score": (["--score", "total-layers"], "total-layers"),
     "alpha": (["--alpha", "0.4"], 0.4),
     "similarity": (["--similarity", "0.8"], 0.8),
     "substitutes": (["--substitutes", "wordnet"], "wordnet"),
