@@ -120,10 +120,11 @@ def _room(ax: Axes, names: Sequence[str]) -> int:
 
 
 def _last_shown(frame: DataFrame) -> float:
-    """A little behind the last stop: further p-values are all 1."""
-    stops = frame["x"][frame["failed"]]
+    """A little behind the last stop: further p-values are all 1. Who never stops is shown whole."""
     end = float(frame["x"].max())
-    return end if stops.empty else min(end, float(stops.max()) + 2)
+    if not frame.groupby("series")["failed"].any().all():
+        return end
+    return min(end, float(frame["x"][frame["failed"]].max()) + 2)
 
 
 FIGURE = FigureSpec(
