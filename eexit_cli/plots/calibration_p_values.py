@@ -48,6 +48,9 @@ def _points(run: RunView, several: bool) -> Iterator[dict[str, Any]]:
         ]
         failures = [record["index"] for record in records if record["p"] > epsilon]
         stop = min(failures, default=None)
+        # What never fails is accepted to its end.
+        last = max((record["index"] for record in records), default=0)
+        accepted = last if stop is None else stop - 1
         for record in records:
             threshold = record["threshold"]
             yield {
@@ -55,7 +58,7 @@ def _points(run: RunView, several: bool) -> Iterator[dict[str, Any]]:
                 "x": record["index"],
                 "y": record["p"],
                 "name": _short(threshold),
-                "accepted": stop is not None and record["index"] == stop - 1,
+                "accepted": record["index"] == accepted,
                 "failed": record["index"] == stop,
                 "epsilon": epsilon,
             }
