@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from eexit_cli.attacks.buckets import Buckets
 from eexit_cli.attacks.recipe import Budget
-from eexit_cli.attacks.victim import MOST_PADDING, TextGradient
+from eexit_cli.attacks.victim import TextGradient
 
 DEFAULT_BATCH_SIZE = 64
 MOST_LOGITS = 1 << 25
@@ -110,11 +111,18 @@ class DecoderVictim:
         self.batch_size = batch_size
         self.seed = 0
         self.progress: list[list[float]] = []
-        self.tokens_held = 0
-        self.tokens_computed = 0
+        self.buckets = Buckets(batch_size)
         self._known: dict[str, Generation] = {}
         self._alone: dict[str, Generation] = {}
         self._gradients: dict[tuple[str, TokenLoss], TextGradient] = {}
+
+    @property
+    def tokens_held(self) -> int:
+        return self.buckets.tokens_held
+
+    @property
+    def tokens_computed(self) -> int:
+        return self.buckets.tokens_computed
 
     @property
     def num_layers(self) -> int:
@@ -153,7 +161,8 @@ class DecoderVictim:
         new = new[: self.budget.affordable(len(new), reserve=reserve)]
         if new:
             self.budget.queries += len(new)
-            for text, generation in zip(new, self._decode_in_buckets(new), strict=True):
+            generations = self.buckets.run(self._encode(new), self._decode)
+            for text, generation in zip(new, generations, strict=True):
                 self._remember(text, generation)
         found = []
         for text in texts:
@@ -273,31 +282,6 @@ class DecoderVictim:
             labels[row, : len(one.tokens)] = torch.tensor(one.tokens, device=device)
             exit_layers[row, : len(one.tokens)] = torch.tensor(one.exit_layers, device=device)
         return labels, exit_layers, labels != -100
-
-    def _decode_in_buckets(self, texts: list[str]) -> list[Generation]:
-        batch = self._encode(texts)
-        lengths = batch["attention_mask"].sum(dim=1).tolist()
-        found: list[Generation | None] = [None] * len(texts)
-        for rows in self._buckets(lengths):
-            longest = max(lengths[row] for row in rows)
-            self.tokens_held += sum(lengths[row] for row in rows)
-            self.tokens_computed += longest * len(rows)
-            part = {name: value[rows, :longest] for name, value in batch.items()}
-            for row, generation in zip(rows, self._decode(part), strict=True):
-                found[row] = generation
-        return [generation for generation in found if generation is not None]
-
-    def _buckets(self, lengths: list[int]) -> Iterator[list[int]]:
-        rows: list[int] = []
-        held = 0
-        for row in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-            held += lengths[row]
-            padded = lengths[row] * (len(rows) + 1)
-            if rows and (len(rows) == self.batch_size or padded > MOST_PADDING * held):
-                yield rows
-                rows, held = [], lengths[row]
-            rows.append(row)
-        yield rows
 
     def _decode(self, batch: dict[str, Tensor]) -> list[Generation]:
         decoded = self.model.decode(**batch, settings=self.settings)

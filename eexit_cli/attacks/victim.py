@@ -17,6 +17,7 @@ import torch
 from textattack.models.wrappers import ModelWrapper
 from torch import Tensor
 
+from eexit_cli.attacks.buckets import Buckets
 from eexit_cli.attacks.closeness import closeness_for
 from eexit_cli.attacks.recipe import Budget
 from eexit_cli.attacks.words import TextInput
@@ -28,8 +29,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits [batch, exits, classes], exit layers [batch]) -> loss per input [batch]."""
 
 DEFAULT_BATCH_SIZE = 32
-MOST_PADDING = 1.1
-"""A batch may compute this many times the tokens that it holds; then the next one starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +118,20 @@ class EncoderVictim(ModelWrapper):
         self.scorer = model if scorer is None else scorer
         self.batch_size = batch_size
         self.seed = 0
-        self.tokens_held = 0
-        self.tokens_computed = 0
+        self.buckets = Buckets(batch_size)
         self._closeness = closeness_for(criterion)
         self.progress: list[list[int]] = []
         self._known: dict[TextInput, Outcome] = {}
         self._alone: dict[TextInput, Outcome] = {}
         self._gradients: dict[tuple[TextInput, Loss], TextGradient] = {}
+
+    @property
+    def tokens_held(self) -> int:
+        return self.buckets.tokens_held
+
+    @property
+    def tokens_computed(self) -> int:
+        return self.buckets.tokens_computed
 
     @property
     def num_layers(self) -> int:
@@ -315,29 +321,9 @@ class EncoderVictim(ModelWrapper):
         return [list(encoding.tokens) for encoding in self._encodings(inputs)]
 
     def _run_in_buckets(self, texts: list[TextInput], all_exits: bool = False) -> list[Outcome]:
-        batch = self._encode(texts)
-        lengths = batch["attention_mask"].sum(dim=1).tolist()
-        outcomes: list[Outcome | None] = [None] * len(texts)
-        for rows in self._buckets(lengths):
-            longest = max(lengths[row] for row in rows)
-            self.tokens_held += sum(lengths[row] for row in rows)
-            self.tokens_computed += longest * len(rows)
-            part = {name: value[rows, :longest] for name, value in batch.items()}
-            for row, outcome in zip(rows, self._run(self.scorer, part, all_exits), strict=True):
-                outcomes[row] = outcome
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    def _buckets(self, lengths: list[int]) -> Iterator[list[int]]:
-        rows: list[int] = []
-        held = 0
-        for row in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-            held += lengths[row]
-            padded = lengths[row] * (len(rows) + 1)
-            if rows and (len(rows) == self.batch_size or padded > MOST_PADDING * held):
-                yield rows
-                rows, held = [], lengths[row]
-            rows.append(row)
-        yield rows
+        return self.buckets.run(
+            self._encode(texts), lambda part: self._run(self.scorer, part, all_exits)
+        )
 
     @torch.inference_mode()
     def _run(self, model: Any, batch: dict[str, Tensor], all_exits: bool = False) -> list[Outcome]:

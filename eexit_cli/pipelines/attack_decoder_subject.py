@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
@@ -17,6 +15,7 @@ from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack_decoder import DecoderAttacker
 from eexit_cli.pipelines.attack_decoder_exits import attacked_settings, exit_reader
 from eexit_cli.pipelines.attack_decoder_report import decoder_attack_metrics, decoder_latency
+from eexit_cli.pipelines.attack_subject import announce_sample, torch_threads
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.decoder_exiting import describe_settings, refuse_encoder_options
 from eexit_cli.pipelines.decoder_task import load_pairs, own_task
@@ -59,11 +58,7 @@ class DecoderSubject:
         prepare_sources(loaded, examples, progress=progress)
         prefix = str(examples.info.extra.get("source_prefix") or "")
         config = dataclasses.replace(config, source_prefix=prefix)
-        if len(examples) < examples.total:
-            progress.message(
-                f"Attacking a sample: {len(examples)} of the {examples.total} texts of "
-                f"{examples.info.name}'s {examples.split} split (--limit 0 takes all)"
-            )
+        announce_sample(examples, progress)
         return cls(config, loaded, settings, examples)
 
     @property
@@ -92,14 +87,8 @@ class DecoderSubject:
     def prepare_workers(self, recipes: Sequence[Recipe]) -> None:
         return None
 
-    @contextmanager
-    def threads(self, workers: int | None) -> Iterator[None]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(before if workers is None else 1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    def threads(self, workers: int | None) -> AbstractContextManager[None]:
+        return torch_threads(workers)
 
     def metrics(self, records: Records, seed: int) -> dict[str, Any]:
         return decoder_attack_metrics(self.examples.info, records, self.num_layers, seed=seed)

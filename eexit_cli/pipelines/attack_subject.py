@@ -81,6 +81,26 @@ class Subject(Protocol):
         ...
 
 
+def announce_sample(examples: Examples, progress: Progress) -> None:
+    """Say so where a part of the split is attacked."""
+    if len(examples) < examples.total:
+        progress.message(
+            f"Attacking a sample: {len(examples)} of the {examples.total} texts of "
+            f"{examples.info.name}'s {examples.split} split (--limit 0 takes all)"
+        )
+
+
+@contextmanager
+def torch_threads(workers: int | None) -> Iterator[None]:
+    """One torch thread for a while, unless the user said nothing about workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if workers is None else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True)
 class EncoderSubject:
     """A multi-exit classifier and samples of its task."""
@@ -112,11 +132,7 @@ class EncoderSubject:
         from eexit_cli.attacks.closeness import closeness_for
 
         closeness_for(criterion)
-        if len(examples) < examples.total:
-            progress.message(
-                f"Attacking a sample: {len(examples)} of the {examples.total} texts of "
-                f"{examples.info.name}'s {examples.split} split (--limit 0 takes all)"
-            )
+        announce_sample(examples, progress)
         return cls(config, loaded, criterion, examples)
 
     @property
@@ -150,14 +166,8 @@ class EncoderSubject:
         if wanted and wordnet_env.wordnet_is_there():
             wordnet_env.offer_wordnet()
 
-    @contextmanager
-    def threads(self, workers: int | None) -> Iterator[None]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(before if workers is None else 1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    def threads(self, workers: int | None) -> AbstractContextManager[None]:
+        return torch_threads(workers)
 
     def metrics(self, records: Records, seed: int) -> dict[str, Any]:
         return recipe_metrics(self.examples.info, records, self.num_layers, seed=seed)

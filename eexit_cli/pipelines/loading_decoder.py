@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,13 @@ from eexit_cli.core.protocols import Progress
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.conversion_t5 import load_seq2seq
 from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.pipelines.loading import folder_of, load_tokenizer, resolve_device, resolve_dtype
+from eexit_cli.pipelines.loading import (
+    LoadingConfig,
+    folder_of,
+    load_tokenizer,
+    resolve_device,
+    resolve_dtype,
+)
 from eexit_cli.store.models import ModelRef, is_decoder, resolve
 
 if TYPE_CHECKING:
@@ -28,21 +34,6 @@ NEW_TOKENS = 128
 
 _NO_LIMIT = 10**6
 """Tokenizers without a limit carry a number beyond this."""
-
-
-class DecoderLoadingConfig(Protocol):
-    """The part of a command's configuration that is read here."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def max_length(self) -> int | None: ...
-    @property
-    def lower_case(self) -> bool | None: ...
 
 
 @dataclass(frozen=True)
@@ -106,9 +97,7 @@ def is_decoder_model(name: str) -> bool:
     return is_decoder(folder_of(resolve(name)))
 
 
-def load_decoder(
-    config: DecoderLoadingConfig, *, progress: Progress | None = None
-) -> LoadedDecoder:
+def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> LoadedDecoder:
     """Load what ``config.model`` names: ours, a plain T5, the seed's or FREE's checkpoint.
 
     Args:

@@ -13,19 +13,16 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import Trainer
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.training import callbacks
 from eexit_cli.training.batches import LengthGroupedBatches
-from eexit_cli.training.checkpoints import newest_checkpoint
 from eexit_cli.training.decoder_batches import PadPairs, TokenizedPairs
 from eexit_cli.training.decoder_losses import IGNORED, agreement_loss
 from eexit_cli.training.decoder_strategies import LayerLoss
-from eexit_cli.training.quiet import no_bars
 from eexit_cli.training.settings import StepPlan, TrainingSettings
-from eexit_cli.training.trainer import training_arguments
+from eexit_cli.training.trainer import train_to_the_end, training_arguments
 
 Measured = tuple[Tensor, ...]
 """What a validation batch is reduced to; the first dimension is the sample's."""
@@ -282,15 +279,5 @@ def run_decoder_stage(
         compute_metrics=lambda prediction: objective.metrics(prediction.predictions),
         callbacks=[callbacks.ScheduleCallback(plan, sampler), display],
     )
-    for chatty in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(chatty)
-    checkpoint = newest_checkpoint(folder)
-    try:
-        with no_bars():
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    finally:
-        display.close()
-        for parameter in model.parameters():
-            parameter.grad = None
-            parameter.requires_grad_(True)
+    train_to_the_end(trainer, model, folder, display)
     return trained

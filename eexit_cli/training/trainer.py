@@ -189,6 +189,14 @@ def run_stage(
             display,
         ],
     )
+    train_to_the_end(trainer, model, folder, display)
+    return trained
+
+
+def train_to_the_end(
+    trainer: Trainer, model: nn.Module, folder: Path, display: callbacks.ProgressCallback
+) -> None:
+    """Train from the newest whole checkpoint in ``folder``; then nothing is frozen any more."""
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     checkpoint = newest_checkpoint(folder)
@@ -200,4 +208,3 @@ def run_stage(
         for parameter in model.parameters():
             parameter.grad = None
             parameter.requires_grad_(True)
-    return trained

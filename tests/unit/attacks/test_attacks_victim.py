@@ -9,10 +9,11 @@ import torch
 from attacks_tiny import TEXTS, TOKENIZERS, classifier, victim_for, wordpiece
 from textattack.shared import AttackedText
 
+from eexit_cli.attacks.buckets import MOST_PADDING
 from eexit_cli.attacks.recipe import Budget
 from eexit_cli.attacks.saliency import word_gradients
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
-from eexit_cli.attacks.victim import MOST_PADDING, EncoderVictim
+from eexit_cli.attacks.victim import EncoderVictim
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.exits.static import StaticExit
