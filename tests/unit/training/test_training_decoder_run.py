@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_decoders import save_decoder, save_plain_t5, write_pairs
+from training_tiny import Listener
 
 from eexit_cli.config import TrainConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.core.progress import SilentTicker
 from eexit_cli.core.types import RunResult
 from eexit_cli.data import load_examples
 from eexit_cli.metrics.generation import compute_generation
@@ -24,32 +22,6 @@ from eexit_cli.pipelines.decoder_exiting import settings_from
 from eexit_cli.pipelines.decoding import decode_examples
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
 from eexit_cli.pipelines.train import run_training
-
-
-class Listener:
-    """Keeps the messages; raises at the n-th step of training."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.messages: list[str] = []
-        self.stop_at = stop_at
-        self.steps = 0
-
-    @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[Any]:
-        yield _Counter(self) if title.startswith("Stage") else SilentTicker()
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
-class _Counter(SilentTicker):
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-
-    def advance(self, steps: int = 1, note: str | None = None) -> None:
-        self.listener.steps += steps
-        if self.listener.steps == self.listener.stop_at:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import errno
 import json
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +13,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_tiny import write_backbone, write_reviews
+from training_tiny import Listener, write_backbone, write_reviews
 
 from eexit_cli.config import TrainConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
-from eexit_cli.core.progress import SilentTicker
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import RunResult
 from eexit_cli.models.conversion import load_classifier
 from eexit_cli.pipelines import train, train_encoder, train_report
 from eexit_cli.pipelines.exiting import criterion_from
-
-
-class Listener:
-    """Keeps the messages; raises at the n-th step of training."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.messages: list[str] = []
-        self.stop_at = stop_at
-        self.steps = 0
-
-    @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[Any]:
-        yield _Counter(self) if title.startswith("Stage") else SilentTicker()
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
-class _Counter(SilentTicker):
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-
-    def advance(self, steps: int = 1, note: str | None = None) -> None:
-        self.listener.steps += steps
-        if self.listener.steps == self.listener.stop_at:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture

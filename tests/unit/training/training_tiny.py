@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from eexit_cli.core.progress import SilentTicker
 
 GOOD = ("brilliant", "gripping", "good", "fine")
 BAD = ("dull", "bad", "tedious", "weak")
@@ -59,3 +63,29 @@ def write_reviews(path: Path, count: int = 120, **columns: Any) -> Path:
         writer.writerow(["text", "label"])
         writer.writerows(reviews(count))
     return path
+
+
+class Listener:
+    """Keeps the messages; raises at the n-th step of training."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.stop_at = stop_at
+        self.steps = 0
+
+    @contextmanager
+    def task(self, title: str, total: int | None = None) -> Iterator[Any]:
+        yield _Counter(self) if title.startswith("Stage") else SilentTicker()
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+class _Counter(SilentTicker):
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        self.listener.steps += steps
+        if self.listener.steps == self.listener.stop_at:
+            raise KeyboardInterrupt
