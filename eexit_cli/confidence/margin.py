@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from eexit_cli.core.vocabulary import top_two
+
 
 class Margin:
     """Difference of the two largest probabilities, in [0, 1]. Shape: [..., classes] -> [...].
@@ -20,8 +22,8 @@ class Margin:
             return torch.ones_like(logits[..., 0])
         # Measured on a vocabulary of 32,128: three fused kernels are faster than a normaliser and
         # two exponentials, although they write all probabilities.
-        p = torch.softmax(logits, dim=-1).topk(2, dim=-1).values
-        return (p[..., 0] - p[..., 1]).clamp(0.0, 1.0)
+        first, second = top_two(torch.softmax(logits, dim=-1))
+        return (first - second).clamp(0.0, 1.0)
 
     def bounds(self, classes: int) -> tuple[float, float]:
         return 0.0, 1.0

@@ -45,6 +45,9 @@ class Saturation:
     def compact(self, slots: Tensor) -> None:
         return None
 
+    def shift(self, offset: int) -> None:
+        return None
+
 
 def build() -> Saturation:
     return Saturation()

@@ -30,6 +30,9 @@ class SoftmaxResponse:
     def compact(self, slots: Tensor) -> None:
         return None
 
+    def shift(self, offset: int) -> None:
+        return None
+
 
 def build() -> SoftmaxResponse:
     return SoftmaxResponse()

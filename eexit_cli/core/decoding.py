@@ -19,7 +19,7 @@ class LayerView:
 
     Attributes:
         layer: layers executed so far, 1..L.
-        position: the token's place in the output, from 0.
+        position: the tokens' place in the caches, from 0.
         rows: cache slot of each row; None when the rows are all slots, in order.
             Shape: [rows], int64.
         residual: the layer's output as the next layer reads it. Shape: [rows, d].
@@ -28,6 +28,10 @@ class LayerView:
             Shape: [rows, d].
         logits: of the vocabulary, or of the K tokens kept by top-k propagation; None unless asked
             for. Shape: [rows, tokens].
+        first: the earliest place that any of the rows still sees.
+        hidden: added to the scores of the places from ``first`` to ``position``, very negative
+            where a slot's own output had not begun; None when all see all of them.
+            Shape: [slots, position + 1 - first].
     """
 
     layer: int
@@ -37,6 +41,8 @@ class LayerView:
     previous: Tensor
     state: Tensor | None = None
     logits: Tensor | None = None
+    first: int = 0
+    hidden: Tensor | None = None
 
 
 class MeasureSession(Protocol):
@@ -48,6 +54,10 @@ class MeasureSession(Protocol):
 
     def compact(self, slots: Tensor) -> None:
         """Keep these cache slots, renumbered in this order. Shape: [slots], int64."""
+        ...
+
+    def shift(self, offset: int) -> None:
+        """Forget the first ``offset`` places; what follows moves to the front."""
         ...
 
 
@@ -65,7 +75,7 @@ class DecoderMeasure(Protocol):
         Args:
             slots: rows of the batch.
             num_layers: L.
-            max_tokens: positions that a row can have.
+            max_tokens: places that the caches have.
             like: a tensor with the states' dtype and device.
         """
         ...
@@ -74,8 +84,17 @@ class DecoderMeasure(Protocol):
 class LeaveRule(Protocol):
     """The comparison of a confidence with a threshold."""
 
-    def leave(self, confidence: Tensor, position: int) -> Tensor:
-        """True where the token leaves. Shape: [rows] -> [rows], bool."""
+    def leave(self, confidence: Tensor, position: int | Tensor) -> Tensor:
+        """True where the token leaves.
+
+        Args:
+            confidence: Shape: [rows].
+            position: the tokens' place in their outputs, from 0; one number when all share it.
+                Shape: [rows], int64.
+
+        Returns:
+            Shape: [rows], bool.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

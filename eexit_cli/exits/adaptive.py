@@ -163,7 +163,7 @@ class AdaptiveThreshold:
                 self._rule = TokenThreshold(mixture.threshold(zeta=self._zeta, grid=self._grid))
         return self.threshold
 
-    def leave(self, confidence: Tensor, position: int) -> Tensor:
+    def leave(self, confidence: Tensor, position: int | Tensor) -> Tensor:
         """True where the token leaves. Shape: [rows] -> [rows], bool."""
         return self._rule.leave(confidence, position)
 

@@ -93,9 +93,18 @@ class TokenThreshold:
         decayed = math.exp(-self.temperature * (position + first) / self.max_length)
         return min(1.0, max(0.0, formula(self.threshold, decayed)))
 
-    def leave(self, confidence: Tensor, position: int) -> Tensor:
-        """True where the token leaves. Shape: [rows] -> [rows], bool."""
-        return confidence > self.at(position)
+    def leave(self, confidence: Tensor, position: int | Tensor) -> Tensor:
+        """True where the token leaves.
+
+        Args:
+            confidence: Shape: [rows].
+            position: as in :meth:`at`, or one of each row. Shape: [rows], int64.
+        """
+        if isinstance(position, int):
+            return confidence > self.at(position)
+        if self.temperature is None:
+            return confidence > self.threshold
+        return confidence > confidence.new_tensor([self.at(place) for place in position.tolist()])
 
     def describe(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"threshold": self.threshold}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples
 from eexit_cli.exits.adaptive import AdaptiveThreshold
-from eexit_cli.models.seq2seq.results import DecodeCounts, DecodedSample, DecodeTimings
+from eexit_cli.models.seq2seq.results import DecodeCounts, Decoded, DecodedSample, DecodeTimings
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.tracing import DEFAULT_BATCH_SIZE, batches_by_length, to_device
 
@@ -183,11 +184,11 @@ def decode_examples(
         settings = dataclasses.replace(settings, rule=rule)
     seconds = 0.0
     with progress.task(title, total=total) as ticker:
-        for rows, batch in zip(samples.rows, samples.batches, strict=True):
+        for rows, run in _runs(loaded, samples, settings, ticker.advance):
             started = _now(loaded)
             if rule is not None:
                 rule.refit()
-            decoded = loaded.model.decode(**batch, settings=settings)
+            decoded = run()
             if rule is not None and decoded.pairs:
                 rule.observe(*zip(*decoded.pairs, strict=True))
             seconds += _now(loaded) - started
@@ -197,7 +198,6 @@ def decode_examples(
             counts = _sum(counts, decoded.counts)
             if decoded.timings is not None:
                 timings = decoded.timings if timings is None else _sum(timings, decoded.timings)
-            ticker.advance(len(rows))
     outputs = [sample for sample in found if sample is not None]
     ends = loaded.model.config.end_tokens
     tokens = [sample.tokens for sample in outputs]
@@ -215,6 +215,25 @@ def decode_examples(
         threshold=None if rule is None else rule.threshold,
         pairs=pairs,
     )
+
+
+def _runs(
+    loaded: LoadedDecoder,
+    sources: Sources,
+    settings: DecodeSettings,
+    finished: Callable[[int], None],
+) -> Iterator[tuple[list[int], Callable[[], Decoded]]]:
+    """Sources by their place, and what decodes them: all as one stream where that is possible.
+
+    One row at a time has nobody to make room for, and FREE learns from batch to batch.
+    """
+    if sources.batch_size > 1 and settings.shallow_layer is None:
+        rows = [row for batch in sources.rows for row in batch]
+        yield rows, lambda: loaded.model.decode_many(sources.batches, settings, finished=finished)
+        return
+    for rows, batch in zip(sources.rows, sources.batches, strict=True):
+        yield rows, partial(loaded.model.decode, **batch, settings=settings)
+        finished(len(rows))
 
 
 def _texts(samples: Sequence[str] | Examples) -> tuple[list[str], list[str], str]:

@@ -1,10 +1,11 @@
 """Decoding speed in ratios of one run: against transformers' generate, early exit, top-k, batches.
 
     python tests/bench/bench_decoding.py                 # T5-small's shape, random weights
-    python tests/bench/bench_decoding.py --model FOLDER  # a trained model, random sources
+    python tests/bench/bench_decoding.py --model calm    # a trained model on its own test split
 
-Nothing is asserted: times on a busy machine say little, ratios of interleaved runs say more.
-``--unpacked`` shows what the kernels alone are worth.
+Batch 32 means 32 slots: an output that ends makes room for the next of the inputs, as in
+``eexit evaluate``. Batch 1 is one call per input. Nothing is asserted: times on a busy machine say
+little, ratios of interleaved runs say more. ``--unpacked`` shows what the kernels alone are worth.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,14 +22,17 @@ import torch
 from torch import Tensor
 
 from eexit_cli.confidence.decoder import build_classifier, build_measure
+from eexit_cli.config import EvaluateConfig
 from eexit_cli.core.decoding import DecoderMeasure
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.models.conversion_t5 import load_seq2seq
 from eexit_cli.models.seq2seq.config import MultiExitT5Config
 from eexit_cli.models.seq2seq.model import MultiExitT5
 from eexit_cli.models.seq2seq.results import Decoded
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.models.seq2seq.timing import Stopwatch
+from eexit_cli.pipelines.decoder_task import load_pairs, own_task
+from eexit_cli.pipelines.decoding import prepare_sources
+from eexit_cli.pipelines.loading_decoder import load_decoder
 
 SHAPES = {
     # T5-small's
@@ -54,6 +58,10 @@ SHAPES = {
 }
 
 
+Inputs = dict[str, Tensor]
+"""``input_ids`` and ``attention_mask`` of a batch."""
+
+
 @dataclass
 class Setup:
     """What is measured on."""
@@ -61,11 +69,32 @@ class Setup:
     model: MultiExitT5
     tokens: int
     sources: Tensor
+    mask: Tensor
     repeats: int
     base: DecodeSettings
 
-    def batch(self, size: int) -> Tensor:
-        return self.sources[:size]
+    def batch(self, size: int) -> Inputs:
+        """The first ``size`` inputs."""
+        return self.some(range(size))
+
+    def batches(self) -> list[Inputs]:
+        """All inputs, 32 at a time."""
+        places = range(len(self.sources))
+        return [self.some(places[start : start + 32]) for start in places[::32]]
+
+    def spread(self, count: int) -> list[Inputs]:
+        """Single inputs at equal distances, so of all lengths."""
+        places = range(len(self.sources))
+        return [self.some([place]) for place in places[:: max(1, len(places) // count)]]
+
+    def some(self, places: Sequence[int]) -> Inputs:
+        chosen = list(places)
+        mask = self.mask[chosen]
+        longest = int(mask.sum(dim=1).max())
+        return {
+            "input_ids": self.sources[chosen][:, :longest],
+            "attention_mask": mask[:, :longest],
+        }
 
 
 class RandomExits:
@@ -79,7 +108,7 @@ class RandomExits:
         self.chance = chance
         self._generator = torch.Generator().manual_seed(3)
 
-    def leave(self, confidence: Tensor, position: int) -> Tensor:
+    def leave(self, confidence: Tensor, position: int | Tensor) -> Tensor:
         return torch.rand(confidence.shape, generator=self._generator) < self.chance
 
     def describe(self) -> dict[str, Any]:
@@ -117,11 +146,10 @@ def rates(setup: Setup, runs: dict[str, Callable[[], int]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seen.items()}
 
 
-def generate(setup: Setup, ids: Tensor) -> int:
+def generate(setup: Setup, batch: Inputs) -> int:
     with torch.inference_mode():
         out = setup.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
+            **batch,
             max_new_tokens=setup.tokens,
             do_sample=False,
             num_beams=1,
@@ -133,14 +161,12 @@ def generate(setup: Setup, ids: Tensor) -> int:
     )
 
 
-def decode(setup: Setup, ids: Tensor, settings: DecodeSettings) -> Decoded:
-    return setup.model.decode(ids, None, settings)
+def decode(setup: Setup, batch: Inputs, settings: DecodeSettings) -> Decoded:
+    return setup.model.decode(**batch, settings=settings)
 
 
-def one_by_one(setup: Setup, ids: Tensor, settings: DecodeSettings) -> int:
-    return sum(
-        decode(setup, ids[row : row + 1], settings).counts.tokens for row in range(ids.shape[0])
-    )
+def one_by_one(setup: Setup, batches: list[Inputs], settings: DecodeSettings) -> int:
+    return sum(decode(setup, one, settings).counts.tokens for one in batches)
 
 
 def mean_layer(result: Decoded) -> float:
@@ -222,14 +248,14 @@ def early_exit(setup: Setup, name: str, settings: DecodeSettings) -> None:
 
 
 def batches(setup: Setup, name: str, settings: DecodeSettings) -> None:
-    ids = setup.batch(32)
-    few = setup.batch(4)
+    few = setup.spread(4 if len(setup.sources) == 32 else 32)
+    many = setup.batches()
     got = rates(
         setup,
         {
             "one": lambda: one_by_one(setup, few, settings),
-            "many": lambda: decode(setup, ids, settings).counts.tokens,
-            "full": lambda: decode(setup, few[:1], setup.base).counts.tokens,
+            "many": lambda: setup.model.decode_many(many, settings).counts.tokens,
+            "full": lambda: one_by_one(setup, few, setup.base),
         },
     )
     print(
@@ -238,13 +264,13 @@ def batches(setup: Setup, name: str, settings: DecodeSettings) -> None:
     )
 
 
-def confidence_ms(setup: Setup, ids: Tensor, settings: DecodeSettings) -> list[float]:
+def confidence_ms(setup: Setup, ids: Inputs, settings: DecodeSettings) -> list[float]:
     """Milliseconds of confidence per step and layer."""
     runs = []
     for _ in range(setup.repeats + 1):
         result = decode(setup, ids, replace(settings, timings=True))
         assert result.timings is not None
-        steps = result.counts.tokens / ids.shape[0]
+        steps = result.counts.tokens / len(ids["input_ids"])
         runs.append([value * 1e3 / steps for value in result.timings.confidence])
     return [statistics.median(column) for column in zip(*runs[1:], strict=True)]
 
@@ -272,12 +298,32 @@ def top_k(setup: Setup) -> None:
             )
 
 
+def untrained(options: argparse.Namespace) -> tuple[MultiExitT5, Tensor, Tensor]:
+    """Random weights and random inputs of one length."""
+    model = random_model(options.shape)
+    generator = torch.Generator().manual_seed(1)
+    shape = (options.inputs or 32, options.source)
+    sources = torch.randint(3, int(model.config.vocab_size), shape, generator=generator)
+    return model, sources, torch.ones_like(sources)
+
+
+def trained(options: argparse.Namespace) -> tuple[MultiExitT5, Tensor, Tensor]:
+    """A trained model and samples of its own test split, longest first."""
+    config = EvaluateConfig(model=options.model, limit=options.inputs or 256)
+    loaded = load_decoder(config)
+    examples = load_pairs(own_task(config, loaded), loaded, default_split="test")
+    prepared = prepare_sources(loaded, examples, batch_size=len(examples))
+    (batch,) = prepared.batches
+    return loaded.model, batch["input_ids"], batch["attention_mask"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="a folder or hub id; default: random weights")
+    parser.add_argument("--model", help="a name, folder or hub id; default: random weights")
     parser.add_argument("--shape", choices=SHAPES, default="small", help="of the random weights")
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--source", type=int, default=64)
+    parser.add_argument("--source", type=int, default=64, help="tokens of a random input")
+    parser.add_argument("--inputs", type=int, help="default: 32 random ones, 256 of the test split")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 1)))
     parser.add_argument("--mean-layer", type=float, default=3.0)
@@ -290,22 +336,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if options.cpu_time:
         Stopwatch.clock = staticmethod(time.process_time)
-    model = (
-        load_seq2seq(options.model, build_classifier=build_classifier)
-        if options.model
-        else random_model(options.shape)
-    )
-    generator = torch.Generator().manual_seed(1)
-    sources = torch.randint(
-        3, int(model.config.vocab_size), (32, options.source), generator=generator
-    )
+    model, sources, mask = trained(options) if options.model else untrained(options)
     base = DecodeSettings(max_new_tokens=options.tokens, packed=not options.unpacked)
-    setup = Setup(model, options.tokens, sources, options.repeats, base)
+    setup = Setup(model, options.tokens, sources, mask, options.repeats, base)
     name = options.model or f"{options.shape}, random weights"
     print(
         f"{name}: d {model.config.d_model}, {model.depth} decoder "
-        f"layers, vocabulary {model.config.vocab_size}; {options.source} source and at most "
-        f"{options.tokens} output tokens; {options.threads} threads; torch {torch.__version__}, "
+        f"layers, vocabulary {model.config.vocab_size}; {len(sources)} inputs of at most "
+        f"{sources.shape[1]} tokens, outputs of at most {options.tokens}; "
+        f"{options.threads} threads; torch {torch.__version__}, "
         f"{torch.backends.cpu.get_cpu_capability()}"
     )
     parts = set(options.parts.split(","))

@@ -104,7 +104,7 @@ class AttentionSession:
     def confidence(self, view: LayerView) -> Tensor:
         assert view.state is not None
         rows = view.state.shape[0]
-        length = view.position + 1
+        length = view.position + 1 - view.first
         # Shape: [rows, 3, heads, size]
         projected = self._weights.project(view.state).view(rows, 3, HEADS, self._size)
         # Shape: [2, rows, heads, size]
@@ -116,12 +116,19 @@ class AttentionSession:
             layers = cache.shape[1]
             cache.index_copy_(2, view.rows, fresh.unsqueeze(1).expand(-1, layers, -1, -1, -1))
         # Shape: [2, rows, heads, length, size]
-        seen = self._cache[:, view.layer - 1, :, :, :length]
+        seen = self._cache[:, view.layer - 1].narrow(3, view.first, length)
+        hidden_places = view.hidden
         if view.rows is not None:
             seen = seen.index_select(1, view.rows)
+            if hidden_places is not None:
+                hidden_places = hidden_places.index_select(0, view.rows)
         keys, values = seen.flatten(1, 2).unbind(0)
         query = projected[:, 0].reshape(rows * HEADS, 1, self._size)
-        weights = torch.softmax(torch.bmm(query, keys.transpose(1, 2)), dim=-1)
+        # Shape: [rows * heads, 1, length]
+        scores = torch.bmm(query, keys.transpose(1, 2))
+        if hidden_places is not None:
+            scores.view(rows, HEADS, length).add_(hidden_places.unsqueeze(1))
+        weights = torch.softmax(scores, dim=-1)
         # Shape: [rows * heads, 1, size] -> [rows, width]
         hidden = torch.bmm(weights, values).view(rows, HEADS * self._size)
         if self._weights.hidden is not None:
@@ -130,6 +137,10 @@ class AttentionSession:
 
     def compact(self, slots: Tensor) -> None:
         self._cache = self._cache.index_select(2, slots)
+
+    def shift(self, offset: int) -> None:
+        kept = self._cache.shape[4] - offset
+        self._cache.narrow(4, 0, kept).copy_(self._cache.narrow(4, offset, kept).clone())
 
 
 def build(classifier: AttentionClassifier) -> AttentionMeasure:

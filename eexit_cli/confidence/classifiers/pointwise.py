@@ -49,6 +49,9 @@ class PointwiseSession:
     def compact(self, slots: Tensor) -> None:
         return None
 
+    def shift(self, offset: int) -> None:
+        return None
+
 
 def build(classifier: nn.Sequential) -> PointwiseMeasure:
     return PointwiseMeasure(classifier)

@@ -18,6 +18,7 @@ from eexit_cli.models.seq2seq.attention import attend
 from eexit_cli.models.seq2seq.rows import Rows
 from eexit_cli.models.seq2seq.timing import Stopwatch
 from eexit_cli.models.seq2seq.weights import T5Weights
+from eexit_cli.models.seq2seq.window import Window
 
 
 class SelfCache(Protocol):
@@ -135,9 +136,14 @@ class SingleRowCache:
 
 
 class BatchCache:
-    """Many rows, each with its own waiting tokens.
+    """Many rows, each with its own waiting tokens, which join the running ones' product.
 
     Args:
+        slots: rows at a time.
+        max_tokens: of one output.
+        depth: layers that run.
+        window: what each slot sees; None is every place.
+        spare: places beyond ``max_tokens``, for outputs that start late.
         immediate: fill the skipped layers as a token leaves, in one product; for comparison.
     """
 
@@ -148,6 +154,8 @@ class BatchCache:
         max_tokens: int,
         depth: int,
         *,
+        window: Window | None = None,
+        spare: int = 0,
         immediate: bool = False,
         watch: Stopwatch | None = None,
     ) -> None:
@@ -157,22 +165,28 @@ class BatchCache:
         self._immediate = immediate
         self._watch = watch
         like = weights.embedding
-        # Shape: [slots, positions, d]
-        self._states = like.new_zeros(slots, max_tokens, weights.d_model)
-        self._shape = (weights.heads, max_tokens, weights.head_size)
-        # Keys and values, Shape: layers x [2, slots, heads, positions, size], made when a layer
+        self._window = window or Window(slots, max_tokens, like)
+        places = max_tokens + spare
+        # Where all rows start together, nothing is read before it was written, but by slots that
+        # have ended, whose results are dropped. What a late row does not see is read and weighed
+        # with 0, which needs finite numbers.
+        self._make = like.new_zeros if spare else like.new_empty
+        # Shape: [slots, places, d]
+        self._states = like.new_empty(slots, places, weights.d_model)
+        self._shape = (weights.heads, places, weights.head_size)
+        # Keys and values, Shape: layers x [2, slots, heads, places, size], made when a layer
         # first runs
         self._caches: list[Tensor | None] = [None] * depth
-        # Shape: [layers, slots]: positions from 0 whose keys and values are there
+        # Shape: [layers, slots]: places before which keys and values are there
         self._done = np.zeros((depth, slots), dtype=np.int64)
         self._bias = weights.decoder_bias(max_tokens)
         self.filled = 0
 
     def layer(self, index: int) -> Tensor:
-        """A layer's keys and values. Shape: [2, slots, heads, positions, size]."""
+        """A layer's keys and values. Shape: [2, slots, heads, places, size]."""
         cache = self._caches[index]
         if cache is None:
-            cache = self._states.new_zeros(2, self._states.shape[0], *self._shape)
+            cache = self._make(2, self._states.shape[0], *self._shape)
             self._caches[index] = cache
         return cache
 
@@ -182,37 +196,54 @@ class BatchCache:
 
     def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
         heads, _, size = self._shape
+        count = len(rows)
         cache = self.layer(index)
-        self._fill(index, rows, position)
-        # Shape: [3, rows, heads, size]
-        fused = self._weights.decoder[index].qkv(unit).view(len(rows), 3, heads, size)
-        fused = fused.transpose(0, 1)
-        here = cache.select(3, position)
-        if rows.index is None:
-            here.copy_(fused[1:])
-        else:
-            here.index_copy_(1, rows.index, fused[1:])
-        self._done[index, rows.slots] = position + 1
-        return attend(fused[0], cache, rows, position + 1, bias=self.bias(position + 1))
-
-    def _fill(self, index: int, rows: Rows, position: int) -> None:
-        """Make what these rows' earlier tokens still owe this layer."""
-        waiting = position - self._done[index, rows.slots]
+        project = self._weights.decoder[index].qkv
+        waiting = position - self._done[index, rows.host]
         total = int(waiting.sum())
         if total == 0:
-            return
-        if self._watch is not None:
-            self._watch.layer(index)
-        slots = np.repeat(np.asarray(rows.slots), waiting)
+            # Shape: [3, rows, heads, size]
+            fused = project(unit).view(count, 3, heads, size).transpose(0, 1)
+            query = fused[0]
+            here = cache.select(3, position)
+            if rows.index is None:
+                here.copy_(fused[1:])
+            else:
+                here.index_copy_(1, rows.index, fused[1:])
+        else:
+            slots, places = self._owed(rows.host, waiting, position)
+            source = torch.cat((unit, self._states[slots[count:], places[count:]]))
+            made = project(source)
+            query = made[:count, : heads * size].view(count, heads, size)
+            self.write(index, slots, places, made[:, heads * size :])
+            self.filled += total
+            if self._watch is not None:
+                self._watch.shared_product(index, total / (count + total))
+        self._done[index, rows.host] = position + 1
+        window = self._window
+        length = position + 1 - window.first
+        return attend(
+            query,
+            cache.narrow(3, window.first, length),
+            rows,
+            length,
+            bias=self.bias(length),
+            padding=window.hidden(position + 1),
+        )
+
+    def _owed(self, slots: np.ndarray, waiting: np.ndarray, position: int) -> tuple[Tensor, Tensor]:
+        """Slots and places of the running tokens, and after them of all that wait before them."""
+        total = int(waiting.sum())
         starts = np.repeat(position - waiting, waiting)
         offsets = np.arange(total) - np.repeat(np.cumsum(waiting) - waiting, waiting)
-        where = torch.from_numpy(np.stack((slots, starts + offsets))).to(self._states.device)
-        # Shape: [waiting, d] -> [waiting, 2 * inner]
-        made = self._weights.decoder[index].key_value(self._states[where[0], where[1]])
-        self.write(index, where[0], where[1], made)
-        self.filled += total
-        if self._watch is not None:
-            self._watch.filling()
+        where = np.stack(
+            (
+                np.concatenate((slots, np.repeat(slots, waiting))),
+                np.concatenate((np.full(len(slots), position), starts + offsets)),
+            )
+        )
+        both = torch.from_numpy(where).to(self._states.device)
+        return both[0], both[1]
 
     def write(self, index: int, slots: Tensor, positions: Tensor, made: Tensor) -> None:
         """Put keys and values in their places. Shapes: [n], [n], [n, 2 * inner]."""
@@ -221,13 +252,16 @@ class BatchCache:
         by_token = self.layer(index).permute(1, 3, 0, 2, 4)
         by_token.index_put_((slots, positions), made.view(-1, 2, heads, size))
 
-    def mark(self, index: int, slot: int, end: int) -> None:
-        """Positions before ``end`` of this slot are there."""
-        self._done[index, slot] = end
+    def enter(self, slots: list[int], place: int) -> None:
+        """New outputs start in these slots; no layer owes anything of what came before."""
+        self._done[:, slots] = place
 
-    def done(self, index: int, slot: int) -> int:
-        """How many positions of this slot are there."""
-        return int(self._done[index, slot])
+    def shift(self, offset: int) -> None:
+        """Forget the first ``offset`` places; what follows moves to the front."""
+        kept = self._states.shape[1] - offset
+        for cache in (self._states, *(one for one in self._caches if one is not None)):
+            cache.narrow(-2, 0, kept).copy_(cache.narrow(-2, offset, kept).clone())
+        self._done -= offset
 
     def leave(
         self, index: int, unit: Tensor, rows: Rows, position: int, leaving: list[int] | None
@@ -246,7 +280,7 @@ class BatchCache:
         places = torch.full_like(slots, position)
         for offset in range(self._depth - first):
             self.write(first + offset, slots, places, made[:, offset])
-            self._done[first + offset, rows.slots] = position + 1
+            self._done[first + offset, rows.host] = position + 1
         self.filled += (self._depth - first) * len(rows)
         if self._watch is not None:
             self._watch.filling()
@@ -272,6 +306,6 @@ def _packed(cache: Tensor, index: Tensor, axis: int, used: int) -> Tensor:
     """
     shape = list(cache.shape)
     shape[axis] = len(index)
-    new = cache.new_zeros(shape)
+    new = cache.new_empty(shape)
     new.narrow(-2, 0, used).copy_(cache.narrow(-2, 0, used).index_select(axis, index))
     return new

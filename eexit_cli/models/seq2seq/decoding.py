@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eexit_cli.core.decoding import LayerView, MeasureSession
+from eexit_cli.core.vocabulary import best
 from eexit_cli.models.seq2seq.attention import CrossAttention
 from eexit_cli.models.seq2seq.caches import BatchCache, SelfCache, SingleRowCache
 from eexit_cli.models.seq2seq.encoding import encode, padding_bias
@@ -21,13 +22,14 @@ from eexit_cli.models.seq2seq.scoring import FullScorer, Scorer, TopKScorer
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.models.seq2seq.timing import Stopwatch
 from eexit_cli.models.seq2seq.weights import T5Weights
+from eexit_cli.models.seq2seq.window import Window
 
 COMPACT_AT = 0.75
 """Caches are copied together when at most this share of their slots still runs."""
 
 
 class Batch:
-    """One batch on its way: inputs, caches, outputs so far.
+    """One batch on its way: inputs, caches, outputs so far. All rows start together.
 
     Args:
         weights: the model's, rearranged.
@@ -37,6 +39,9 @@ class Batch:
         start: id that every output starts from.
         end: ids that end an output.
     """
+
+    spare = 0
+    """Places of the caches beyond the longest output."""
 
     def __init__(
         self,
@@ -61,13 +66,14 @@ class Batch:
             self.watch.encoder()
         self.depth = settings.static_layer or weights.depth
         self.cross = CrossAttention(encoded, padding, weights.heads, self.depth)
+        self.window = Window(batch, self.places, weights.embedding)
         self.cache = self._new_cache(batch)
         self.session: MeasureSession | None = None
         if settings.measure is not None:
             self.session = settings.measure.session(
                 slots=batch,
                 num_layers=weights.depth,
-                max_tokens=settings.max_new_tokens,
+                max_tokens=self.places,
                 like=weights.embedding,
             )
         self.scorer: Scorer = (
@@ -83,11 +89,32 @@ class Batch:
         self.pairs: list[tuple[float, bool]] = []
 
     def _new_cache(self, batch: int) -> SelfCache:
-        arguments = (self.settings.max_new_tokens, self.depth)
-        immediate = self.settings.filling == "immediate"
-        if batch == 1:
-            return SingleRowCache(self.weights, *arguments, immediate=immediate, watch=self.watch)
-        return BatchCache(self.weights, batch, *arguments, immediate=immediate, watch=self.watch)
+        if batch > 1:
+            return self._batch_cache(batch)
+        return SingleRowCache(
+            self.weights,
+            self.settings.max_new_tokens,
+            self.depth,
+            immediate=self.settings.filling == "immediate",
+            watch=self.watch,
+        )
+
+    def _batch_cache(self, batch: int) -> BatchCache:
+        return BatchCache(
+            self.weights,
+            batch,
+            self.settings.max_new_tokens,
+            self.depth,
+            window=self.window,
+            spare=self.spare,
+            immediate=self.settings.filling == "immediate",
+            watch=self.watch,
+        )
+
+    @property
+    def places(self) -> int:
+        """Places of the caches."""
+        return self.settings.max_new_tokens + self.spare
 
     def run(self) -> Decoded:
         """All steps, until every output has ended or is as long as it may be."""
@@ -96,6 +123,10 @@ class Batch:
             self.advance(chosen, position)
             if not len(self.rows):
                 break
+        return self.result()
+
+    def result(self) -> Decoded:
+        """What has been decoded."""
         if self.watch is not None:
             self.watch.other()
         self.counts.filled += self.cache.filled
@@ -127,7 +158,7 @@ class Batch:
                 continue
             view = self.view(index + 1, position, rows, x, previous, unit)
             confidence = session.confidence(view)
-            leaving, staying = self.split(confidence, position)
+            leaving, staying = self.split(confidence, rows, position)
             if watch is not None:
                 watch.confidence(index)
             if not leaving:
@@ -157,10 +188,11 @@ class Batch:
         """Does the measure itself compute the LM head?"""
         return self.settings.measure is not None and self.settings.measure.needs == "logits"
 
-    def split(self, confidence: Tensor, position: int) -> tuple[list[int], list[int]]:
+    def split(self, confidence: Tensor, rows: Rows, position: int) -> tuple[list[int], list[int]]:
         """Places of the rows that leave, and of those that go on."""
         assert self.settings.rule is not None
-        leave = self.settings.rule.leave(confidence, position).tolist()
+        age = self.window.ages(rows.host, position)
+        leave = self.settings.rule.leave(confidence, age).tolist()
         leaving = [number for number, gone in enumerate(leave) if gone]
         return leaving, [number for number, gone in enumerate(leave) if not gone]
 
@@ -176,7 +208,7 @@ class Batch:
         if len(rows):
             self.counts.head_rows += len(rows)
             logits = self.weights.logits(self.cache.ended(rows, position))
-            chosen.update(zip(rows.slots, logits.argmax(dim=-1).tolist(), strict=True))
+            chosen.update(zip(rows.slots, best(logits).tolist(), strict=True))
         if self.watch is not None:
             self.watch.head()
         return [chosen[slot] for slot in self.rows.slots]
@@ -210,6 +242,7 @@ class Batch:
         """Keep these cache slots, renumbered; ``done`` positions are in use."""
         index = torch.tensor(slots, device=self.device)
         self.cache.compact(slots, done)
+        self.window.compact(slots)
         self.cross.compact(index)
         if self.session is not None:
             self.session.compact(index)
@@ -247,7 +280,10 @@ class Batch:
     ) -> LayerView:
         """What the measure may look at, with the parts that it asks for."""
         needs = self.settings.measure.needs if self.settings.measure is not None else None
-        view = LayerView(layer, position, rows.index, x, previous)
+        hidden = self.window.hidden(position + 1)
+        view = LayerView(
+            layer, position, rows.index, x, previous, first=self.window.first, hidden=hidden
+        )
         if needs == "state":
             view.state = unit * self.weights.final_scale
         elif needs == "logits":

@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.vocabulary import best
 from eexit_cli.models.seq2seq.results import DecodeCounts
 from eexit_cli.models.seq2seq.weights import T5Weights
 
 GATHER_COST = 3
 """A gathered head row is read, written and read again; the full product reads each row once."""
+
+
+PARALLEL_FROM = 1 << 18
+"""Elements of the kept rows from which several threads are worth their start."""
 
 
 def check_top_k(top_k: int, vocabulary: int) -> None:
@@ -54,7 +59,7 @@ class FullScorer:
         """Tokens of these rows of the last logits; None is all rows."""
         assert self._logits is not None
         logits = self._logits if places is None else self._logits[list(places)]
-        return logits.argmax(dim=-1).tolist()
+        return best(logits).tolist()
 
     def keep(self, places: Sequence[int]) -> None:
         """Only these rows go on."""
@@ -98,8 +103,6 @@ class TopKScorer:
             return self._logits
         rows = unit.shape[0]
         if self._kept is None and rows <= self.most_gathered:
-            # In the head's order, which reads its memory faster than the order of probability.
-            self._tokens = self._tokens.sort(dim=-1).values
             self._kept = self._gather(self._tokens)
         if self._kept is None:
             self._counts.head_rows += rows
@@ -108,9 +111,7 @@ class TopKScorer:
             self._counts.kept_rows += rows
             scaled = unit * self._weights.head_scale
             # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
-            parts = [
-                torch.mm(scaled[row : row + 1], kept.t()) for row, kept in enumerate(self._kept)
-            ]
+            parts = [_one_row(scaled[row : row + 1], kept) for row, kept in enumerate(self._kept)]
             self._logits = parts[0] if rows == 1 else torch.cat(parts)
         return self._logits
 
@@ -141,6 +142,16 @@ class TopKScorer:
         self._tokens = self._tokens[list(places)]
         if self._kept is not None:
             self._kept = [self._kept[place] for place in places]
+
+
+def _one_row(x: Tensor, kept: Tensor) -> Tensor:
+    """x @ kept.T. Shapes: [1, d], [K, d] -> [1, K]."""
+    threads = torch.get_num_threads()
+    if threads == 1 or kept.numel() < PARALLEL_FROM or kept.shape[0] % threads:
+        return torch.mm(x, kept.t())
+    # A product with one row runs on one thread; cut into a batch it runs on all of them.
+    parts = kept.view(threads, -1, kept.shape[1])
+    return torch.bmm(x.expand(threads, 1, -1), parts.transpose(1, 2)).view(1, -1)
 
 
 Scorer = FullScorer | TopKScorer

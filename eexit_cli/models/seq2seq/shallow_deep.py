@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from eexit_cli.core.vocabulary import best
 from eexit_cli.models.seq2seq.attention import attend_span
 from eexit_cli.models.seq2seq.caches import BatchCache, SelfCache
 from eexit_cli.models.seq2seq.decoding import Batch
@@ -55,7 +56,7 @@ class ShallowDeepBatch(Batch):
         else:
             self._stack.select(1, position).index_copy_(0, rows.index, x)
         confidence = self.session.confidence(self.view(shallow, position, rows, x, previous, unit))
-        leaving, staying = self.split(confidence, position)
+        leaving, staying = self.split(confidence, rows, position)
         if watch is not None:
             watch.confidence(shallow - 1)
         shallow_tokens = self._shallow(rows, unit, leaving, confidence.tolist())
@@ -75,7 +76,7 @@ class ShallowDeepBatch(Batch):
             tokens = self.scorer.choose(wanted)
         elif wanted:
             self.counts.head_rows += len(wanted)
-            tokens = self.weights.logits(unit[wanted]).argmax(dim=-1).tolist()
+            tokens = best(self.weights.logits(unit[wanted])).tolist()
         gone = rows.take(leaving)
         shallow = self.settings.shallow_layer
         assert shallow is not None
@@ -113,7 +114,7 @@ class ShallowDeepBatch(Batch):
         unit = self.weights.unit(x)
         needed = unit if self.settings.collect_pairs else unit.index_select(0, ends)
         self.counts.head_rows += needed.shape[0]
-        tokens = self.weights.logits(needed).argmax(dim=-1).tolist()
+        tokens = best(self.weights.logits(needed)).tolist()
         if self.settings.collect_pairs:
             self._collect(rows, lengths, tokens)
             tokens = [tokens[end] for end in ends.tolist()]

@@ -102,6 +102,9 @@ class Recording:
     def compact(self, slots: Tensor) -> None:
         self.session_.compact(slots)
 
+    def shift(self, offset: int) -> None:
+        self.session_.shift(offset)
+
 
 def balanced_threshold(
     model: MultiExitT5, measure: str, ids: Tensor, mask: Tensor | None, **settings: Any
