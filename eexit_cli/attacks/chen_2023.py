@@ -11,6 +11,8 @@ beam width 5, 10 rounds, at most max(3, 10 %) words).
 - repeated words share one row of the embedding's gradient; here each position has its own;
 - it goes on after the last layer is reached and returns the best of the *last* round, which can be
   worse than its input; here it stops, and the best of all rounds counts, or the input itself;
+- it has one beam search; here a narrow one comes first, and for token mutation random texts within
+  the same limits, before a search of the published width;
 - equal exit layers are told apart by alphabetical order; here by how near the executed exits were
   to letting the input through;
 - it sorts all positions x vocabulary; here one matrix product and a partial selection;
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from textattack.transformations import Transformation
 
     from eexit_cli.attacks.published_same import PublishedSwap
+    from eexit_cli.attacks.search import RandomTexts
     from eexit_cli.attacks.victim import EncoderVictim, Loss
 
 SOURCE = "Chen et al., ACL 2023 (SAME)"
@@ -55,10 +58,15 @@ def build_same_token(
         from eexit_cli.attacks.published_same import PublishedTokenMutation
 
         return _assemble_published(victim, settings, PublishedTokenMutation)
+    from eexit_cli.attacks.random_control import RandomSubstitution
+    from eexit_cli.attacks.search import RandomTexts
     from eexit_cli.attacks.token_mutation import TokenMutation
 
     loss = _loss(settings)
-    return _assemble(victim, settings, loss, TokenMutation(victim, loss, top_n=settings.top_n))
+    transformation = TokenMutation(victim, loss, top_n=settings.top_n)
+    random_words = RandomSubstitution(victim, rate=settings.change_rate, most=settings.per_size)
+    random_texts = RandomTexts(random_words.draws, most=2 * settings.top_n)
+    return _assemble(victim, settings, loss, transformation, random_texts)
 
 
 def build_same_char(
@@ -82,7 +90,11 @@ def _loss(settings: AttackSettings) -> Loss:
 
 
 def _assemble(
-    victim: EncoderVictim, settings: AttackSettings, loss: Loss, transformation: Transformation
+    victim: EncoderVictim,
+    settings: AttackSettings,
+    loss: Loss,
+    transformation: Transformation,
+    random_texts: RandomTexts | None = None,
 ) -> textattack.Attack:
     import textattack
     from textattack.constraints.pre_transformation import RepeatModification
@@ -100,6 +112,7 @@ def _assemble(
             loss,
             rounds=settings.per_size,
             stages=narrow_then_wide(settings.top_n, settings.beam_width),
+            random_texts=random_texts,
         ),
     )
 

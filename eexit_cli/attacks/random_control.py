@@ -8,6 +8,8 @@ beyond that. It draws a text with all its changes at once, scores it, and keeps 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from textattack.search_methods import SearchMethod
@@ -35,21 +37,32 @@ class RandomSubstitution(WordSwap):
     Args:
         victim: whose vocabulary the words are from, as for SAME's token mutation.
         rate: share of the words that change, 3 at least.
+        most: words that change at most, whatever the rate; None is no such bound.
     """
 
-    def __init__(self, victim: EncoderVictim, *, rate: float) -> None:
+    def __init__(self, victim: EncoderVictim, *, rate: float, most: int | None = None) -> None:
         super().__init__()
         self.rate = rate
+        self.most = most
+        self.victim = victim
         self.table = WordTable.of(victim.tokenizer, size=len(victim.model.word_embeddings.weight))
 
     def draw(self, text: AttackedText, indices: list[int], chance: random.Random) -> AttackedText:
         """One text with as many of the words at ``indices`` changed as may be."""
         count = min(len(indices), most_changes(text.num_words, self.rate))
+        if self.most is not None:
+            count = min(count, self.most)
         for index in sorted(chance.sample(indices, count)):
             word = text.words[index]
             new = self._other_word(word, chance)
             text = swap_word(text, word_spans(text)[index], index, new)
         return text
+
+    def draws(self, text: AttackedText, indices: list[int]) -> Iterator[AttackedText]:
+        """Texts without end, the same ones for the same sample and text."""
+        chance = stream(self.victim.seed, "random substitution", text.text)
+        while True:
+            yield self.draw(text, indices, chance)
 
     def _other_word(self, word: str, chance: random.Random) -> str:
         new = word
@@ -92,10 +105,10 @@ class RandomSearch(SearchMethod):
         original = initial_result.attacked_text
         indices = sorted(int(index) for index in self.get_indices_to_order(original)[1])
         best, left = initial_result, self.draws if indices else 0
-        chance = stream(self.victim.seed, "random substitution", original.text)
+        drawn = self.substitution.draws(original, indices)
         while left > 0 and best.raw_output.exit_layer < self.victim.num_layers:
             count = min(left, self.victim.batch_size)
-            texts = [self.substitution.draw(original, indices, chance) for _ in range(count)]
+            texts = list(islice(drawn, count))
             results, spent = self.goal_function.get_results(texts, reserve=FINAL_CHECK)
             best = max([best, *results], key=lambda result: result.score)
             if spent or len(results) < count:

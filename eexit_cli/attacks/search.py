@@ -1,9 +1,10 @@
-"""The search of the slowdown attacks: beams over rounds of changes, first narrow, then wide."""
+"""The search of the slowdown attacks: a narrow beam, some random texts, then a wide beam."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from textattack.goal_function_results import GoalFunctionResultStatus
 from textattack.search_methods import SearchMethod
@@ -15,6 +16,28 @@ from eexit_cli.attacks.victim import EncoderVictim, Loss
 
 FINAL_CHECK = 1
 """Queries that the search keeps back, to score the text that it chose alone."""
+
+
+RANDOM_SHARE = 0.2
+"""Of a query budget, at most this goes to random texts."""
+
+Draws = Callable[[AttackedText, list[int]], Iterator[AttackedText]]
+"""(text, indices of the words that may change) -> texts with all their changes at once."""
+
+
+@dataclass(frozen=True)
+class RandomTexts:
+    """Tried between the stages, for inputs whose gradient leads nowhere.
+
+    Attributes:
+        draws: texts with all their changes at once, the same for the same input.
+        most: texts scored at most.
+        chunk: scored before looking whether one reached the last layer.
+    """
+
+    draws: Draws
+    most: int
+    chunk: int = 32
 
 
 @dataclass(frozen=True)
@@ -46,15 +69,18 @@ class BeamSearch(SearchMethod):
 
     In each round every text of the beam gets its candidates, all are ranked by the first-order
     estimate of what they do to the loss, and scored in that order, in chunks. Rounds end early
-    when no text may change any further. The answer is the best candidate of all rounds and
-    stages, scored once more alone; an input that no candidate pushes to a deeper layer is
-    returned as it was. No text is scored twice, and a query budget is never exceeded.
+    when no text may change any further. Where the first stage fails, some random texts follow: a
+    model that wants several layers in a row to agree has flat places from which no single change
+    looks promising, and the next stage costs more than they do. The answer is the best candidate
+    of all, scored once more alone; an input that no candidate pushes to a deeper layer is returned
+    as it was. No text is scored twice, and a query budget is never exceeded.
 
     Args:
         victim: shares its gradients between the texts of a beam.
         loss: whose gradients the transformation ranks by.
         rounds: words changed at most (``per_size``).
         stages: beam searches, one after the other until one succeeds.
+        random_texts: what follows where the first stage fails; None is nothing.
         stop_at_goal: False goes on to the end, as the published code does.
     """
 
@@ -65,12 +91,14 @@ class BeamSearch(SearchMethod):
         *,
         rounds: int,
         stages: Sequence[Stage],
+        random_texts: RandomTexts | None = None,
         stop_at_goal: bool = True,
     ) -> None:
         self.victim = victim
         self.loss = loss
         self.rounds = rounds
         self.stages = tuple(stages)
+        self.random_texts = random_texts
         self.stop_at_goal = stop_at_goal
         self.goal_function: Slowdown
         self._seen: dict[str, SlowdownResult] = {}
@@ -84,8 +112,11 @@ class BeamSearch(SearchMethod):
         """The deepest text found, within the budget."""
         self._seen = {}
         self._alone = set()
-        for stage in self.stages:
-            found = self._run_stage(initial_result.attacked_text, stage)
+        original = initial_result.attacked_text
+        for number, stage in enumerate(self.stages):
+            found = self._run_stage(original, stage)
+            if found is None and number == 0:
+                found = self._try_random_texts(original)
             if found is not None:
                 return found
         return self._best_of_all(initial_result)
@@ -110,6 +141,22 @@ class BeamSearch(SearchMethod):
                 return None
             results.sort(key=lambda result: -result.score)
             beam = [result.attacked_text for result in results[: stage.beam_width]]
+        return None
+
+    def _try_random_texts(self, original: AttackedText) -> SlowdownResult | None:
+        """The first random text that reaches the last layer; None where none does."""
+        random_texts = self.random_texts
+        indices = sorted(int(index) for index in self.get_indices_to_order(original)[1])
+        if random_texts is None or not indices:
+            return None
+        limit = self.victim.budget.limit
+        most = random_texts.most if limit is None else int(RANDOM_SHARE * limit)
+        drawn = islice(random_texts.draws(original, indices), min(most, random_texts.most))
+        while chunk := list(islice(drawn, random_texts.chunk)):
+            scored, spent = self.goal_function.get_results(chunk, reserve=FINAL_CHECK)
+            found = self._note(scored)
+            if found is not None or spent or len(scored) < len(chunk):
+                return found
         return None
 
     def _candidates(
@@ -167,7 +214,7 @@ class BeamSearch(SearchMethod):
         return best if deeper else initial
 
     def extra_repr_keys(self) -> list[str]:
-        return ["rounds", "stages", "stop_at_goal"]
+        return ["rounds", "stages", "random_texts", "stop_at_goal"]
 
 
 def _estimate(text: AttackedText) -> float:

@@ -5,7 +5,7 @@
 Both attack the same samples, one torch thread per process, and must end with the same records. The
 ratio is of the time between the first sample and the last; starting processes (importing torch and
 TextAttack, loading the model) is printed beside it. The memory of a worker is read from the system
-at a tenth of the samples and at the end.
+at a tenth, a quarter, a half and three quarters of the samples, and at the end.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class Memory(SilentProgress):
     def summary(self) -> str:
         if len(self.read) <= self.first:
             return "too few samples"
-        return f"{self.read[self.first]:.0f} to {self.read[-1]:.0f} MB"
+        last = len(self.read) - 1
+        places = [self.first, last // 4, last // 2, 3 * last // 4, last]
+        return " ".join(f"{self.read[place]:.0f}" for place in places) + " MB"
 
 
 def resident(pid: int | str) -> float:

@@ -32,7 +32,7 @@ def main() -> None:
     columns: dict[str, dict[str, tuple[int, int]]] = {}
     for run in options.runs:
         settings = json.loads((run / "config.json").read_text())
-        compat = settings.get("compat")
+        compat = settings["config"].get("compat")
         for line in (run / "records.jsonl").read_text().splitlines():
             record = json.loads(line)
             if record["exit_layer_before"] is None:

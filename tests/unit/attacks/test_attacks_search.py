@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 
 import pytest
 import textattack
@@ -14,7 +18,7 @@ from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.attacks.constraints import NoStopWords, most_changes
-from eexit_cli.attacks.search import Stage, narrow_then_wide
+from eexit_cli.attacks.search import RANDOM_SHARE, RandomTexts, Stage, narrow_then_wide
 from eexit_cli.attacks.victim import EncoderVictim, Outcome
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.stepping import replay
@@ -90,6 +94,45 @@ def test_other_backbones_are_slowed_down_too(recipe: str, tokenizer: str, backbo
         assert chosen.raw_output.exit_layer == alone(victim, chosen.attacked_text.text)
         gained += chosen.raw_output.exit_layer - result.original_result.raw_output.exit_layer
     assert gained > 0
+
+
+@pytest.mark.parametrize("limit", [None, 50])
+def test_random_texts_follow_where_the_first_stage_fails(limit: int | None) -> None:
+    victim = victim_for(limit=limit, threshold=1e-9, layers=5, patience=1)
+    attack = build(victim)
+    search = attack.search_method
+    drawn: list[str] = []
+
+    def draws(text: AttackedText, indices: list[int]) -> Iterator[AttackedText]:
+        for number in itertools.count():
+            changed = text.replace_word_at_index(indices[0], f"word{number}")
+            drawn.append(changed.text)
+            yield changed
+
+    hopeless = Stage(1, 1, chunk=1)
+    search.stages, search.rounds = (hopeless, hopeless), 1
+    search.random_texts = RandomTexts(draws, most=20, chunk=4)
+    text = next(text for text in TEXTS if alone(victim, text) < 5)
+    search.stop_at_goal = False  # so that every text is tried
+    attack.attack(text, 0)
+    assert len(drawn) == (20 if limit is None else int(RANDOM_SHARE * limit))
+    assert set(drawn) <= set(search._seen)
+    drawn.clear()
+    search.random_texts = None
+    attack.attack(text, 0)
+    assert not drawn
+
+
+@pytest.mark.parametrize("per_size", [1, 2])
+def test_random_texts_change_no_more_words_than_the_search_may(per_size: int) -> None:
+    victim = victim_for(threshold=0.55, layers=5)
+    draws = build(victim, config=replace(SMALL, per_size=per_size)).search_method.random_texts.draws
+    text = AttackedText(" ".join(f"word{letter}" for letter in "abcdefghij"))
+    first = list(islice(draws(text, list(range(10))), 5))
+    assert [len(one.attack_attrs["modified_indices"]) for one in first] == [per_size] * 5
+    assert [one.text for one in first] == [
+        one.text for one in islice(draws(text, list(range(10))), 5)
+    ]
 
 
 def test_a_larger_budget_reaches_at_least_as_deep() -> None:
