@@ -5,7 +5,8 @@
         --query-budget 1000
     python tests/bench/compare_attacks.py results/RUN results/UPSTREAM-RUN
 
-A run's own table compares the recipes within it; this also compares runs whose options differ.
+A run's own table compares the recipes within it; this also compares runs whose options differ. A
+recipe that several runs have counts as in the first of them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
                 continue
             name = record["recipe"] + (f" --compat {compat}" if compat else "")
             layers = record["exit_layer_before"], record["exit_layer_after"]
-            columns.setdefault(name, {})[record["id"]] = layers
+            columns.setdefault(name, {}).setdefault(record["id"], layers)
     ids = sorted(set.intersection(*map(set, columns.values())))
     first = next(iter(columns))
     before = np.array([columns[first][one][0] for one in ids])
