@@ -7,7 +7,6 @@ came later does not see the places before its start (:class:`.window.Window`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
@@ -82,7 +81,7 @@ class Stream(Batch):
     ) -> None:
         super().__init__(weights, *next(batches), settings, start=start, end=end)
         self._batches = batches
-        self._waiting: deque[Encoded] = deque()
+        self._waiting: Encoded | None = None
         self._start = start
         self._finished = finished
         self._free: list[int] = []
@@ -129,40 +128,36 @@ class Stream(Batch):
         capacity = self.rows.capacity
         if alive and len(self._free) < REFILL_AT * capacity:
             return alive
-        while self._free and self._encoded() is not None:
-            alive = sorted([*alive, *self._enter(place)])
-        if alive and self._encoded() is None and len(alive) <= COMPACT_AT * capacity:
+        while self._free and (inputs := self._inputs()) is not None:
+            alive = sorted([*alive, *self._enter(inputs, place)])
+        if alive and self._inputs() is None and len(alive) <= COMPACT_AT * capacity:
             self.compact(alive, place)
             self.rows = Rows(list(range(len(alive))), len(alive), self.device)
             alive = self.rows.slots
         return alive
 
-    def _encoded(self) -> Encoded | None:
-        """Inputs that wait; None when there are no more."""
-        if self._waiting and not len(self._waiting[0]):
-            self._waiting.popleft()
-        if not self._waiting:
-            batch = next(self._batches, None)
-            if batch is None:
-                return None
-            if self.watch is not None:
-                self.watch.other()
-            self._waiting.append(Encoded(self.weights, *batch))
-            if self.watch is not None:
-                self.watch.encoder()
-        return self._waiting[0]
+    def _inputs(self) -> Encoded | None:
+        """Inputs that wait for a slot, one or more; None when there are no more."""
+        if self._waiting is not None and len(self._waiting):
+            return self._waiting
+        batch = next(self._batches, None)
+        if self.watch is not None:
+            self.watch.other()
+        self._waiting = None if batch is None else Encoded(self.weights, *batch)
+        if self.watch is not None:
+            self.watch.encoder()
+        return self._waiting
 
-    def _enter(self, place: int) -> list[int]:
-        """Inputs of one batch take free slots; which they took."""
-        encoded = self._waiting[0]
-        count = min(len(encoded), len(self._free))
+    def _enter(self, inputs: Encoded, place: int) -> list[int]:
+        """Inputs take free slots; which they took."""
+        count = min(len(inputs), len(self._free))
         slots = sorted(self._free[:count])
         self._free = self._free[count:]
         if self.watch is not None:
             self.watch.other()
         decoder = self.weights.decoder
         self.cross.enter(
-            slots, *encoded.take(count), lambda index, flat: decoder[index].cross_key_value(flat)
+            slots, *inputs.take(count), lambda index, flat: decoder[index].cross_key_value(flat)
         )
         if self.watch is not None:
             self.watch.encoder()
