@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.attacks import DECODER_ATTACKS
 from eexit_cli.attacks.recipe import Budget, Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.memory import FreedMemory
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.seq2seq.settings import DecodeSettings
@@ -58,6 +59,7 @@ class DecoderAttacker:
             batch_size=config.batch_size or DEFAULT_BATCH_SIZE,
         )
         self._attacks: dict[str, DecoderAttack] = {}
+        self._freed = FreedMemory()
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -132,6 +134,7 @@ class DecoderAttacker:
         if found.skipped:
             record["reason"] = "all layers"
         victim.forget()
+        self._freed.after_sample()
         return record
 
     def _full_output(self, source: str) -> str:

@@ -11,6 +11,7 @@ from eexit_cli.attacks import ATTACKS
 from eexit_cli.attacks.recipe import Budget, Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.memory import FreedMemory
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.metrics.similarity import cosine, edit_similarity
@@ -82,6 +83,7 @@ class EncoderAttacker:
         self._meaning = SentenceSimilarity(self.victim, -1.0)
         self._learned = dict(learned or {})
         self._attacks: dict[str, textattack.Attack] = {}
+        self._freed = FreedMemory()
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -171,6 +173,7 @@ class EncoderAttacker:
             record["perturbed_text_pair"] = perturbed[1]
         victim.forget()
         attack.clear_cache()
+        self._freed.after_sample()
         return record
 
     def _similarity(self, original: Any, chosen: Any) -> float:

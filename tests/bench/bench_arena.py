@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--recipe", default="same-token")
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--query-budget", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--workers", type=int, default=2, help="1: no comparison, as for the memory alone"
+    )
     parser.add_argument("--rounds", type=int, default=1, help="both ways so often, in turn")
     options = parser.parse_args()
     rates: dict[int, list[float]] = {1: [], options.workers: []}
@@ -50,6 +52,8 @@ def main() -> None:
                 rate, records[count] = measured(config)
                 rates[count].append(rate)
         same = records[1] == records[options.workers]
+    if options.workers == 1:
+        return
     ratios = [many / one for one, many in zip(*rates.values(), strict=True)]
     print(f"same records: {same}")
     print(f"{options.workers} workers / 1: " + ", ".join(f"{ratio:.2f}x" for ratio in ratios))
