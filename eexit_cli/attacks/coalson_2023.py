@@ -11,7 +11,8 @@ What the published code does otherwise, and this does not:
   2 (K - 1) / K. ``compat="upstream"`` has theirs;
 - it skips an input whose score is above ``alpha`` already, though it may leave early, and returns
   the last text even where that leaves earlier than the input; here only inputs that use all layers
-  are skipped, and a text that leaves earlier is not an attack. ``compat="upstream"`` has theirs;
+  are skipped, one above ``alpha`` is attacked until it does, and a text that leaves earlier is not
+  an attack. ``compat="upstream"`` has theirs;
 - substitutes, and the similarity of words and sentences, come from models that must be downloaded
   (counter-fitted vectors, a sentence encoder, a part-of-speech tagger); here from the victim's own
   input embeddings, or from WordNet, and parts of speech are not compared;

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from eexit_cli.attacks.best_so_far import FINAL_CHECK, BestSoFar
 from eexit_cli.attacks.decoder_victim import DecoderVictim, Generation, TokenLoss
 from eexit_cli.core.seed import stream
-
-FINAL_CHECK = 1
-"""Queries that a search keeps back, to decode the input that it chose alone."""
 
 CHUNK = 64
 """Candidates decoded before looking whether one reached the goal."""
@@ -96,9 +94,15 @@ class Found:
 
 
 class DecoderAttack(Protocol):
-    """What a decoder's recipe builds."""
+    """What a decoder's recipe builds.
+
+    Attributes:
+        goal: what it wants.
+        best: the input that would be the answer, had the budget ended earlier.
+    """
 
     goal: Goal
+    best: BestSoFar
 
     def attack(self, text: str) -> Found:
         """Attack one input, given without the prefix; the victim counts what that costs."""
@@ -120,6 +124,7 @@ class _Search:
         self.victim = victim
         self.goal = goal
         self.editor_for = editor_for
+        self.best = BestSoFar()
         self._seen: dict[str, Generation] = {}
 
     def attack(self, text: str) -> Found:
@@ -129,6 +134,8 @@ class _Search:
         editor = self.editor_for(text)
         before = self.victim.confirm(text)
         assert before is not None  # a budget is at least 1
+        self.best = BestSoFar()
+        self._note(text, before)
         if self.goal.is_reached(before):
             return Found(text, editor, skipped=True)
         reached = self._search(text, editor)
@@ -147,6 +154,7 @@ class _Search:
         generations = self.victim.score(texts, reserve=FINAL_CHECK)
         for text, generation in zip(texts, generations, strict=False):
             self._seen.setdefault(text, generation)
+            self._note(text, generation)
         for text in texts[: len(generations)]:
             if self.goal.is_reached(self._seen[text]):
                 alone = self.victim.confirm(text)
@@ -155,6 +163,10 @@ class _Search:
                     if self.goal.is_reached(alone):
                         return text, True
         return None, len(generations) == len(texts)
+
+    def _note(self, text: str, generation: Generation) -> None:
+        layers = generation.layers_per_token
+        self.best.note(self.goal.value(generation), layers, self.victim.paid(text))
 
     def _best(self, text: str, before: Generation) -> str:
         best, value = text, self.goal.value(before)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from eexit_cli.attacks.best_so_far import FINAL_CHECK
 from eexit_cli.attacks.buckets import Buckets
 from eexit_cli.attacks.recipe import Budget
 from eexit_cli.attacks.victim import TextGradient
@@ -84,8 +85,6 @@ class DecoderVictim:
 
     Attributes:
         seed: of the current sample's random choices; set by whoever runs the samples.
-        progress: [queries and gradient passes spent, layers per token] each time that an input of
-            the current sample went deeper than all before it.
         tokens_held, tokens_computed: over all batches decoded so far, tokens that the inputs have,
             and tokens computed with padding.
     """
@@ -110,9 +109,9 @@ class DecoderVictim:
         self.prefix = prefix
         self.batch_size = batch_size
         self.seed = 0
-        self.progress: list[list[float]] = []
         self.buckets = Buckets(batch_size)
         self._known: dict[str, Generation] = {}
+        self._paid: dict[str, int] = {}
         self._alone: dict[str, Generation] = {}
         self._gradients: dict[tuple[str, TokenLoss], TextGradient] = {}
 
@@ -139,11 +138,11 @@ class DecoderVictim:
         """Forget the last sample: nothing is spent, nothing is known."""
         self.budget.reset()
         self.forget()
-        self.progress = []
 
     def forget(self) -> None:
         """Free what is remembered of inputs; what was spent on them stays counted."""
         self._known.clear()
+        self._paid.clear()
         self._alone.clear()
         self._gradients.clear()
 
@@ -160,10 +159,11 @@ class DecoderVictim:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         new = new[: self.budget.affordable(len(new), reserve=reserve)]
         if new:
+            for number, text in enumerate(new, start=self.budget.spent + 1):
+                self._paid[text] = number + FINAL_CHECK
             self.budget.queries += len(new)
             generations = self.buckets.run(self._encode(new), self._decode)
-            for text, generation in zip(new, generations, strict=True):
-                self._remember(text, generation)
+            self._known.update(zip(new, generations, strict=True))
         found = []
         for text in texts:
             if text not in self._known:
@@ -187,15 +187,16 @@ class DecoderVictim:
             return None
         self.budget.queries += 1
         (generation,) = self._decode(self._encode([text]))
-        self._alone[text] = generation
-        self._remember(text, generation)
+        self._alone[text] = self._known[text] = generation
+        self._paid.setdefault(text, self.budget.spent)
         return generation
 
-    def _remember(self, text: str, generation: Generation) -> None:
-        self._known[text] = generation
-        layers = generation.layers_per_token
-        if not self.progress or layers > self.progress[-1][1]:
-            self.progress.append([self.budget.spent, layers])
+    def paid(self, text: str) -> int:
+        """The budget with which a search would know this input, its check alone included.
+
+        Inputs of a batch are numbered in their order, since a smaller budget decodes the first.
+        """
+        return self._paid[text]
 
     def gradients(
         self, texts: Sequence[str], loss: TokenLoss, *, reserve: int = 0

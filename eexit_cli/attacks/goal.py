@@ -8,6 +8,7 @@ from textattack.goal_function_results import GoalFunctionResult
 from textattack.goal_functions import GoalFunction
 from textattack.shared import AttackedText
 
+from eexit_cli.attacks.best_so_far import BestSoFar
 from eexit_cli.attacks.victim import EncoderVictim, Outcome
 
 
@@ -33,6 +34,10 @@ class Slowdown(GoalFunction):
 
     Args:
         victim: the model, which also counts the queries and holds the budget.
+
+    Attributes:
+        initial: what the victim does with the sample as it was.
+        best: the text that would be the answer, had the budget ended earlier.
     """
 
     all_exits = False
@@ -48,6 +53,8 @@ class Slowdown(GoalFunction):
             model_batch_size=victim.batch_size,
         )
         self.victim = victim
+        self.initial: Outcome
+        self.best = BestSoFar()
 
     def init_attack_example(
         self, attacked_text: AttackedText, ground_truth_output: Any
@@ -62,6 +69,9 @@ class Slowdown(GoalFunction):
         outcome = self.victim.confirm(attacked_text.tokenizer_input, all_exits=self.all_exits)
         if outcome is None:
             raise ValueError("a query budget of 0 cannot even score the input")
+        self.initial = outcome
+        self.best = BestSoFar()
+        self._note(attacked_text, outcome)
         return self.result_of(attacked_text, outcome, check_skip=True), self._is_spent()
 
     def get_results(
@@ -84,16 +94,21 @@ class Slowdown(GoalFunction):
             reserve=reserve,
             all_exits=self.all_exits,
         )
-        results = [
-            self.result_of(text, outcome, check_skip=check_skip)
-            for text, outcome in zip(attacked_text_list, outcomes, strict=False)
-        ]
+        results = []
+        for text, outcome in zip(attacked_text_list, outcomes, strict=False):
+            self._note(text, outcome)
+            results.append(self.result_of(text, outcome, check_skip=check_skip))
         return results, self._is_spent()
 
     def confirm(self, text: AttackedText) -> SlowdownResult | None:
         """Score a text alone, as a user's input would be; None where the budget is spent."""
         outcome = self.victim.confirm(text.tokenizer_input, all_exits=self.all_exits)
         return None if outcome is None else self.result_of(text, outcome)
+
+    def _note(self, text: AttackedText, outcome: Outcome) -> None:
+        """Keep count of the best text; by default the deepest."""
+        spent = self.victim.paid(text.tokenizer_input)
+        self.best.note(outcome.exit_layer, outcome.exit_layer, spent)
 
     def result_of(
         self, text: AttackedText, outcome: Outcome, *, check_skip: bool = False

@@ -16,10 +16,8 @@ from textattack.goal_function_results import GoalFunctionResult
 from textattack.goal_functions import UntargetedClassification
 from textattack.shared import AttackedText
 
+from eexit_cli.attacks.best_so_far import FINAL_CHECK, BestSoFar
 from eexit_cli.attacks.victim import EncoderVictim
-
-FINAL_CHECK = 1
-"""Queries kept back to score the chosen text alone."""
 
 
 class OwnGoal(UntargetedClassification):
@@ -33,8 +31,7 @@ class OwnGoal(UntargetedClassification):
         goal: the recipe's own goal function.
 
     Attributes:
-        progress: [queries and gradient passes spent, exit layer] of the text that the goal liked
-            best so far, each time that it changes.
+        best: the text that would be the answer, had the budget ended earlier.
         skip_reason: why a sample is skipped, for its record.
     """
 
@@ -49,8 +46,7 @@ class OwnGoal(UntargetedClassification):
             target_max_score=goal.target_max_score,
         )
         self.victim = victim
-        self.progress: list[list[int]] = []
-        self._best = -1.0
+        self.best = BestSoFar()
 
     def init_attack_example(
         self, attacked_text: AttackedText, ground_truth_output: int
@@ -60,7 +56,7 @@ class OwnGoal(UntargetedClassification):
         outcome = self.victim.confirm(attacked_text.tokenizer_input)
         if outcome is None:
             raise ValueError("a query budget of 0 cannot even score the input")
-        self.progress, self._best = [], -1.0
+        self.best = BestSoFar()
         label = outcome.prediction if ground_truth_output < 0 else ground_truth_output
         result: tuple[GoalFunctionResult, bool] = super().init_attack_example(attacked_text, label)
         return result
@@ -78,10 +74,12 @@ class OwnGoal(UntargetedClassification):
         # What is scored now is known to the victim, so asking for its probabilities is free.
         results, _ = super().get_results(texts[: len(outcomes)], check_skip=check_skip)
         self.num_queries = self.victim.budget.queries
-        for result, outcome in zip(results, outcomes, strict=True):
-            if result.score > self._best:
-                self._best = float(result.score)
-                self.progress.append([self.victim.budget.spent, outcome.exit_layer])
+        for text, result, outcome in zip(texts, results, outcomes, strict=False):
+            # A text with a word left out only tells how important the word is.
+            if self.best.steps and "last_transformation" not in text.attack_attrs:
+                continue
+            spent = self.victim.paid(text.tokenizer_input)
+            self.best.note(float(result.score), outcome.exit_layer, spent)
         return results, self.is_spent()
 
     def is_spent(self) -> bool:

@@ -113,6 +113,8 @@ class PrefixSearch:
     executed exits came to going on. The search ends when no word of the prefix brings anything any
     more, or after ``rounds``.
 
+    With a budget the search ends where the next step would exceed it.
+
     Args:
         victim: scores and gives gradients; its budget is not touched.
         loss: to be lowered.
@@ -121,6 +123,8 @@ class PrefixSearch:
         top_n: candidates per round.
         beam_width: prefixes kept per round.
         rounds: most rounds.
+        budget: most queries and gradient passes, at least two per text (without and with a
+            prefix); None is no bound.
     """
 
     def __init__(
@@ -133,9 +137,11 @@ class PrefixSearch:
         top_n: int,
         beam_width: int,
         rounds: int,
+        budget: int | None = None,
     ) -> None:
         self.victim = victim
         self.loss = loss
+        self.budget = budget
         self.texts = list(texts)
         self.length = length
         self.top_n = top_n
@@ -153,7 +159,7 @@ class PrefixSearch:
             (one entry per round), and what it cost: ``queries``, ``gradient_passes``, ``seconds``.
         """
         started = time.perf_counter()
-        with self.victim.account(Budget()) as spent:
+        with self.victim.account(Budget(self.budget)) as spent:
             plain = self.victim.score(self.texts)
             before = sum(outcome.exit_layer for outcome in plain) / len(plain)
             best, history = self._search(progress)
@@ -175,7 +181,10 @@ class PrefixSearch:
         with (progress or SilentProgress()).task("Learn a prefix", total=self.rounds) as ticker:
             for number in range(self.rounds):
                 before = beam[0].score
-                beam = self._round(beam, number % self.length)
+                try:
+                    beam = self._round(beam, number % self.length)
+                except _SpentError:
+                    break
                 history.append(_entry(number + 1, beam[0]))
                 ticker.advance(
                     note=f"'{' '.join(beam[0].words)}': layer {beam[0].exit_layer:.2f} on average"
@@ -218,6 +227,7 @@ class PrefixSearch:
         """Of the prefix's words, over all search texts."""
         texts = [with_prefix(" ".join(prefix), text) for text in self.texts]
         places = set(range(self.length))
+        self._check_affordable(len(texts))
         found: list[WordGradients] = []
         for start in range(0, len(texts), self.victim.batch_size):
             part = texts[start : start + self.victim.batch_size]
@@ -244,6 +254,7 @@ class PrefixSearch:
 
     def _on(self, prefixes: list[tuple[str, ...]], texts: list[TextInput]) -> list[Scored]:
         """Each prefix on these texts, in one call: full batches of texts of one length."""
+        self._check_affordable(len(prefixes) * len(texts))
         outcomes = self.victim.score(
             [with_prefix(" ".join(words), text) for words in prefixes for text in texts]
         )
@@ -254,6 +265,14 @@ class PrefixSearch:
             closeness = sum(outcome.closeness for outcome in mine) / len(mine)
             found.append(Scored(words, (layers + closeness) / self.victim.num_layers, layers))
         return found
+
+    def _check_affordable(self, wanted: int) -> None:
+        if self.victim.budget.affordable(wanted) < wanted:
+            raise _SpentError
+
+
+class _SpentError(Exception):
+    """The next step of the search would exceed its budget."""
 
 
 def _best_first(one: Scored) -> tuple[float, tuple[str, ...]]:

@@ -20,11 +20,11 @@ from textattack.shared.utils import has_letter, words_from_text
 from textattack.transformations import WordSwap
 from torch import Tensor, nn
 
+from eexit_cli.attacks.best_so_far import FINAL_CHECK
 from eexit_cli.attacks.char_mutation import CRITICAL_WORDS, misspellings
 from eexit_cli.attacks.constraints import MINIMUM_CHANGES
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
 from eexit_cli.attacks.recipe import UPSTREAM
-from eexit_cli.attacks.search import FINAL_CHECK
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
 from eexit_cli.attacks.victim import EncoderVictim, Outcome
 from eexit_cli.attacks.vocabulary import CONTINUES, start_mark
@@ -305,6 +305,7 @@ class LastRoundBeam(SearchMethod):
             candidates = []
             for text in beam:
                 candidates += self.get_transformations(text, original_text=original)
+            self.goal_function.best.restart()
             results, _ = self.goal_function.get_results(candidates, reserve=FINAL_CHECK)
             if not results:
                 break

@@ -10,13 +10,10 @@ from textattack.goal_function_results import GoalFunctionResultStatus
 from textattack.search_methods import SearchMethod
 from textattack.shared import AttackedText
 
+from eexit_cli.attacks.best_so_far import FINAL_CHECK
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
 from eexit_cli.attacks.token_mutation import ESTIMATE
 from eexit_cli.attacks.victim import EncoderVictim, Loss
-
-FINAL_CHECK = 1
-"""Queries that the search keeps back, to score the text that it chose alone."""
-
 
 RANDOM_SHARE = 0.2
 """Of a query budget, at most this goes to random texts."""

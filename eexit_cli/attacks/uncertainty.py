@@ -52,7 +52,8 @@ class Uncertain(Slowdown):
     """The score is the uncertainty of all exits; done above ``alpha``.
 
     A query runs every layer, since the score needs all exits. Where the text leaves is known from
-    the same pass.
+    the same pass. An input that is above ``alpha`` and leaves early all the same is done when it
+    uses all layers: ``alpha`` can tell nothing there.
 
     Args:
         victim: the model, with counts and budget.
@@ -69,7 +70,17 @@ class Uncertain(Slowdown):
         self.compat = compat
 
     def _is_goal_complete(self, model_output: Outcome, attacked_text: Any) -> bool:
+        if self.compat != UPSTREAM and self._get_score(self.initial, None) > self.alpha:
+            return super()._is_goal_complete(model_output, attacked_text)
         return self._get_score(model_output, attacked_text) > self.alpha
+
+    def _note(self, text: Any, outcome: Outcome) -> None:
+        layer = outcome.exit_layer
+        if self.compat != UPSTREAM:
+            # A text that leaves earlier than the input is not returned.
+            layer = max(layer, self.initial.exit_layer)
+        spent = self.victim.paid(text.tokenizer_input)
+        self.best.note(self._get_score(outcome, text), layer, spent)
 
     def _should_skip(self, model_output: Outcome, attacked_text: Any) -> bool:
         if self.compat == UPSTREAM:

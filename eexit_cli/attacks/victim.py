@@ -17,6 +17,7 @@ import torch
 from textattack.models.wrappers import ModelWrapper
 from torch import Tensor
 
+from eexit_cli.attacks.best_so_far import FINAL_CHECK
 from eexit_cli.attacks.buckets import Buckets
 from eexit_cli.attacks.closeness import closeness_for
 from eexit_cli.attacks.recipe import Budget
@@ -86,8 +87,6 @@ class EncoderVictim(ModelWrapper):
 
     Attributes:
         seed: of the current sample's random choices; set by whoever runs the samples.
-        progress: [queries and gradient passes spent, exit layer] each time that a text of the
-            current sample went deeper than all before it.
         tokens_held, tokens_computed: over all batches scored so far, tokens that texts have, and
             tokens computed with padding.
 
@@ -120,8 +119,8 @@ class EncoderVictim(ModelWrapper):
         self.seed = 0
         self.buckets = Buckets(batch_size)
         self._closeness = closeness_for(criterion)
-        self.progress: list[list[int]] = []
         self._known: dict[TextInput, Outcome] = {}
+        self._paid: dict[TextInput, int] = {}
         self._alone: dict[TextInput, Outcome] = {}
         self._gradients: dict[tuple[TextInput, Loss], TextGradient] = {}
 
@@ -145,10 +144,7 @@ class EncoderVictim(ModelWrapper):
     def begin(self) -> None:
         """Forget the last sample: nothing is spent, nothing is known."""
         self.budget.reset()
-        self._known.clear()
-        self._alone.clear()
-        self._gradients.clear()
-        self.progress = []
+        self.forget()
 
     @contextmanager
     def account(self, budget: Budget) -> Iterator[Budget]:
@@ -167,6 +163,7 @@ class EncoderVictim(ModelWrapper):
     def forget(self) -> None:
         """Free what is remembered of texts; what was spent on them stays counted."""
         self._known.clear()
+        self._paid.clear()
         self._alone.clear()
         self._gradients.clear()
 
@@ -190,9 +187,10 @@ class EncoderVictim(ModelWrapper):
         new = [text for text in dict.fromkeys(texts) if self._is_new(text, all_exits)]
         new = new[: self.budget.affordable(len(new), reserve=reserve)]
         if new:
+            for number, text in enumerate(new, start=self.budget.spent + 1):
+                self._paid.setdefault(text, number + FINAL_CHECK)
             self.budget.queries += len(new)
-            for text, outcome in zip(new, self._run_in_buckets(new, all_exits), strict=True):
-                self._remember(text, outcome)
+            self._known.update(zip(new, self._run_in_buckets(new, all_exits), strict=True))
         outcomes = []
         for text in texts:
             if self._is_new(text, all_exits):
@@ -218,18 +216,20 @@ class EncoderVictim(ModelWrapper):
         self.budget.queries += 1
         batch = self._encode([text])
         (outcome,) = self._run(self.model, batch, all_exits)
-        self._alone[text] = outcome
-        self._remember(text, outcome)
+        self._alone[text] = self._known[text] = outcome
+        self._paid.setdefault(text, self.budget.spent)
         return outcome
+
+    def paid(self, text: TextInput) -> int:
+        """The budget with which a search would know this text, its check alone included.
+
+        Texts of a batch are numbered in their order, since a smaller budget scores the first ones.
+        """
+        return self._paid[text]
 
     def _is_new(self, text: TextInput, all_exits: bool) -> bool:
         known = self._known.get(text)
         return known is None or (all_exits and known.exits is None)
-
-    def _remember(self, text: TextInput, outcome: Outcome) -> None:
-        self._known[text] = outcome
-        if not self.progress or outcome.exit_layer > self.progress[-1][1]:
-            self.progress.append([self.budget.spent, outcome.exit_layer])
 
     def gradients(
         self, texts: Sequence[TextInput], loss: Loss, *, reserve: int = 0

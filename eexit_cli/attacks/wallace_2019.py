@@ -7,8 +7,9 @@ objective, at SAME's ``top_n``, ``beam_width`` and ``per_size``. WAFFLE's author
 prefix too: their program takes the best of 1,000 random words, repeated, and reports it on data
 that include the texts that chose it.
 
-What the prefix cost is spent once and reported apart; an input costs two queries, itself without
-and with it. A prefix has no choice per input, so inputs that it speeds up count as they are.
+What the prefix cost is spent once and reported apart: learning on a text may cost as much as
+attacking one. An input costs two queries, itself without and with it. A prefix has no choice per
+input, so inputs that it speeds up count as they are.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def fit_universal(
 
     if not search_texts:
         raise ValueError("a prefix is learnt on search texts; there are none")
+    limit = victim.budget.limit
     search = PrefixSearch(
         victim,
         partial(slowdown_loss, lam=settings.lam),
@@ -51,6 +53,7 @@ def fit_universal(
         top_n=settings.top_n,
         beam_width=settings.beam_width,
         rounds=settings.per_size,
+        budget=None if limit is None else max(2, limit) * len(search_texts),
     )
     return search.run(progress)
 

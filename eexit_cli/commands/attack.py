@@ -20,7 +20,10 @@ Examples:
 
 @from_config(AttackConfig, **options_attack.OPTIONS)
 def attack(
-    config: AttackConfig, output: Output, list_recipes: options_attack.ListRecipes = False
+    config: AttackConfig,
+    output: Output,
+    explicit: frozenset[str],
+    list_recipes: options_attack.ListRecipes = False,
 ) -> None:
     """Slow a model down: change a few words so that its early exits stay shut."""
     if list_recipes:
@@ -39,7 +42,7 @@ def attack(
         progress.message(_begun(config))
         from eexit_cli.pipelines.attack import run_attack
 
-        result = run_attack(config, progress=progress)
+        result = run_attack(config, progress=progress, explicit=explicit)
     show_attack(output, result)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.errors import EexitError, MissingArtifactError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
@@ -22,7 +23,7 @@ from eexit_cli.pipelines.attack_plan import (
     plan_recipes,
     with_one_budget,
 )
-from eexit_cli.pipelines.attack_resume import check_unchanged, resumed_config
+from eexit_cli.pipelines.attack_resume import check_samples, check_unchanged, resumed_config
 from eexit_cli.pipelines.attack_subject import Subject, family_of, open_subject
 from eexit_cli.pipelines.attack_table import comparisons, strongest
 from eexit_cli.store.results import ResultStore, Run
@@ -37,7 +38,9 @@ Record = dict[str, Any]
 Records = list[Record]
 
 
-def run_attack(config: AttackConfig, *, progress: Progress | None = None) -> RunResult:
+def run_attack(
+    config: AttackConfig, *, progress: Progress | None = None, explicit: Collection[str] = ()
+) -> RunResult:
     """Attack a sample of a data set with one recipe or several.
 
     Each sample's record is written as it is finished, and depends on the seed, the recipe and the
@@ -48,6 +51,8 @@ def run_attack(config: AttackConfig, *, progress: Progress | None = None) -> Run
         config: see :class:`AttackConfig`. With ``resume`` the rest comes from that run; with
             ``transfer`` nothing is attacked, another run's inputs are replayed.
         progress: where to show it; None is silent.
+        explicit: options that were given, even where they say what is the default; with
+            ``resume`` they must agree with the run's.
 
     Returns:
         The run: speed and quality before and after, a row per recipe, a record per recipe and
@@ -63,7 +68,7 @@ def run_attack(config: AttackConfig, *, progress: Progress | None = None) -> Run
     store = ResultStore(config.results_dir)
     if config.resume is not None:
         with store.resume(config.resume, command="attack") as run:
-            return _attack(resumed_config(config, run), run, store, progress)
+            return _attack(resumed_config(config, run, explicit), run, store, progress)
     check_numbers(config)
     if config.transfer:
         from eexit_cli.pipelines.attack_transfer import run_transfer
@@ -92,6 +97,7 @@ def _attack(
     settings.pop("resume")
     if resumed is not None:
         check_unchanged(resumed, settings)
+        check_samples(resumed, subject.samples)
         return _Execution(resumed, plan, subject, progress, loading).finish()
     with store.create("attack", settings) as run:
         return _Execution(run, plan, subject, progress, loading).finish()
@@ -126,6 +132,7 @@ class _Execution:
             self.run, self.plan, self.attacker, self.subject.search_texts, self.progress
         )
         started = time.perf_counter()
+        self._drop_what_cannot_start()
         self._attack_samples()
         elapsed = time.perf_counter() - started
         # Workers that start while the clock runs are counted there.
@@ -185,6 +192,27 @@ class _Execution:
     def _waiting(self, name: str) -> list[Mapping[str, Any]]:
         samples = self.subject.samples
         return [sample for sample in samples if (name, str(sample["id"])) not in self.done]
+
+    def _drop_what_cannot_start(self) -> None:
+        """What a recipe needs may be there and yet not load; then it is a row that says so."""
+        for recipe in self.plan.recipes:
+            if not recipe.needs or not self._waiting(recipe.name):
+                continue
+            try:
+                self.attacker().build(recipe.name)
+            except EexitError:
+                raise
+            except Exception as error:  # a library's own, of any kind
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                names = tuple(name for name in self.plan.names if name != recipe.name)
+                if not names:
+                    raise MissingArtifactError(
+                        f"Recipe '{recipe.name}' does not start here: {reason}",
+                        hint="What it needs, and how to get it: eexit attack --list-recipes",
+                    ) from error
+                lacking = {**self.plan.lacking, recipe.name: f"does not start here: {reason}"}
+                self.plan = dataclasses.replace(self.plan, names=names, lacking=lacking)
+                self.progress.message(f"{recipe.name} is left out: it {lacking[recipe.name]}")
 
     def _attack_samples(self) -> None:
         if self.done:

@@ -128,7 +128,7 @@ class DecoderAttacker:
             "goal_reached": attack.goal.is_reached(after),
             "queries": victim.budget.queries,
             "gradient_passes": victim.budget.gradient_passes,
-            "progress": self._progress(after.layers_per_token),
+            "progress": self._progress(attack, after.layers_per_token),
             "seconds": seconds,
         }
         if found.skipped:
@@ -148,10 +148,11 @@ class DecoderAttacker:
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.loaded.tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def _progress(self, last: float) -> list[list[float]]:
+    def _progress(self, attack: DecoderAttack, last: float) -> list[list[float]]:
         """[spent, layers per token] of the best input so far, ending with the chosen one."""
-        steps = [list(step) for step in self.victim.progress]
         spent = self.victim.budget.spent
+        # What a search keeps back for its last check may be left where the check was free.
+        steps = [[min(at, spent), layers] for at, layers in attack.best.steps]
         return steps if steps and steps[-1][1] == last else [*steps, [spent, last]]
 
 

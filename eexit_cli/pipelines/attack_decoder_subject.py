@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack_decoder import DecoderAttacker
@@ -56,6 +57,7 @@ class DecoderSubject:
         settings = attacked_settings(config, loaded)
         exit_reader(loaded, settings)
         prepare_sources(loaded, examples, progress=progress)
+        _check_rates(config, examples)
         prefix = str(examples.info.extra.get("source_prefix") or "")
         config = dataclasses.replace(config, source_prefix=prefix)
         announce_sample(examples, progress)
@@ -95,3 +97,21 @@ class DecoderSubject:
 
     def latency(self, records: Records, progress: Progress) -> dict[str, float]:
         return decoder_latency(records, self.loaded, self.exit, progress)
+
+
+def _check_rates(config: AttackConfig, examples: Examples) -> None:
+    """Letters are changed in inputs of one word, words in others; each has its own rate.
+
+    Raises:
+        UsageError: a rate was given that says nothing to any input.
+    """
+    prefix = str(examples.info.extra.get("source_prefix") or "")
+    words = [len(source.removeprefix(prefix).split()) for source in examples.dataset["source"]]
+    for name, other, reads, what in (
+        ("change_rate", "letter-rate", any(count > 1 for count in words), "inputs of one word"),
+        ("letter_rate", "change-rate", any(count < 2 for count in words), "inputs of many words"),
+    ):
+        if getattr(config, name) != getattr(AttackConfig(), name) and not reads:
+            raise UsageError(
+                f"--{name.replace('_', '-')} says nothing to {what}", hint=f"Give --{other}"
+            )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
 
 ALL = "all"
+TABLE_BUDGET = 1000
+"""Recipes that spend as they like cannot be compared."""
 _KINDS = {"encoder": "classifiers", "decoder": "decoders"}
 
 
@@ -129,13 +131,15 @@ def _none_runs(config: AttackConfig, lacking: dict[str, str]) -> MissingArtifact
 def with_one_budget(config: AttackConfig, plan: Plan, progress: Progress) -> AttackConfig:
     """The query budget that holds for every recipe of the run alike.
 
-    Where the user gives none, it is the recipe's own; in a table, the largest that any has.
+    Where the user gives none, it is the recipe's own, which may be no bound; in a table, the
+    largest that any has, and :data:`TABLE_BUDGET` where none has one.
     """
     if config.query_budget is not None:
         return config
     own = [r.default_budget for r in plan.recipes if r.default_budget is not None]
-    if not own:
+    if not own and len(plan.names) == 1:
         return config
+    own = own or [TABLE_BUDGET]
     budget = max(own)
     if len(plan.names) > 1:
         progress.message(f"Budget for every recipe: {budget} queries and gradient passes a sample")

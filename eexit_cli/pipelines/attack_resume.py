@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ def config_from(stored: Mapping[str, Any]) -> AttackConfig:
     return AttackConfig(**values)
 
 
-def resumed_config(config: AttackConfig, run: Run) -> AttackConfig:
+def resumed_config(config: AttackConfig, run: Run, explicit: Collection[str] = ()) -> AttackConfig:
     """The configuration of the run to go on with; options given beside it must agree.
+
+    Args:
+        explicit: options that were given, even where they say what is the default.
 
     Raises:
         UsageError: an option differs from the run's, or the run replays another one's inputs.
@@ -47,13 +50,32 @@ def resumed_config(config: AttackConfig, run: Run) -> AttackConfig:
         if item.name in _FREE:
             continue
         given, before = getattr(config, item.name), getattr(original, item.name)
-        if given not in (getattr(defaults, item.name), before):
+        unsaid = item.name not in explicit and given == getattr(defaults, item.name)
+        if given != before and not unsaid:
             raise UsageError(
                 f"--{item.name.replace('_', '-')} {given} differs from the run's {before}",
                 hint=f"Leave it out to go on with {run.id}, or start a new run without --resume",
             )
     workers = original.workers if config.workers is None else config.workers
     return dataclasses.replace(original, resume=run.id, workers=workers)
+
+
+def check_samples(run: Run, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Records are told apart by the sample's id, so each must still stand for the same text.
+
+    Raises:
+        UsageError: a finished record's sample has another text now, or is gone.
+    """
+    texts = {
+        str(sample["id"]): (sample.get("source", sample.get("text")), sample.get("text_pair"))
+        for sample in samples
+    }
+    for record in run.records():
+        if texts.get(record["id"]) != (record["text"], record.get("text_pair")):
+            raise UsageError(
+                f"Run {run.id} attacked another sample '{record['id']}' than the data have now",
+                hint="Restore the data, or start a new run without --resume",
+            )
 
 
 def check_unchanged(run: Run, settings: Mapping[str, Any]) -> None:

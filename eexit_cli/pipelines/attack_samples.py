@@ -42,6 +42,10 @@ class Attacker(Protocol):
         """What a recipe learns once for all samples."""
         ...
 
+    def build(self, name: str) -> Any:
+        """The recipe's attack, made on first use."""
+        ...
+
     def attack(self, name: str, sample: Sample) -> dict[str, Any]:
         """Attack one sample with one recipe; its record."""
         ...
@@ -185,9 +189,9 @@ class EncoderAttacker:
 
     def _progress(self, attack: textattack.Attack, last: int) -> list[list[int]]:
         """[spent, exit layer] of the best text so far, ending with the one that was chosen."""
-        steps = getattr(attack.goal_function, "progress", self.victim.progress)
-        steps = [list(step) for step in steps]
         spent = self.victim.budget.spent
+        # What a search keeps back for its last check may be left where the check was free.
+        steps = [[min(int(at), spent), int(layer)] for at, layer in attack.goal_function.best.steps]
         return steps if steps and steps[-1][1] == last else [*steps, [spent, last]]
 
 

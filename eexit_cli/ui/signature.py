@@ -8,7 +8,8 @@ receives the finished configuration and the output::
     def attack(config: AttackConfig, output: Output) -> None:
         ...
 
-Further parameters of the function, annotated with an alias, stay options of their own.
+A parameter ``explicit`` receives the names of the fields that were given, on the command line or
+in the environment. Further parameters, annotated with an alias, stay options of their own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from eexit_cli.ui.output import Output
 
 ENVIRONMENT_PREFIX = "EEXIT_"
 _PRIORITY = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
+_GIVEN = ("ENVIRONMENT", "COMMANDLINE")
+"""A run's own file names every option, so that a file says nothing about what was meant."""
 
 
 def from_config(
@@ -48,6 +51,7 @@ def from_config(
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
         own = _own_parameters(body)
+        tells_explicit = "explicit" in inspect.signature(body).parameters
         of_fields = _of_fields(config_class, other_aliases)
         taken = {parameter.name for parameter in of_fields}
         everywhere = [
@@ -70,6 +74,10 @@ def from_config(
             if config_class is not None:
                 values = {name: _frozen(given.pop(name)) for name in taken}
                 arguments["config"] = config_class(**values)
+            if tells_explicit:
+                arguments["explicit"] = frozenset(
+                    name for name in taken if _source(context, name) in _GIVEN
+                )
             # A figure's format is not a table's: it belongs to that command's configuration.
             arguments["output"] = Output(
                 as_json=given.pop("json"),
@@ -96,7 +104,7 @@ def _own_parameters(body: Callable[..., None]) -> list[inspect.Parameter]:
     return [
         _parameter(parameter.name, parameter.annotation, parameter.default)
         for parameter in inspect.signature(body, eval_str=True).parameters.values()
-        if parameter.name not in ("config", "output")
+        if parameter.name not in ("config", "output", "explicit")
     ]
 
 

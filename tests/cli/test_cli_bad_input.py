@@ -206,7 +206,7 @@ def test_results_folder_that_is_a_file(eexit, tiny_model, reviews, tmp_path) -> 
 def _fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     from eexit_cli.pipelines import evaluate
 
-    def fail(config, *, progress=None):
+    def fail(config, *, progress=None, **others):
         raise error
 
     monkeypatch.setattr(evaluate, "run_evaluation", fail)
@@ -312,7 +312,7 @@ def test_interrupted_training_names_the_command_that_goes_on(
 ) -> None:
     from eexit_cli.pipelines import train
 
-    def interrupt(config, *, progress=None):
+    def interrupt(config, *, progress=None, **others):
         if begun:
             (tmp_path / "mine.training").mkdir()
         raise KeyboardInterrupt

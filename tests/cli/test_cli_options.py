@@ -132,7 +132,7 @@ def configured(eexit, monkeypatch):
         _, module, function = COMMANDS[command]
         seen = []
 
-        def stop(config, *, progress=None):
+        def stop(config, *, progress=None, **others):
             seen.append(config)
             raise _StopError
 

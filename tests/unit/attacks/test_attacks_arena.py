@@ -211,6 +211,43 @@ def test_what_cannot_run_here_is_a_row_and_not_a_crash(
     assert "--list-recipes" in str(raised.value.hint)
 
 
+def test_what_is_there_and_does_not_load_is_a_row_and_not_a_crash(
+    config: AttackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe: Recipe = ATTACKS.load("textfooler")
+
+    def half_there(*arguments: Any) -> Any:
+        raise OSError("no file named\n  paragram.npy")
+
+    broken = replace(recipe, missing=lambda: None, build=half_there)
+    load = type(ATTACKS).load
+    monkeypatch.setattr(
+        type(ATTACKS),
+        "load",
+        lambda self, name: broken if name == "textfooler" else load(self, name),
+    )
+    hears = Hears()
+    result = run_attack(
+        replace(alone(config, "random"), recipe="random,textfooler"), progress=hears
+    )
+    done, lacking = result.document["rows"]
+    assert done["samples"] == result.document["metrics"]["samples"]
+    assert lacking == {
+        "recipe": "textfooler",
+        "status": "does not start here: OSError: no file named paragram.npy",
+    }
+    with pytest.raises(MissingArtifactError, match="'textfooler' does not start here: OSError"):
+        run_attack(alone(config, "textfooler"))
+
+
+def test_a_table_has_one_budget_although_no_recipe_has_one(config: AttackConfig) -> None:
+    config = replace(config, query_budget=None, limit=2)
+    both = alone(replace(config, beam_width=DEFAULTS.beam_width), "random")
+    result = run_attack(replace(both, recipe="deepwordbug,random"))
+    assert result.document["config"]["query_budget"] == 1000
+    assert run_attack(alone(config, "random")).document["config"]["query_budget"] is None
+
+
 def test_a_broken_off_table_is_resumed(config: AttackConfig) -> None:
     whole = run_attack(config)
 

@@ -111,7 +111,7 @@ def test_progress_follows_the_text_that_the_goal_likes_best() -> None:
     victim = victim_for(layers=5)
     attack = ATTACKS.load("deepwordbug").attack(victim, AttackConfig())
     result = attack.attack(TEXTS[1], -1)
-    steps = attack.goal_function.progress
+    steps = attack.goal_function.best.steps
     assert steps[0] == [1, result.original_result.raw_output is not None and steps[0][1]]
     assert [spent for spent, _ in steps] == sorted(spent for spent, _ in steps)
     chosen = victim.score([result.perturbed_result.attacked_text.tokenizer_input])[0]

@@ -64,7 +64,7 @@ def test_the_same_again(name: str, words: bool) -> None:
             victim.seed = len(text)
             found = attack.attack(text)
             spent = victim.budget
-            ends.append((found.text, spent.queries, spent.gradient_passes, victim.progress))
+            ends.append((found.text, spent.queries, spent.gradient_passes, attack.best.steps))
         return ends[len(before) :]
 
     first = run(())

@@ -141,11 +141,10 @@ def test_accounts() -> None:
     assert victim.confirm(WORDS[0]) is not None
     assert victim.confirm(WORDS[1]) is None
     assert victim.budget.spent == 8
-    steps = victim.progress
-    assert [step[1] for step in steps] == sorted({step[1] for step in steps})
+    # Three words in a batch, three gradients, one word more; each with its check.
+    assert [victim.paid(text) for text in WORDS[:4]] == [2, 3, 4, 8]
     victim.begin()
     assert victim.budget.spent == 0
-    assert victim.progress == []
 
 
 def test_the_prefix_is_read_and_never_differentiated_as_text() -> None:

@@ -191,8 +191,27 @@ def test_resuming_with_other_options_is_refused(config: AttackConfig) -> None:
     changed = AttackConfig(resume="latest", results_dir=config.results_dir, top_n=7)
     with pytest.raises(UsageError, match="--top-n 7 differs from the run's 12"):
         run_attack(changed)
+    # What is said holds, even where it is the default.
+    default = AttackConfig(resume="latest", results_dir=config.results_dir)
+    with pytest.raises(UsageError, match=f"--top-n {default.top_n} differs from the run's 12"):
+        run_attack(default, explicit={"top_n"})
     same = AttackConfig(resume="latest", results_dir=config.results_dir, top_n=12)
     assert run_attack(same).document["metrics"]["samples"] == 12
+
+
+def test_resuming_with_changed_data_is_refused(config: AttackConfig, tmp_path: Path) -> None:
+    rows = [{"text": text, "label": "positive"} for text in TEXTS]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = replace(config, data_file=path, task=None, limit=4)
+    with pytest.raises(KeyboardInterrupt):
+        run_attack(config, progress=StopsAfter(2))
+    path.write_text("".join(json.dumps(row) + "\n" for row in [rows[-1], *rows[:-1]]))
+    with pytest.raises(UsageError, match=r"attacked another sample .* than the data have now"):
+        run_attack(AttackConfig(resume="latest", results_dir=config.results_dir))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    resumed = run_attack(AttackConfig(resume="latest", results_dir=config.results_dir))
+    assert resumed.document["metrics"]["samples"] == 4
 
 
 def test_resuming_a_model_whose_exit_changed_is_refused(

@@ -29,7 +29,7 @@ def loss(logits, exit_layers):  # type: ignore[no-untyped-def]
 @pytest.fixture(scope="module")
 def learned() -> dict[str, object]:
     recipe = ATTACKS.load("universal")
-    return recipe.fit(victim_for(limit=3, threshold=0.55, layers=5), SEARCH, CONFIG)
+    return recipe.fit(victim_for(threshold=0.55, layers=5), SEARCH, CONFIG)
 
 
 def test_the_prefix_slows_the_search_texts_down(learned: dict[str, object]) -> None:
@@ -76,6 +76,26 @@ def test_learning_counts_its_cost_and_leaves_the_budget_alone() -> None:
     assert found["gradient_passes"] == passes > 0
     assert found["queries"] > len(SEARCH)
     assert not victim.is_known(SEARCH[0])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 40])
+def test_learning_on_a_text_costs_no_more_than_attacking_one(
+    limit: int, learned: dict[str, object]
+) -> None:
+    victim = victim_for(limit=limit, threshold=0.55, layers=5)
+    found = ATTACKS.load("universal").fit(victim, SEARCH, CONFIG)
+    assert found["queries"] + found["gradient_passes"] <= max(2, limit) * len(SEARCH)
+    if limit <= 3:  # enough to judge the first prefix, and to differentiate it, and no more
+        assert len(found["history"]) == 1
+    else:
+        assert 1 < len(found["history"]) <= len(learned["history"])  # type: ignore[arg-type]
+    layers = [
+        o.exit_layer
+        for o in victim_for(threshold=0.55, layers=5).score(
+            [f"{found['prefix']} {text}" for text in SEARCH]
+        )
+    ]
+    assert found["mean_exit_layer_after"] == pytest.approx(sum(layers) / len(layers))
 
 
 def test_learning_is_repeatable(learned: dict[str, object]) -> None:

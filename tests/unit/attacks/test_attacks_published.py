@@ -18,6 +18,7 @@ from attacks_tiny import TEXTS, TOKENIZERS, classifier, victim_for, wordpiece
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS
+from eexit_cli.attacks.best_so_far import BestSoFar
 from eexit_cli.attacks.char_mutation import LOOK_ALIKES
 from eexit_cli.attacks.constraints import most_changes
 from eexit_cli.attacks.goal import SlowdownResult
@@ -158,6 +159,7 @@ class Rounds:
 
     def __init__(self, *layers: list[int]) -> None:
         self.layers = layers
+        self.best = BestSoFar()
 
     def transform(self, text: AttackedText, *, original_text: AttackedText) -> list[AttackedText]:
         number = 0 if text.text == original_text.text else int(text.words[0]) + 1

@@ -194,19 +194,16 @@ def test_a_text_checked_alone_is_one_query_more_and_then_known() -> None:
     assert victim.confirm(TEXTS[0]) is not alone
 
 
-def test_progress_notes_what_was_spent_when_a_text_went_deeper() -> None:
-    victim = victim_for(threshold=0.55, layers=5)
-    layers = [outcome.exit_layer for outcome in victim.score(TEXTS)]
-    victim.begin()
-    for text in TEXTS:
-        victim.score([text])
-    deepest = 0
-    expected = []
-    for spent, layer in enumerate(layers, start=1):
-        if layer > deepest:
-            expected.append([spent, layer])
-            deepest = layer
-    assert victim.progress == expected
+def test_texts_of_a_batch_are_paid_one_by_one() -> None:
+    victim = victim_for()
+    victim.confirm(TEXTS[0])
+    victim.score([TEXTS[0], TEXTS[2], TEXTS[1]])
+    victim.gradients(TEXTS[:2], lambda logits, layers: logits.sum(dim=(1, 2)))
+    victim.score(TEXTS[1:4])
+    # The check of a text scored in a batch costs one more; the first was checked at once.
+    assert [victim.paid(text) for text in TEXTS[:4]] == [1, 1 + 2 + 1, 1 + 1 + 1, 3 + 2 + 1 + 1]
+    victim.confirm(TEXTS[3])
+    assert victim.paid(TEXTS[3]) == 7
 
 
 def test_another_account_pays_for_a_while() -> None:

@@ -11,6 +11,7 @@ from attacks_tiny import TEXTS, TOKENIZERS, victim_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textattack.attack_results import SkippedAttackResult
+from textattack.goal_function_results import GoalFunctionResultStatus
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS, SUBSTITUTES
@@ -25,6 +26,7 @@ from eexit_cli.core.errors import UsageError
 
 # The tiny embeddings are random, so nothing in them is alike.
 SMALL = AttackConfig(recipe="waffle", similarity=0.0, alpha=0.6)
+SUCCEEDED = GoalFunctionResultStatus.SUCCEEDED
 ONE_HOT = st.integers(2, 6)
 
 
@@ -106,15 +108,16 @@ def test_every_result_keeps_the_rules(patience: int | None, text: str) -> None:
 
 def test_the_walk_stops_at_alpha_and_a_higher_alpha_changes_more() -> None:
     spent = []
-    for alpha in (0.3, 0.6, 0.99):
+    alphas = (0.6, 0.7, 0.99)
+    for alpha in alphas:
         victim = victim_for(threshold=0.55, layers=5)
         attack = attack_for(victim, AttackConfig(similarity=0.0, alpha=alpha))
         total = 0
         for text in TEXTS:
             result = attack.attack(text, 0)
-            if result.original_result.score > alpha:
-                assert result.perturbed_result.attacked_text.text == text
-            total += victim.budget.spent
+            # An input above alpha is attacked until it uses all layers.
+            if result.original_result.score <= alphas[0]:
+                total += victim.budget.spent
         spent.append(total)
     assert spent == sorted(spent)
     assert spent[0] < spent[-1]
@@ -160,6 +163,24 @@ def test_upstream_skips_by_score_and_keeps_texts_that_leave_earlier() -> None:
             skipped += above and before.raw_output.exit_layer < 5
             earlier += after.raw_output.exit_layer < before.raw_output.exit_layer
     assert skipped + earlier > 0
+
+
+def test_an_input_above_alpha_that_leaves_early_is_attacked() -> None:
+    deeper = 0
+    for seed in range(3):
+        victim = victim_for(threshold=0.5, layers=5, seed=seed)
+        attack = attack_for(victim, AttackConfig(similarity=0.0, alpha=0.05))
+        for text in TEXTS:
+            result = attack.attack(text, 0)
+            before = result.original_result.raw_output.exit_layer
+            after = result.perturbed_result.raw_output.exit_layer
+            assert result.original_result.score > 0.05
+            assert isinstance(result, SkippedAttackResult) == (before == 5)
+            if before < 5:
+                succeeded = result.perturbed_result.goal_status == SUCCEEDED
+                assert succeeded == (after == 5)
+                deeper += after > before
+    assert deeper > 5
 
 
 def test_neighbours_are_the_nearest_by_cosine_and_never_the_word_itself() -> None:
