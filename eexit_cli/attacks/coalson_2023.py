@@ -17,6 +17,8 @@ What the published code does otherwise, and this does not:
   (counter-fitted vectors, a sentence encoder, a part-of-speech tagger); here from the victim's own
   input embeddings, or from WordNet, and parts of speech are not compared;
 - it changes one column of a pair, chosen per task; here both;
+- its gradient of a DeeBERT reads ramp L, which nobody trained, its score the final classifier; here
+  both read the latter, in either mode: only the order of the words depends on it;
 - its efficacy is ours times L / (L + 1), its mean exit layer one too high, and its accuracy after
   the attack is read at the exit of the clean input; here by what the model answers.
 """

@@ -8,7 +8,7 @@ left out. The loss of an output is the sum over its tokens.
 
 Where the confidence is no function of the logits (saturation, trained classifiers) the loss is
 read off that confidence itself: -log(1 - c), the negative log-likelihood of "go on". Its gradient
-does not vanish where a classifier is nearly certain.
+does not vanish where a classifier is nearly certain, only within :data:`LEAST_DOUBT` of 1.
 """
 
 from __future__ import annotations

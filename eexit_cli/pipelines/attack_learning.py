@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.seed import stream
 from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
 from eexit_cli.pipelines.attack_plan import Plan
@@ -74,6 +75,9 @@ def search_texts(
             text for text in _texts_of_split(config, split, label_names) if text not in reported
         ]
         if found:
+            if config.data_file is not None:
+                # A user's file may be sorted by label; the tasks' splits are not.
+                stream(config.seed, "search texts").shuffle(found)
             return found[: config.search_samples]
     raise UsageError(
         "No texts are left to learn a prefix on: all of them are reported",
