@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.errors import EexitError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
@@ -197,11 +198,8 @@ class _Execution:
                 with self.subject.threads(self.config.workers):
                     self._in_this_process()
         except KeyboardInterrupt:
-            # A path names the run wherever it lies.
-            self.progress.message(
-                f"Stopped after {len(self.done)} of {total} samples. Go on with: "
-                f"eexit attack --resume {self.run.path}"
-            )
+            # How to go on is the command line's to say, after this.
+            self.progress.message(f"Stopped after {len(self.done)} of {total} samples")
             raise
 
     def _in_this_process(self) -> None:
@@ -222,19 +220,36 @@ class _Execution:
             self.tokens = self._attacker.tokens
 
     def _with_workers(self) -> None:
-        from eexit_cli.pipelines.attack_workers import Workers
+        from eexit_cli.pipelines.attack_workers import DeadWorkersError, Workers
 
         count = int(self.config.workers or 1)
         jobs = [(name, sample) for name in self.plan.names for sample in self._waiting(name)]
         self._attacker = None  # its memory is the workers' now
         self.subject.prepare_workers(self.plan.recipes)
-        with Workers(min(count, len(jobs)), self.config, self.subject.family, self.learned) as pool:
-            self.timings["workers_startup_seconds"] = pool.start_up_seconds
-            names = self.plan.names
-            what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
-            with self._taking(f"Attack {what}, {count} workers", names) as take:
-                pool.run(jobs, take)
-            self.tokens = pool.tokens
+        names = self.plan.names
+        what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
+        workers = Workers(
+            min(count, len(jobs)),
+            self.config,
+            self.subject.family,
+            self.learned,
+            tell=self.progress.message,
+        )
+        try:
+            with workers as pool:
+                self.timings["workers_startup_seconds"] = pool.start_up_seconds
+                with self._taking(f"Attack {what}, {count} workers", names) as take:
+                    pool.run(jobs, take)
+                self.tokens = pool.tokens
+        except DeadWorkersError as error:
+            if not self.done:
+                raise
+            # A path names the run wherever it lies.
+            raise EexitError(
+                error.message,
+                hint=f"{len(self.done)} records are kept. Go on without workers: "
+                f"eexit attack --resume {self.run.path} --workers 1",
+            ) from error
 
     @contextmanager
     def _taking(self, title: str, names: Sequence[str]) -> Iterator[Callable[[Record], None]]:

@@ -324,6 +324,48 @@ def test_interrupted_training_names_the_command_that_goes_on(
     assert done.err.splitlines()[-1] == f"Interrupted{resume}"
 
 
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ([], ". Go on with: eexit attack --resume {run}"),
+        (
+            ["--results-dir", "my runs"],
+            ". Go on with: eexit attack --resume {run} --results-dir 'my runs'",
+        ),
+        (["--transfer", "latest"], ""),
+    ],
+)
+def test_interrupted_attack_hints_at_resume_only_where_that_works(
+    eexit, monkeypatch, options, hint
+) -> None:
+    from eexit_cli.pipelines import attack
+    from eexit_cli.store.results import ResultStore
+
+    begun = []
+
+    def interrupt(config, *, progress=None):
+        with ResultStore(config.results_dir).create("attack", config.as_dict()) as run:
+            begun.append(run.id)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(attack, "run_attack", interrupt)
+    done = eexit("attack", "--model", "deebert", *options)
+    assert done.code == INTERRUPTED
+    assert done.err.splitlines()[-1] == f"Interrupted{hint.format(run=begun[0])}"
+
+
+def test_an_unfinished_replay_starts_again(eexit, tmp_path) -> None:
+    from eexit_cli.store.results import ResultStore
+
+    settings = {"model": "deebert,pabee", "transfer": ["a-run", "b-run"]}
+    with ResultStore(tmp_path / "results").create("attack", settings) as run:
+        pass
+    _, hint = _error(eexit("results", "show", run.id))
+    assert hint == (
+        "Start it again: eexit attack --transfer a-run --transfer b-run --model deebert,pabee"
+    )
+
+
 def test_unfinished_run_is_not_shown_but_named(eexit, tmp_path) -> None:
     from eexit_cli.store.results import ResultStore
 
