@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.core.errors import EexitError
+from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
@@ -66,11 +67,29 @@ def run_attack(config: AttackConfig, *, progress: Progress | None = None) -> Run
         with store.resume(config.resume, command="attack") as run:
             return _attack(resumed_config(config, run), run, store, progress)
     check_numbers(config)
+    _check_names(config)
     if config.transfer:
         from eexit_cli.pipelines.attack_transfer import run_transfer
 
         return run_transfer(config, store, progress)
     return _attack(config, None, store, progress)
+
+
+def _check_names(config: AttackConfig) -> None:
+    """Commas make a list of victims, and of nothing else.
+
+    Raises:
+        UsageError: a list of runs, or a list of models to attack.
+    """
+    for name in config.transfer:
+        if "," in name and not Path(name).exists():
+            runs = " ".join(f"--transfer {part.strip()}" for part in name.split(","))
+            raise UsageError(f"--transfer takes one run, not '{name}'", hint=f"Repeat it: {runs}")
+    if "," in config.model and not config.transfer and not Path(config.model).exists():
+        raise UsageError(
+            f"An attack takes one model, not '{config.model}'",
+            hint="Lists of models work only with --transfer RUN, which replays a run's inputs",
+        )
 
 
 def _attack(
