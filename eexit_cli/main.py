@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes the process's.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 usage, 3 missing artifact, 130 interrupted.
+        The exit code: 0 done, 1 failed, 2 usage, 3 missing artifact, 4 risk not controlled,
+            130 interrupted.
     """
     _quieten_libraries()
     try:

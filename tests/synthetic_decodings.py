@@ -116,3 +116,61 @@ def decoding_run(
         }
         run.finish(metrics=metrics, rows=rows)
     return run
+
+
+def decoder_attack_run(
+    store: ResultStore,
+    *,
+    model: str = "calm",
+    recipes: tuple[str, ...] = ("same-token",),
+    layers: int = 6,
+    samples: int = 30,
+    seed: int = 0,
+    **config: Any,
+) -> Run:
+    """An attack on a decoder: outputs get deeper and longer, so that tokens and samples differ."""
+    rng = np.random.default_rng(seed)
+    asked = {"model": model, "recipe": ",".join(recipes), "query_budget": 200, **config}
+    befores = [rng.integers(1, layers, rng.integers(2, 9)) for _ in range(samples)]
+    with store.create("attack", asked) as run:
+        rows = []
+        for recipe in recipes:
+            afters = []
+            for number, before in enumerate(befores):
+                after = rng.integers(2, layers + 1, len(before) + number % 7)
+                afters.append(after)
+                middle = float(before.mean() + after.mean()) / 2
+                spent = 20 + 5 * number
+                run.append(
+                    {
+                        "recipe": recipe,
+                        "id": str(number),
+                        "text": "word",
+                        "status": "attacked",
+                        "exit_layer_before": before.mean(),
+                        "exit_layer_after": after.mean(),
+                        "tokens_before": len(before),
+                        "tokens_after": len(after),
+                        "token_layers_before": before,
+                        "token_layers_after": after,
+                        "progress": [
+                            [1, before.mean()],
+                            [spent, middle],
+                            [spent + 9, after.mean()],
+                        ],
+                    }
+                )
+            means = [float(np.concatenate(found).mean()) for found in (befores, afters)]
+            rows.append(
+                {
+                    "recipe": recipe,
+                    "samples": samples,
+                    "num_layers": layers,
+                    "mean_exit_layer_before": means[0],
+                    "mean_exit_layer_after": means[1],
+                    "gain_removed": (means[1] - means[0]) / (layers - means[0]),
+                }
+            )
+        figures = {name: value for name, value in rows[0].items() if name != "recipe"}
+        run.finish(metrics=figures, rows=rows)
+    return run

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eexit_cli.config.results import ResultsConfig
 from eexit_cli.ui.options import OfCommand, RunId
 from eexit_cli.ui.options_attack import ExportFolder, WithOriginals
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
+
+if TYPE_CHECKING:
+    from eexit_cli.store.results import Run
 
 EXAMPLES = """
 Examples:
@@ -43,11 +47,7 @@ def show_run(config: ResultsConfig, output: Output, run: RunId) -> None:
     opened = ResultStore(config.results_dir).open(run)
     document = opened.document()
     if document is None:
-        hint = _RESUMPTIONS.get(opened.command, "Start it again: eexit {command}")
-        raise MissingArtifactError(
-            f"Run '{opened.id}' is not finished",
-            hint=hint.format(command=opened.command, id=opened.id, **opened.config),
-        )
+        raise MissingArtifactError(f"Run '{opened.id}' is not finished", hint=_resumption(opened))
     show_result(output, RunResult(document, opened.path))
 
 
@@ -75,6 +75,16 @@ def export_run(
 
 _RESUMPTIONS = {
     "attack": "Go on with: eexit attack --resume {id}",
+    "calibrate": "Go on with: eexit calibrate --resume {id}",
     "train": "Go on with: eexit train --output {output} --resume",
 }
 """How an unfinished run goes on, by its command; the others start again."""
+
+
+def _resumption(run: Run) -> str:
+    replayed = run.config.get("transfer")
+    if replayed:
+        options = " ".join(f"--transfer {name}" for name in replayed)
+        return f"Start it again: eexit attack {options} --model {run.config['model']}"
+    hint = _RESUMPTIONS.get(run.command, "Start it again: eexit {command}")
+    return hint.format(command=run.command, id=run.id, **run.config)

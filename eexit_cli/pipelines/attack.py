@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.core.errors import EexitError, MissingArtifactError
+from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
@@ -70,11 +71,29 @@ def run_attack(
         with store.resume(config.resume, command="attack") as run:
             return _attack(resumed_config(config, run, explicit), run, store, progress)
     check_numbers(config)
+    _check_names(config)
     if config.transfer:
         from eexit_cli.pipelines.attack_transfer import run_transfer
 
         return run_transfer(config, store, progress)
     return _attack(config, None, store, progress)
+
+
+def _check_names(config: AttackConfig) -> None:
+    """Commas make a list of victims, and of nothing else.
+
+    Raises:
+        UsageError: a list of runs, or a list of models to attack.
+    """
+    for name in config.transfer:
+        if "," in name and not Path(name).exists():
+            runs = " ".join(f"--transfer {part.strip()}" for part in name.split(","))
+            raise UsageError(f"--transfer takes one run, not '{name}'", hint=f"Repeat it: {runs}")
+    if "," in config.model and not config.transfer and not Path(config.model).exists():
+        raise UsageError(
+            f"An attack takes one model, not '{config.model}'",
+            hint="Lists of models work only with --transfer RUN, which replays a run's inputs",
+        )
 
 
 def _attack(
@@ -225,11 +244,8 @@ class _Execution:
                 with self.subject.threads(self.config.workers):
                     self._in_this_process()
         except KeyboardInterrupt:
-            # A path names the run wherever it lies.
-            self.progress.message(
-                f"Stopped after {len(self.done)} of {total} samples. Go on with: "
-                f"eexit attack --resume {self.run.path}"
-            )
+            # How to go on is the command line's to say, after this.
+            self.progress.message(f"Stopped after {len(self.done)} of {total} samples")
             raise
 
     def _in_this_process(self) -> None:
@@ -250,19 +266,36 @@ class _Execution:
             self.tokens = self._attacker.tokens
 
     def _with_workers(self) -> None:
-        from eexit_cli.pipelines.attack_workers import Workers
+        from eexit_cli.pipelines.attack_workers import DeadWorkersError, Workers
 
         count = int(self.config.workers or 1)
         jobs = [(name, sample) for name in self.plan.names for sample in self._waiting(name)]
         self._attacker = None  # its memory is the workers' now
         self.subject.prepare_workers(self.plan.recipes)
-        with Workers(min(count, len(jobs)), self.config, self.subject.family, self.learned) as pool:
-            self.timings["workers_startup_seconds"] = pool.start_up_seconds
-            names = self.plan.names
-            what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
-            with self._taking(f"Attack {what}, {count} workers", names) as take:
-                pool.run(jobs, take)
-            self.tokens = pool.tokens
+        names = self.plan.names
+        what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
+        workers = Workers(
+            min(count, len(jobs)),
+            self.config,
+            self.subject.family,
+            self.learned,
+            tell=self.progress.message,
+        )
+        try:
+            with workers as pool:
+                self.timings["workers_startup_seconds"] = pool.start_up_seconds
+                with self._taking(f"Attack {what}, {count} workers", names) as take:
+                    pool.run(jobs, take)
+                self.tokens = pool.tokens
+        except DeadWorkersError as error:
+            if not self.done:
+                raise
+            # A path names the run wherever it lies.
+            raise EexitError(
+                error.message,
+                hint=f"{len(self.done)} records are kept. Go on without workers: "
+                f"eexit attack --resume {self.run.path} --workers 1",
+            ) from error
 
     @contextmanager
     def _taking(self, title: str, names: Sequence[str]) -> Iterator[Callable[[Record], None]]:

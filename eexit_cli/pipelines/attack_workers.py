@@ -32,6 +32,10 @@ MOST_DEATHS = 3
 """Workers that one sample, or one start, may cost."""
 
 
+class DeadWorkersError(EexitError):
+    """Workers die again and again; what they finished is kept."""
+
+
 @dataclass
 class Job:
     """A sample for a recipe.
@@ -124,14 +128,22 @@ class Workers:
         config: the run's settings, with every exit option resolved.
         family: of the model.
         learned: what recipes learned once for all samples.
+        tell: gets a line when a worker died and another takes its place.
 
     Attributes:
         start_up_seconds: from the first process's start until all could attack.
     """
 
     def __init__(
-        self, count: int, config: AttackConfig, family: str, learned: Mapping[str, Any]
+        self,
+        count: int,
+        config: AttackConfig,
+        family: str,
+        learned: Mapping[str, Any],
+        *,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
+        self._tell = tell
         self._setup = json.dumps(
             plain({"config": config.as_dict(), "family": family, "learned": learned})
         )
@@ -237,10 +249,13 @@ class Workers:
         if not worker.ready:
             self._false_starts += 1
             if self._false_starts >= MOST_DEATHS:
-                raise EexitError(
+                raise DeadWorkersError(
                     f"Workers die as they start ({worker.how_it_ended()})",
                     hint="Attack without them: leave --workers out",
                 )
+        if self._tell is not None:
+            again = "" if worker.job is None else f"; sample '{worker.job.sample['id']}' goes again"
+            self._tell(f"A worker died ({worker.how_it_ended()}); another takes its place{again}")
         self._workers.remove(worker)
         worker.stop()
         held, computed = self._retired_tokens
@@ -250,7 +265,7 @@ class Workers:
     @staticmethod
     def _check_deaths(job: Job, worker: _Worker) -> None:
         if job.deaths >= MOST_DEATHS:
-            raise EexitError(
+            raise DeadWorkersError(
                 f"{job.deaths} workers died at sample '{job.sample['id']}' of {job.recipe} "
                 f"({worker.how_it_ended()})",
                 hint="The other records are kept; if memory is short, resume with fewer --workers",

@@ -50,7 +50,7 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
         if not _suits(spec, view):
             raise UsageError(
                 f"Run '{view.id}' ({view.command}) cannot be drawn as '{spec.name}'",
-                hint=f"It needs {spec.needs}. Run: {spec.make}",
+                hint=_fitting(spec, view),
             )
     frame = spec.frame(views)
     _write(spec, frame, config, output, form, [view.id for view in views])
@@ -129,6 +129,16 @@ def _newest(store: ResultStore, spec: FigureSpec) -> Run:
         f"No run in '{store.results_dir}' can be drawn as '{spec.name}': it needs {spec.needs}",
         hint=f"Run: {spec.make}",
     )
+
+
+def _fitting(spec: FigureSpec, view: RunView) -> str:
+    """What to do about a run that a figure cannot show."""
+    if view.command == "attack" and view.config.get("transfer"):
+        return (
+            "It replays another run's inputs, and made none itself; see them with: "
+            f"eexit plot transfer --run {view.id}"
+        )
+    return f"It needs {spec.needs}. Run: {spec.make}"
 
 
 def _suits(spec: FigureSpec, view: RunView) -> bool:

@@ -10,8 +10,13 @@ from eexit_cli.plots.figure import RunView
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", ":", "-.")
+COLOURS = 6
+"""Of the style, its black left out: that looks like no attack."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*", "h", "d")
+DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+
+UNATTACKED: dict[str, Any] = {"color": "0.65", "linewidth": 3.0, "marker": "None", "zorder": 1.5}
+"""The look of a line before any attack: broad and grey, behind the others."""
 
 
 def is_attack(run: RunView) -> bool:
@@ -40,6 +45,11 @@ def exit_layers(records: Sequence[Mapping[str, Any]], when: str) -> list[float]:
     ]
 
 
+def counted(run: RunView) -> str:
+    """What :func:`exit_layers` lists: ``Samples``, or ``Tokens`` of a decoder's outputs."""
+    return "Tokens" if any("token_layers_after" in record for record in run.records) else "Samples"
+
+
 def rows_by_recipe(run: RunView) -> dict[str | None, Mapping[str, Any]]:
     """The run's figures of each recipe that ran."""
     return {row.get("recipe"): row for row in run.rows if "status" not in row}
@@ -56,9 +66,13 @@ def numbered(table: DataFrame, *, besides: str | None = None) -> DataFrame:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the n-th line; seven colours, then the dashes change."""
+    """Colour, marker and dashes of the n-th line.
+
+    Thirteen lines, as many as there are recipes, differ in their markers, and thirty in colour and
+    dashes together. Neighbours differ in both, so that lines over each other show through.
+    """
     return {
-        "color": f"C{number % 7}",
+        "color": f"C{number % COLOURS}",
         "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[(number // 7) % len(DASHES)],
+        "linestyle": DASHES[number % len(DASHES)],
     }

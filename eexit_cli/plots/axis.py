@@ -8,12 +8,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+def inches_across(ax: Axes) -> float:
+    """How wide the axes are, as far as is known before the page is laid out."""
+    figure = ax.get_figure(root=True)
+    return float(ax.get_position().width * (figure.get_figwidth() if figure else 3.3))
+
+
 def layer_axis(ax: Axes, num_layers: int, *, label: str = "Exit layer") -> None:
     """An x axis of exit layers 1..L: whole numbers, the last one always, as many as have room."""
-    figure = ax.get_figure(root=True)
-    inches = ax.get_position().width * (figure.get_figwidth() if figure else 3.3)
     digits = len(str(num_layers))
-    room = max(2, int(inches / (0.05 + 0.06 * digits)))
+    room = max(2, int(inches_across(ax) / (0.05 + 0.06 * digits)))
     step = -(-num_layers // room)
     ax.set_xticks(range(num_layers, 0, -step))
     ax.set_xlim(0.4, num_layers + 0.6)

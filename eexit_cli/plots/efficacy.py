@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.attack_rows import exit_layers, is_attack, look, numbered, records_by_recipe
+from eexit_cli.plots.attack_rows import (
+    UNATTACKED,
+    counted,
+    exit_layers,
+    is_attack,
+    look,
+    numbered,
+    records_by_recipe,
+)
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
 if TYPE_CHECKING:
@@ -22,8 +30,8 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     Returns:
         ``panel`` (the run), ``series`` (``no attack``, or the recipe), ``depth`` (layer / L, from
         0), ``left`` (share of the samples, or of a decoder's tokens, that have left by then),
-        ``efficacy`` (area under the line, by the trapezoid rule), ``number`` (of the recipe, for
-        its look).
+        ``counted`` (Samples or Tokens), ``efficacy`` (area under the line, by the trapezoid
+        rule), ``number`` (of the recipe, for its look).
     """
     import pandas as pd
 
@@ -49,20 +57,20 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
                 "series": series,
                 "depth": depth / num_layers,
                 "left": share,
+                "counted": counted(run),
                 "efficacy": area,
             }
 
 
 def draw(frame: DataFrame, ax: Axes) -> None:
-    """A line per recipe; the clean one is thick and black."""
+    """A line per recipe; the clean one is broad and grey."""
     for series, rows in frame.groupby("series", sort=False):
-        style: dict[str, Any] = {"color": "black", "linewidth": 1.8, "marker": "None"}
-        if series != BEFORE:
-            style = look(int(rows["number"].iloc[0]))
-        ax.plot(rows["depth"], 100 * rows["left"], label=str(series), **style)
+        style = UNATTACKED if series == BEFORE else look(int(rows["number"].iloc[0]))
+        # All lines end in the corner, where the axes would cut their markers.
+        ax.plot(rows["depth"], 100 * rows["left"], label=str(series), clip_on=False, **style)
     ax.set_title(str(frame[PANEL].iloc[0]))
     ax.set_xlabel("Layers used (share of L)")
-    ax.set_ylabel("Samples that have left (%)")
+    ax.set_ylabel(f"{frame['counted'].iloc[0]} that have left (%)")
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
     ax.set_ylim(0, 103)

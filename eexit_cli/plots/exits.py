@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.attack_rows import exit_layers, records_by_recipe
+from eexit_cli.plots.attack_rows import counted, exit_layers, records_by_recipe
 from eexit_cli.plots.axis import layer_axis, metric_label
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 from eexit_cli.plots.slowdown import WHEN
@@ -31,9 +31,9 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     """One row per panel and exit layer; an attack run has a panel before and one after.
 
     Returns:
-        ``panel``, ``exit_layer`` (1..L), ``share`` (of the samples), ``quality`` (NaN where it is
-        not known or nothing left there), ``quality_label`` (what ``quality`` is, in words),
-        ``num_layers``.
+        ``panel``, ``exit_layer`` (1..L), ``share`` (of the samples, or of an attacked decoder's
+        tokens), ``quality`` (NaN where it is not known or nothing left there), ``quality_label``
+        (what ``quality`` is, in words), ``num_layers``, ``counted`` (Samples or Tokens).
     """
     import pandas as pd
 
@@ -57,6 +57,7 @@ def _evaluated(run: RunView) -> Iterator[dict[str, Any]]:
             "quality": NAN if quality is None else quality,
             "quality_label": f"{label} of the exit, all samples",
             "num_layers": int(run.metrics["num_layers"]),
+            "counted": "Samples",
         }
 
 
@@ -79,6 +80,7 @@ def _attacked(run: RunView) -> Iterator[dict[str, Any]]:
                     "quality": sum(right) / len(right) if len(right) >= ENOUGH else NAN,
                     "quality_label": f"Accuracy of those samples (where {ENOUGH} or more)",
                     "num_layers": int(run.metrics["num_layers"]),
+                    "counted": counted(run),
                 }
 
 
@@ -87,9 +89,8 @@ _READERS = {"evaluate": _evaluated, "attack": _attacked}
 
 def draw(frame: DataFrame, ax: Axes) -> None:
     """Bars: share of the samples. Line: how good the exit is. One axis, both in percent."""
-    ax.bar(
-        frame["exit_layer"], 100 * frame["share"], width=0.7, color="C0", label="Samples that leave"
-    )
+    words = f"{frame['counted'].iloc[0]} that leave"
+    ax.bar(frame["exit_layer"], 100 * frame["share"], width=0.7, color="C0", label=words)
     known = frame.dropna(subset=["quality"])
     if len(known):
         ax.plot(

@@ -16,10 +16,9 @@ NAN = float("nan")
 
 
 def suits(run: RunView) -> bool:
-    """Attack runs that had a gain to remove."""
-    return is_attack(run) and any(
-        row.get("gain_removed") is not None for row in rows_by_recipe(run).values()
-    )
+    """Attack runs of several recipes that had a gain to remove."""
+    gains = [row.get("gain_removed") for row in rows_by_recipe(run).values()]
+    return is_attack(run) and len(gains) > 1 and any(gain is not None for gain in gains)
 
 
 def frame(runs: Sequence[RunView]) -> DataFrame:
@@ -91,7 +90,7 @@ FIGURE = FigureSpec(
     name="recipes",
     summary="Gain removed by each recipe, with its interval",
     commands=("attack",),
-    needs="an attack run that had a gain to remove",
+    needs="an attack run of several recipes that had a gain to remove",
     make="eexit attack --model deebert --recipe all",
     suits=suits,
     frame=frame,

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import Container
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from eexit_cli.plots.figure import PANEL, FigureSpec
@@ -62,7 +63,8 @@ def render(
         for axes in cells[len(panels) :]:
             axes.remove()
         for position, axes in enumerate(cells[: len(panels)]):
-            if spec.alike and position % columns:
+            leftmost = cells[position - position % columns]
+            if spec.alike and position % columns and axes.get_ylabel() == leftmost.get_ylabel():
                 axes.set_ylabel("")
             if spec.alike and position + columns < len(panels):
                 axes.set_xlabel("")
@@ -110,8 +112,16 @@ def _add_legend(figure: Figure, canvas: FigureCanvasAgg, cells: list[Axes], plac
     if not entries:
         return 0
     room = figure.get_figwidth() * figure.dpi
+    dashed = any(
+        isinstance(item, Line2D) and item.get_linestyle() not in ("-", "None")
+        for item in entries.values()
+    )
+    # Shorter handles show no dashes.
+    length = 3.2 if dashed else None
     for columns in range(len(entries), 0, -1):
-        legend = figure.legend(list(entries.values()), list(entries), loc=place, ncols=columns)
+        legend = figure.legend(
+            list(entries.values()), list(entries), loc=place, ncols=columns, handlelength=length
+        )
         extent = legend.get_window_extent(canvas.get_renderer())
         if columns == 1 or extent.width <= room:
             break

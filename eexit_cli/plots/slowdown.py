@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.attack_rows import exit_layers, is_attack, records_by_recipe, rows_by_recipe
+from eexit_cli.plots.attack_rows import (
+    counted,
+    exit_layers,
+    is_attack,
+    records_by_recipe,
+    rows_by_recipe,
+)
 from eexit_cli.plots.axis import layer_axis
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
@@ -20,9 +26,9 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     """One row per recipe, before or after, and exit layer.
 
     Returns:
-        ``panel``, ``when`` (before, after), ``exit_layer`` (1..L), ``share`` (of the samples),
-        ``mean_exit_layer``, ``gain_removed`` (the run's own figure; NaN where no layer was saved),
-        ``num_layers``.
+        ``panel``, ``when`` (before, after), ``exit_layer`` (1..L), ``share`` (of the samples, or
+        of a decoder's tokens), ``counted`` (Samples or Tokens), ``mean_exit_layer``,
+        ``gain_removed`` (the run's own figure; NaN where no layer was saved), ``num_layers``.
     """
     import pandas as pd
 
@@ -43,6 +49,7 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
                     "when": when,
                     "exit_layer": layer,
                     "share": layers.count(layer) / len(layers),
+                    "counted": counted(run),
                     "mean_exit_layer": sum(layers) / len(layers),
                     "gain_removed": figures.get("gain_removed"),
                     "num_layers": num_layers,
@@ -73,7 +80,7 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     ax.set_title(f"{frame[PANEL].iloc[0]}\n{figures}")
     ax.margins(y=0.14)
     layer_axis(ax, int(frame["num_layers"].iloc[0]))
-    ax.set_ylabel("Samples (%)")
+    ax.set_ylabel(f"{frame['counted'].iloc[0]} (%)")
 
 
 def _mark_mean(ax: Axes, mean: float, *, color: str) -> None:

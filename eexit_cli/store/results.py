@@ -233,8 +233,9 @@ class ResultStore:
         """A run to read.
 
         Args:
-            run_id: an id, the beginning of exactly one, ``latest`` (the newest finished run, of
-                ``command`` when given), or the path of a run's folder.
+            run_id: an id, the beginning of exactly one, ``beginning…end`` as lists shorten it,
+                ``latest`` (the newest finished run, of ``command`` when given), or the path of a
+                run's folder.
             command: refuse runs of other commands.
 
         Raises:
@@ -354,7 +355,9 @@ class ResultStore:
             for path in (self.results_dir.iterdir() if self.results_dir.is_dir() else ())
             if (path / HEADER).is_file()
         )
-        fitting = [run_id] if run_id in ids else [i for i in ids if run_id and i.startswith(run_id)]
+        start, _, end = run_id.replace("...", "…").partition("…")
+        fitting = [i for i in ids if run_id and i.startswith(start) and i.endswith(end)]
+        fitting = [run_id] if run_id in ids else fitting
         if len(fitting) == 1:
             return self.results_dir / fitting[0]
         if fitting:

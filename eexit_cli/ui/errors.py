@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -119,8 +120,14 @@ def _resumption(command: str, config: Any, started: float) -> str | None:
         output = Path(config.completed().output)
         begun = output.with_name(f"{output.name}.training").is_dir()
         return f"Go on with: eexit {command} --output {output} --resume" if begun else None
+    if getattr(config, "transfer", ()):
+        return None  # a replay takes seconds and starts again: it has nothing to go on with
     run = config.resume or _unfinished(Path(config.results_dir), started)
-    return f"Go on with: eexit {command} --resume {run}" if run else None
+    if not run:
+        return None
+    elsewhere = config.results_dir != type(config)().results_dir
+    where = f" --results-dir {shlex.quote(str(config.results_dir))}" if elsewhere else ""
+    return f"Go on with: eexit {command} --resume {run}{where}"
 
 
 def _unfinished(results_dir: Path, started: float) -> str | None:

@@ -235,7 +235,7 @@ RunId = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="An id, the beginning of one, or latest.",
+        help="An id, the beginning of one, START...END of one, or latest.",
         show_envvar=False,
         autocompletion=completion.runs,
     ),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.ui.measures import label, written
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from eexit_cli.ui.drawing import Drawn
 
 Row = Mapping[str, Any]
 
@@ -31,7 +31,8 @@ class Column:
         text: how a row's value is written; by default as its name says.
         numeric: right-aligned.
         style: rich style on the terminal.
-        whole: never wrapped.
+        whole: never wrapped; numbers never are.
+        shortest: an id that may be shortened in its middle, to no fewer characters than this.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Column:
     numeric: bool = False
     style: str | None = None
     whole: bool = False
+    shortest: int | None = None
 
     @property
     def title(self) -> str:
@@ -63,33 +65,11 @@ class Sheet:
     rows: Sequence[Row]
     title: str | None = None
 
-    def drawn(self) -> Table:
-        """For the terminal."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
+    def drawn(self) -> Drawn:
+        """For the terminal, in whatever layout its width allows."""
+        from eexit_cli.ui.drawing import Drawn
 
-        table = Table(
-            title=None if self.title is None else Text(self.title),
-            title_justify="left",
-            title_style="bold",
-            header_style="bold",
-            show_header=any(column.title for column in self.columns),
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-        )
-        for column in self.columns:
-            table.add_column(
-                Text(column.title),
-                justify="right" if column.numeric else "left",
-                style=column.style,
-                no_wrap=column.whole,
-                overflow="fold",
-            )
-        for row in self.rows:
-            table.add_row(*(Text(column.cell(row)) for column in self.columns))
-        return table
+        return Drawn(self)
 
 
 def sheet_of(rows: Sequence[Row], *, title: str | None = None) -> Sheet:

@@ -324,6 +324,78 @@ def test_interrupted_training_names_the_command_that_goes_on(
     assert done.err.splitlines()[-1] == f"Interrupted{resume}"
 
 
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ([], ". Go on with: eexit attack --resume {run}"),
+        (
+            ["--results-dir", "my runs"],
+            ". Go on with: eexit attack --resume {run} --results-dir 'my runs'",
+        ),
+        (["--transfer", "latest"], ""),
+    ],
+)
+def test_interrupted_attack_hints_at_resume_only_where_that_works(
+    eexit, monkeypatch, options, hint
+) -> None:
+    from eexit_cli.pipelines import attack
+    from eexit_cli.store.results import ResultStore
+
+    begun = []
+
+    def interrupt(config, *, progress=None):
+        with ResultStore(config.results_dir).create("attack", config.as_dict()) as run:
+            begun.append(run.id)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(attack, "run_attack", interrupt)
+    done = eexit("attack", "--model", "deebert", *options)
+    assert done.code == INTERRUPTED
+    assert done.err.splitlines()[-1] == f"Interrupted{hint.format(run=begun[0])}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "advice"),
+    [
+        (
+            ["--transfer", "a-run,b-run"],
+            "--transfer takes one run, not 'a-run,b-run'",
+            "Repeat it: --transfer a-run --transfer b-run",
+        ),
+        (
+            ["--model", "deebert,pabee"],
+            "An attack takes one model, not 'deebert,pabee'",
+            "Lists of models work only with --transfer RUN, which replays a run's inputs",
+        ),
+    ],
+)
+def test_lists_where_one_name_belongs(eexit, options, message, advice) -> None:
+    done = eexit("attack", *options)
+    assert (done.code, *_error(done)) == (2, message, advice)
+
+
+def test_the_readme_names_every_exit_code() -> None:
+    from eexit_cli.core import errors
+
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
+    codes = readme.partition("Exit codes: ")[2].partition(". ")[0]
+    known = {value for name, value in vars(errors).items() if name.isupper() and type(value) is int}
+    known |= {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
+    assert all(f"{code} " in codes for code in known | {0})
+
+
+def test_an_unfinished_replay_starts_again(eexit, tmp_path) -> None:
+    from eexit_cli.store.results import ResultStore
+
+    settings = {"model": "deebert,pabee", "transfer": ["a-run", "b-run"]}
+    with ResultStore(tmp_path / "results").create("attack", settings) as run:
+        pass
+    _, hint = _error(eexit("results", "show", run.id))
+    assert hint == (
+        "Start it again: eexit attack --transfer a-run --transfer b-run --model deebert,pabee"
+    )
+
+
 def test_unfinished_run_is_not_shown_but_named(eexit, tmp_path) -> None:
     from eexit_cli.store.results import ResultStore
 

@@ -185,6 +185,7 @@ def test_interrupted_attack_says_how_to_go_on_and_goes_on(
     last = err.strip().splitlines()[-1]
     run = next((tmp_path / "results").iterdir()).name
     assert last == f"Interrupted. Go on with: eexit attack --resume {run}"
+    assert err.count("--resume") == 1
     assert not (tmp_path / "results" / run / "all_results.json").exists()
     done = eexit_process("attack", "--resume", run, "--json")
     assert done.code == 0, done.err

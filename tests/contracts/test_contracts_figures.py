@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from synthetic_calibrations import calibration_run
-from synthetic_decodings import HELPFUL, decoding_run
+from synthetic_decodings import HELPFUL, decoder_attack_run, decoding_run
 from synthetic_runs import attack_run, evaluate_run, transfer_run
 
 from eexit_cli.plots import FIGURES
@@ -33,6 +33,19 @@ MAKERS: dict[str, Callable[[ResultStore], list[Run]]] = {
     ],
     "attack with too many recipes for seven colours": lambda store: [
         attack_run(store, recipes=tuple(f"recipe-{letter}" for letter in "abcdefghij"))
+    ],
+    "attack with every recipe of the catalog": lambda store: [
+        attack_run(store, recipes=tuple(f"recipe-{letter}" for letter in "abcdefghijklm"))
+    ],
+    "attack with a small budget": lambda store: [
+        attack_run(store, query_budget=40, recipes=("same-token", "random"))
+    ],
+    "attack on a decoder": lambda store: [
+        decoder_attack_run(store, recipes=("same-token", "random"))
+    ],
+    "attacks on a classifier and a decoder": lambda store: [
+        attack_run(store),
+        decoder_attack_run(store),
     ],
     "replay": lambda store: [transfer_run(store)],
     "replay with defences": lambda store: [transfer_run(store, defences=True)],

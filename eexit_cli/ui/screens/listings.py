@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from eexit_cli.store.models import ModelSummary
     from eexit_cli.store.results import RunSummary
 
+SHORTEST_ID = len("20261121-033015…-ab12")
+"""An id with its time and its last part alone, which name it too (``ResultStore.open``)."""
+
 
 def recipes(found: Sequence[Any]) -> Sheet:
     """The attack catalog (``attacks.recipe.Recipe``), with the models that each name attacks."""
@@ -115,8 +118,8 @@ def runs(summaries: Sequence[RunSummary]) -> Sheet:
     ]
     return Sheet(
         [
-            Column("run", "Run", style="cyan", whole=True),
-            Column("status"),
+            Column("run", "Run", style="cyan", shortest=SHORTEST_ID),
+            Column("status", whole=True),
             Column("result", "Result"),
         ],
         rows,

@@ -286,6 +286,7 @@ def test_two_workers_give_the_records_of_one_although_one_is_killed(config: Atta
         patch.setattr(attack_workers, "Workers", Kills)
         two = run_attack(replace(config, workers=2), progress=hears)
     assert len(killed) == 2
+    assert sum(line.startswith("A worker died (killed by SIGKILL)") for line in hears.heard) == 2
     assert records_of(two.path) == records_of(one.path)
     assert two.document["timings"]["workers_startup_seconds"] > 0
     assert two.document["report"]["padding_factor"] >= 1
@@ -323,6 +324,28 @@ def test_workers_that_cannot_start_are_one_line(
     monkeypatch.setattr(attack_workers, "_environment", broken)
     with pytest.raises(EexitError, match="die as they start"):
         run_attack(replace(alone(config, "random"), workers=2))
+
+
+def test_workers_that_die_late_name_the_run_to_go_on_with(
+    config: AttackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first record is made, and from then on workers die."""
+    real = attack_workers._Worker.start
+    started: list[object] = []
+
+    def start_and_die_later(self: Any, job: Any) -> None:
+        if started and job.sample["id"] != started[0]:
+            self._process.kill()
+        started.append(job.sample["id"])
+        real(self, job)
+
+    monkeypatch.setattr(attack_workers._Worker, "start", start_and_die_later)
+    with pytest.raises(EexitError, match="3 workers died") as raised:
+        run_attack(replace(alone(config, "random"), workers=2, limit=2))
+    (run,) = ResultStore(config.results_dir).list()
+    hint = str(raised.value.hint)
+    assert "1 records are kept" in hint
+    assert f"eexit attack --resume {run.path} --workers 1" in hint
 
 
 def test_an_error_in_a_worker_is_the_error_of_the_run(config: AttackConfig) -> None:

@@ -167,7 +167,7 @@ def test_broken_off_and_resumed_gives_the_records_of_an_unbroken_run(
         run_attack(config, progress=stops)
     (broken,) = [run for run in ResultStore(config.results_dir).list() if run.status != "finished"]
     assert len(records_of(broken.path)) == 4
-    assert stops.heard[-1].endswith(f"eexit attack --resume {broken.path}")
+    assert stops.heard[-1].startswith("Stopped after 4 of ")
     resumed = run_attack(AttackConfig(resume=str(broken.path), results_dir=config.results_dir))
     assert resumed.path == broken.path
     assert records_of(resumed.path) == records_of(whole.path)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from synthetic_decodings import decoder_attack_run
 from synthetic_runs import attack_run, transfer_run
 
 from eexit_cli.plots import FIGURES
@@ -46,7 +47,7 @@ def test_recipes_are_ranked_by_the_gain_that_they_remove(store: ResultStore) -> 
 
 
 def test_recipes_draw_the_interval_that_the_run_has(store: ResultStore) -> None:
-    run = attack_run(store)
+    run = attack_run(store, recipes=("same-token", "random"))
     document = run.document() or {}
     document["rows"][0] |= {
         "gain_removed_low": 0.25,
@@ -56,8 +57,8 @@ def test_recipes_draw_the_interval_that_the_run_has(store: ResultStore) -> None:
     spec = FIGURES.load("recipes")
     figure = render(spec, spec.frame([RunView(run.id, "x", document, run.records)]))
     (axes,) = figure.axes
-    (segment,) = axes.collections[0].get_segments()
-    assert segment[:, 0] == pytest.approx([25, 75])
+    first, _ = axes.collections[0].get_segments()
+    assert first[:, 0] == pytest.approx([25, 75])
     assert "95 % interval" in str(axes.get_legend_handles_labels()[1])
 
 
@@ -104,6 +105,69 @@ def test_the_budget_curve_is_what_the_best_texts_so_far_remove(
     last = frame.groupby("series")["gain_removed"].last()
     rows = {row["recipe"]: row["gain_removed"] for row in (run.document() or {})["rows"]}
     assert last.to_dict() == pytest.approx(rows)
+
+
+def test_a_decoders_budget_curve_ends_at_the_figure_of_its_table(store: ResultStore) -> None:
+    run = decoder_attack_run(store, recipes=("same-token", "random"))
+    frame = FIGURES.load("budget").frame([view(run)])
+    last = frame.groupby("series")["gain_removed"].last()
+    rows = {row["recipe"]: row["gain_removed"] for row in (run.document() or {})["rows"]}
+    assert last.to_dict() == pytest.approx(rows)
+    # Samples weigh alike nowhere: their outputs have different lengths.
+    records = [record for record in run.records() if record["recipe"] == "same-token"]
+    gained = sum(r["exit_layer_after"] - r["exit_layer_before"] for r in records)
+    by_sample = gained / sum(6 - r["exit_layer_before"] for r in records)
+    assert abs(rows["same-token"] - by_sample) > 0.01
+    assert (frame.groupby("series")["gain_removed"].first() == 0).all()
+
+
+@pytest.mark.parametrize(("budget", "ticks"), [(40, [1, 2, 5, 10, 20, 50]), (5000, None)])
+def test_the_budget_axis_holds_the_runs_budget_and_no_step_lies_on_its_border(
+    store: ResultStore, budget: int, ticks: list[int] | None
+) -> None:
+    run = attack_run(store, recipes=RECIPES, query_budget=budget, samples=5)
+    (axes,) = drawn("budget", run).axes
+    right = axes.get_xlim()[1]
+    assert right > budget
+    assert all(max(line.get_xdata()) < right for line in axes.lines[: len(RECIPES)])
+    assert list(axes.get_xticks()) == (ticks or [1, 10, 100, 1000])[: len(axes.get_xticks())]
+    assert len(axes.get_xticks()) >= 4
+
+
+@pytest.mark.parametrize("name", ["efficacy", "budget"])
+def test_every_recipe_of_the_catalog_has_a_look_of_its_own(store: ResultStore, name: str) -> None:
+    from matplotlib.colors import to_hex
+
+    from eexit_cli.attacks import ATTACKS
+
+    recipes = tuple(ATTACKS)
+    assert len(recipes) >= 12
+    (axes,) = drawn(name, attack_run(store, recipes=recipes)).axes
+    lines = {str(line.get_label()): line for line in axes.lines}
+    looks = {
+        (to_hex(lines[recipe].get_color()), str(lines[recipe]._dash_pattern)) for recipe in recipes
+    }
+    assert len(looks) == len(recipes)
+    assert not {colour for colour, _ in looks} & {"#000000"}
+    if name == "efficacy":
+        assert len({lines[recipe].get_marker() for recipe in recipes}) == len(recipes)
+        assert to_hex(lines["no attack"].get_color()) not in {colour for colour, _ in looks}
+        assert not any(line.get_clip_on() for line in axes.lines)
+
+
+@pytest.mark.parametrize(("name", "words"), [("slowdown", "{} (%)"), ("efficacy", "{} that have")])
+def test_axes_say_whether_samples_or_tokens_are_counted(
+    store: ResultStore, name: str, words: str
+) -> None:
+    runs = [view(attack_run(store)), view(decoder_attack_run(store), "calm")]
+    spec = FIGURES.load(name)
+    first, second = render(spec, spec.frame(runs)).axes
+    assert first.get_ylabel().startswith(words.format("Samples"))
+    assert second.get_ylabel().startswith(words.format("Tokens"))
+
+
+def test_a_run_of_one_recipe_has_no_recipes_to_compare(store: ResultStore) -> None:
+    assert not FIGURES.load("recipes").suits(view(attack_run(store)))
 
 
 def test_a_heat_map_has_a_cell_per_maker_and_victim(store: ResultStore) -> None:

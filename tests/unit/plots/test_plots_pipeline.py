@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from synthetic_runs import attack_run, evaluate_run
+from synthetic_runs import attack_run, evaluate_run, transfer_run
 
 from eexit_cli.config.plot import PlotConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
@@ -162,6 +162,11 @@ def test_what_cannot_be_is_one_clear_line(store: ResultStore, tmp_path: Path) ->
     refused(EexitError, "is not finished", "results list", runs=(unfinished.id,))
     refused(UsageError, "cannot be drawn as 'slowdown'", "eexit attack", runs=(evaluated.id,))
     refused(UsageError, "cannot be drawn", "--sweep", figure="tradeoff", runs=(evaluated.id,))
+    refused(UsageError, "as 'recipes'", "several recipes", figure="recipes", runs=(attack.id,))
+    replay = transfer_run(store)
+    fitting = f"eexit plot transfer --run {replay.id}"
+    for name in ("slowdown", "recipes", "efficacy", "budget", "exits"):
+        refused(UsageError, f"as '{name}'", fitting, figure=name, runs=(replay.id,))
     (attack.path / "all_results.json").write_text("{")
     refused(EexitError, "is damaged", "again", runs=(attack.id,))
     assert list(tmp_path.glob("*.*")) == []

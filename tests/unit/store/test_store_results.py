@@ -244,6 +244,17 @@ def test_an_ambiguous_beginning_lists_what_it_fits(store: ResultStore) -> None:
     assert all(run_id in caught.value.hint for run_id in ids)
 
 
+@pytest.mark.parametrize("dots", ["…", "..."])
+def test_an_id_shortened_in_its_middle_opens_its_run(store: ResultStore, dots: str) -> None:
+    ids = [finished(store), finished(store)]
+    for run_id in ids:
+        assert store.open(f"{run_id[:15]}{dots}{run_id[-5:]}").id == run_id
+    with pytest.raises(MissingArtifactError):
+        store.open(f"{ids[0][:15]}{dots}-zzzz")
+    with pytest.raises(UsageError, match="2 runs"):
+        store.open(f"{ids[0][:6]}{dots}")
+
+
 def test_a_run_of_another_command_is_refused(store: ResultStore) -> None:
     run_id = finished(store, "train")
     with pytest.raises(UsageError, match="a run of 'train', not of 'attack'"):
