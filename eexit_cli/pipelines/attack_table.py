@@ -81,16 +81,19 @@ def comparisons(
     """Every pair of recipes, compared sample by sample.
 
     The exit layers after the attack are compared by the paired permutation test, and the p-values
-    of all pairs corrected by Holm's method.
+    of all pairs corrected by Holm's method. An input counts once there, however many tokens a
+    decoder makes of it, and so it does in ``difference_layers``; a gain weighs outputs by their
+    tokens, so that a decoder's ``difference_gain`` may even have the other sign.
 
     Args:
         records: of each recipe, on the same samples in the same order.
         num_layers: L.
 
     Returns:
-        Per pair ``recipe``, ``against``, ``samples``, ``difference_layers`` (mean exit layer of the
-        first minus the second's), ``difference_gain`` (the same of the gain removed, None where
-        nothing was saved) with ``_low`` and ``_high``, ``p_value`` and ``p_holm``.
+        Per pair ``recipe``, ``against``, ``samples``, ``difference_layers`` (exit layer of the
+        first minus the second's, mean over inputs: what the p-value is of), ``difference_gain``
+        (the first's gain removed minus the second's, None where nothing was saved) with ``_low``
+        and ``_high``, ``p_value`` and ``p_holm``.
     """
     rows: list[dict[str, Any]] = []
     for one, other in combinations(records, 2):
@@ -113,7 +116,7 @@ def comparisons(
                 "recipe": one,
                 "against": other,
                 "samples": len(difference),
-                "difference_layers": float(_mean_depth(*first) - _mean_depth(*second)),
+                "difference_layers": float(difference.mean()),
                 "difference_gain": value,
                 "difference_gain_low": interval[0],
                 "difference_gain_high": interval[1],
