@@ -13,7 +13,7 @@ from eexit_cli.metrics.generation import compute_generation
 from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack_report import LATENCY_SAMPLES
-from eexit_cli.pipelines.attack_table import intervals
+from eexit_cli.pipelines.attack_table import gain_of_attacked, intervals
 from eexit_cli.pipelines.decoder_exiting import full_model
 from eexit_cli.pipelines.tracing import to_device
 
@@ -82,6 +82,7 @@ def decoder_attack_metrics(
         "change_rate_mean": _mean(rates),
         "change_rate_max": max(rates) if rates else None,
         "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
+        "gain_removed_attacked": gain_of_attacked(records, num_layers),
         **intervals(records, num_layers, seed=seed),
     }
 

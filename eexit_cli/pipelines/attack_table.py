@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.core.types import TaskInfo
+from eexit_cli.metrics.depth import gain_removed
 from eexit_cli.metrics.statistics import LEVEL, bootstrap_interval, holm, sign_flip_test
 from eexit_cli.pipelines.attack_report import attack_metrics
 
@@ -24,13 +25,32 @@ def recipe_metrics(
     """A recipe's figures from its records, with bootstrap intervals.
 
     Returns:
-        What :func:`~eexit_cli.pipelines.attack_report.attack_metrics` does, and ``<figure>_low``
-        and ``_high`` of the gain removed, of the mean exit layer after the attack and of the
-        accuracy after it, at ``interval_level``. The intervals say how much these figures would
-        move with other samples of the same kind.
+        What :func:`~eexit_cli.pipelines.attack_report.attack_metrics` does,
+        ``gain_removed_attacked``, and ``<figure>_low`` and ``_high`` of the gain removed, of the
+        mean exit layer after the attack and of the accuracy after it, at ``interval_level``. The
+        intervals say how much these figures would move with other samples of the same kind.
     """
-    metrics = attack_metrics(info, records, num_layers)
-    return metrics | intervals(records, num_layers, seed=seed)
+    return {
+        **attack_metrics(info, records, num_layers),
+        "gain_removed_attacked": gain_of_attacked(records, num_layers),
+        **intervals(records, num_layers, seed=seed),
+    }
+
+
+def gain_of_attacked(records: Records, num_layers: int) -> float | None:
+    """The gain removed over the samples that the recipe attacked.
+
+    Recipes that skip what the model misclassifies leave its layers as they were, which the table's
+    figure over all samples counts as nothing removed.
+
+    Returns:
+        None where no sample was attacked.
+    """
+    attacked = [record for record in records if record["status"] == "attacked"]
+    if not attacked:
+        return None
+    before, after = (float(_mean_depth(*_depths(attacked, w))) for w in ("before", "after"))
+    return gain_removed(before, after, num_layers)
 
 
 def intervals(records: Records, num_layers: int, *, seed: int) -> dict[str, float | None]:
