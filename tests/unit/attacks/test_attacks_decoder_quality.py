@@ -162,7 +162,7 @@ def test_the_gain_of_attacked_outputs_leaves_the_others_out() -> None:
     info = TaskInfo("own", "generation", metrics=("exact_match",))
     records = outputs(([1, 1], [3, 2]), ([2], [3]), ([1, 1, 1], [1, 1, 1]), skipped=1)
     found = decoder_attack_metrics(info, records, 3, seed=0)
-    # By hand, over tokens: (8/3 - 4/3) / (3 - 4/3) of the attacked, (11/6 - 7/6) / (3 - 7/6) of all.
+    # By hand: layers over tokens, of the first two and of all three.
     assert found["gain_removed_attacked"] == pytest.approx((8 / 3 - 4 / 3) / (3 - 4 / 3))
     assert found["gain_removed"] == pytest.approx((11 / 6 - 7 / 6) / (3 - 7 / 6))
     assert (found["attacked"], found["skipped"]) == (2, 1)
