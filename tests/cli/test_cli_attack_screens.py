@@ -284,6 +284,14 @@ def test_a_replay_with_defences_fits_and_says_what_it_does_not_know(shown, tmp_p
     assert "an attacker who knows the victim or its defence may do better" in text
 
 
+def test_no_difference_has_no_sign_of_its_own(shown, table) -> None:
+    for pair in table.document["report"]["comparisons"]:
+        pair["difference_layers"] = 0.0
+    printed = shown(table)
+    assert printed.count("+0.00 (0.012)") == len(RECIPES) - 1
+    assert "-0.00" not in printed
+
+
 def test_a_gain_without_interval_or_without_gain() -> None:
     assert gain_words({"gain_removed": 0.5}) == "50.0 %"
     assert gain_words({"gain_removed": None}) == "-"

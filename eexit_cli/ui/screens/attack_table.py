@@ -167,7 +167,8 @@ def _against_best(document: Mapping[str, Any]) -> dict[str, str]:
         others = {pair["recipe"], pair["against"]} - {best}
         if len(others) == 1:
             sign = -1 if pair["recipe"] == best else 1
-            layers = f"{sign * pair['difference_layers']:+.2f}"
+            # Rounded, and 0.0 added, so that no difference is never written as -0.00.
+            layers = f"{round(sign * pair['difference_layers'], 2) + 0.0:+.2f}"
             found[others.pop()] = f"{layers} ({significance(pair['p_holm'])})"
     return found
 
