@@ -35,7 +35,7 @@ def read_own(
     """Read a file and take the part that the split means.
 
     Args:
-        path: CSV, TSV, JSONL or Parquet.
+        path: CSV, TSV, JSONL or Parquet, or a folder that ``eexit results export`` wrote.
         split: one of :data:`SPLITS`.
         seed: decides which tenth of the texts is ``validation``.
         text_column, pair_column, label_column: names of columns; no pair column, no pairs.
@@ -69,7 +69,8 @@ def read_own(
     samples = Samples(ids=ids, texts=texts, pairs=pairs, labels=labels)
     if split == "test":
         return info, path.name, samples
-    return info, split, samples.take(split_positions(samples, split, seed, path))
+    positions = split_positions(samples, split, seed, path, origins=_origins(table, samples))
+    return info, split, samples.take(positions)
 
 
 def check_split(split: str) -> None:
@@ -151,10 +152,55 @@ def _info(name: str, label_names: tuple[str, ...]) -> TaskInfo:
     return TaskInfo(name, "regression", metrics=("pearson", "spearman"))
 
 
-def split_positions(samples: Samples, split: str, seed: int, path: Path) -> list[int]:
-    """Positions of the split's samples; equal texts always fall on the same side."""
-    pairs = samples.pairs or [""] * len(samples)
-    keys = list(zip(samples.texts, pairs, strict=True))
+Key = tuple[str, str]
+"""The texts of a sample; the second is empty where it has none."""
+
+_ORIGINALS = ("original_text", "original_text_pair")
+"""Columns of ``eexit results export`` that say what an attacked input was made from."""
+
+
+def _keys(samples: Samples) -> list[Key]:
+    return list(zip(samples.texts, samples.pairs or [""] * len(samples), strict=True))
+
+
+def _origins(table: Table, samples: Samples) -> list[Key] | None:
+    """What each sample was made from: itself where the file says nothing of it."""
+    texts, seconds = (table.columns.get(name) or [None] * len(samples) for name in _ORIGINALS)
+    if not any(texts):
+        return None
+    return [
+        (
+            text if isinstance(text, str) and text else key[0],
+            second if isinstance(second, str) and samples.pairs is not None else key[1],
+        )
+        for text, second, key in zip(texts, seconds, _keys(samples), strict=True)
+    ]
+
+
+def split_positions(
+    samples: Samples,
+    split: str,
+    seed: int,
+    path: Path,
+    *,
+    origins: Sequence[Key] | None = None,
+) -> list[int]:
+    """Positions of the split's samples.
+
+    Equal texts always fall on the same side, and so do texts made from the same original: a model
+    trained on an attacked input has as good as seen the input.
+
+    Args:
+        samples: of the whole file.
+        split: train or validation.
+        seed: of the draw.
+        path: the file, for the error.
+        origins: what each sample was made from.
+
+    Raises:
+        UsageError: too few texts to part.
+    """
+    keys = _families(_keys(samples), origins)
     order = sorted(set(keys))
     if len(order) < 2:
         raise UsageError(
@@ -164,3 +210,21 @@ def split_positions(samples: Samples, split: str, seed: int, path: Path) -> list
     stream(seed, "data.own-split").shuffle(order)
     held_out = set(order[: max(1, round(VALIDATION_SHARE * len(order)))])
     return [index for index, key in enumerate(keys) if (key in held_out) == (split == "validation")]
+
+
+def _families(keys: Sequence[Key], origins: Sequence[Key] | None) -> list[Key]:
+    """One key per sample, the same for all that equal texts or equal origins connect."""
+    if origins is None:
+        return list(keys)
+    leaders: dict[Key, Key] = {}
+
+    def leader(key: Key) -> Key:
+        while leaders.setdefault(key, key) != key:
+            leaders[key] = leaders[leaders[key]]  # keeps the way short for the next one
+            key = leaders[key]
+        return key
+
+    for key, origin in zip(keys, origins, strict=True):
+        first, second = sorted((leader(key), leader(origin)))
+        leaders[second] = first
+    return [leader(key) for key in keys]

@@ -1,4 +1,7 @@
-"""CSV, TSV, JSONL and Parquet files as columns, with the row numbers that a person sees."""
+"""CSV, TSV, JSONL and Parquet files as columns, with the row numbers that a person sees.
+
+A folder that ``eexit results export`` wrote will do too.
+"""
 
 from __future__ import annotations
 
@@ -35,24 +38,26 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a whole file by its extension.
+    """Read a whole file by its extension, or a folder.
+
+    A folder is one that ``datasets`` saved, or holds one data file.
 
     Raises:
-        UsageError: no such file, a folder, an unknown extension, no rows, or content that cannot
-            be read.
+        UsageError: no such file, a folder of anything else, an unknown extension, no rows, or
+            content that cannot be read.
     """
     if path.is_dir():
-        raise UsageError(
-            f"{path} is a folder, not a data file",
-            hint="Name a file, or use --data-dir for a folder in GLUE's layout",
-        )
-    reader = READERS.get(path.suffix.lower())
+        if not (path / _SAVED).is_file():
+            return read_table(_only_file(path))
+        reader: Callable[[Path], Table] | None = _saved
+    else:
+        reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UsageError(
             f"{path.name}: unknown kind of data file '{path.suffix}'",
             hint=suggest(path.suffix.lower(), READERS),
         )
-    if not path.is_file():
+    if not path.is_file() and reader is not _saved:
         raise UsageError(f"No data file at {path}", hint="Check --data-file")
     try:
         table = reader(path)
@@ -174,6 +179,46 @@ def _parquet(path: Path) -> Table:
         ) from error
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
+
+
+_SAVED = "state.json"
+"""In every folder that ``Dataset.save_to_disk`` writes, beside its Arrow files."""
+
+
+def _saved(path: Path) -> Table:
+    """Rows of a folder of the ``datasets`` library, which reads Arrow files and runs nothing."""
+    import datasets
+    import pyarrow
+
+    try:
+        table = datasets.load_from_disk(str(path)).with_format("arrow")[:]
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is not a readable folder of the datasets library ({_first_line(error)})",
+            hint="Write it again, or name the Parquet file in it",
+        ) from error
+    columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
+
+
+def _only_file(folder: Path) -> Path:
+    """The data file in a folder.
+
+    Raises:
+        UsageError: there is none, or several.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        raise UsageError(
+            f"{folder} is a folder of several splits", hint="Name the folder of one of them"
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READERS)
+    if len(files) == 1 and files[0].is_file():
+        return files[0]
+    held = f"{len(files)} data files" if files else "no data file"
+    raise UsageError(
+        f"{folder} is a folder with {held}",
+        hint="Name a file, or use --data-dir for a folder in GLUE's layout",
+    )
 
 
 def _first_line(error: Exception) -> str:

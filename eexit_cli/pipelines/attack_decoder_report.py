@@ -13,7 +13,7 @@ from eexit_cli.metrics.generation import compute_generation
 from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack_report import LATENCY_SAMPLES
-from eexit_cli.pipelines.attack_table import intervals
+from eexit_cli.pipelines.attack_table import gain_of_attacked, intervals
 from eexit_cli.pipelines.decoder_exiting import full_model
 from eexit_cli.pipelines.tracing import to_device
 
@@ -33,11 +33,12 @@ def decoder_attack_metrics(
     """A recipe's figures from its records, with bootstrap intervals.
 
     Depth is over all output tokens of all samples, as ``eexit evaluate`` has it, so a long output
-    weighs more than a short one; costs and successes are over the attacked samples. The task's
-    metrics are those before the attack: the references say nothing of another input. What remains
-    of the quality then is how early exits agree with the full model on the same input:
-    ``agreement`` is the share of equal outputs, ``output_similarity`` 1 - edit distance in words
-    (phonemes) over the longer one's length.
+    weighs more than a short one; costs and successes are over the attacked samples.
+
+    Quality is how early exits agree with the full model on the same input: ``agreement`` is the
+    share of equal outputs, ``output_similarity`` 1 - edit distance in words (phonemes) over the
+    longer one's length. The task's metrics are added where there are references, see
+    :func:`task_quality`.
 
     Args:
         info: the task.
@@ -46,12 +47,12 @@ def decoder_attack_metrics(
         seed: of the intervals.
     """
     attacked = [record for record in records if record["status"] == "attacked"]
-    references = [_references(record) for record in records]
-    quality: dict[str, Any] = {}
-    if all(references):
-        found = compute_generation(info, [r["output_before"] for r in records], references)
-        quality = {f"{name}_before": value for name, value in found.items()}
-    metrics: dict[str, Any] = {"num_layers": num_layers, "samples": len(records), **quality}
+    metrics: dict[str, Any] = {
+        "num_layers": num_layers,
+        "samples": len(records),
+        "unit": _unit(records),
+        **task_quality(info, records),
+    }
     for when in _WHEN:
         layers = [layer for record in records for layer in record[f"token_layers_{when}"]]
         metrics |= {
@@ -82,8 +83,43 @@ def decoder_attack_metrics(
         "change_rate_mean": _mean(rates),
         "change_rate_max": max(rates) if rates else None,
         "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
+        "gain_removed_attacked": gain_of_attacked(records, num_layers),
         **intervals(records, num_layers, seed=seed),
     }
+
+
+def task_quality(info: TaskInfo, records: Records) -> dict[str, Any]:
+    """The task's metrics before the attack, and after it where the references still hold.
+
+    A text of several words that changes some of them should still be summarised or translated as
+    before, so its references hold. A word with other letters is another word: nobody knows how it
+    should be spelt out.
+
+    Args:
+        info: the task.
+        records: one per sample.
+
+    Returns:
+        ``<metric>_before`` and ``<metric>_after`` over the texts of several words, and
+        ``quality_samples``, how many those are; with inputs of one word alone only
+        ``<metric>_before``, over all. Nothing where a sample has no reference.
+    """
+    texts = [record for record in records if record["unit"] == "words"]
+    judged = texts or records
+    references = [_references(record) for record in judged]
+    if not all(references):
+        return {}
+    found: dict[str, Any] = {"quality_samples": len(judged)}
+    for when in _WHEN if texts else _WHEN[:1]:
+        outputs = [record[f"output_{when}"] for record in judged]
+        scores = compute_generation(info, outputs, references)
+        found |= {f"{name}_{when}": value for name, value in scores.items()}
+    return found
+
+
+def _unit(records: Records) -> str:
+    """What was changed: letters of words, words of texts, or both where inputs differ."""
+    return " or ".join(sorted({record["unit"] for record in records}))
 
 
 def _references(record: dict[str, Any]) -> list[str]:

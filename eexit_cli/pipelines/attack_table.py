@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.core.types import TaskInfo
+from eexit_cli.metrics.depth import gain_removed
 from eexit_cli.metrics.statistics import LEVEL, bootstrap_interval, holm, sign_flip_test
 from eexit_cli.pipelines.attack_report import attack_metrics
 
@@ -24,13 +25,32 @@ def recipe_metrics(
     """A recipe's figures from its records, with bootstrap intervals.
 
     Returns:
-        What :func:`~eexit_cli.pipelines.attack_report.attack_metrics` does, and ``<figure>_low``
-        and ``_high`` of the gain removed, of the mean exit layer after the attack and of the
-        accuracy after it, at ``interval_level``. The intervals say how much these figures would
-        move with other samples of the same kind.
+        What :func:`~eexit_cli.pipelines.attack_report.attack_metrics` does,
+        ``gain_removed_attacked``, and ``<figure>_low`` and ``_high`` of the gain removed, of the
+        mean exit layer after the attack and of the accuracy after it, at ``interval_level``. The
+        intervals say how much these figures would move with other samples of the same kind.
     """
-    metrics = attack_metrics(info, records, num_layers)
-    return metrics | intervals(records, num_layers, seed=seed)
+    return {
+        **attack_metrics(info, records, num_layers),
+        "gain_removed_attacked": gain_of_attacked(records, num_layers),
+        **intervals(records, num_layers, seed=seed),
+    }
+
+
+def gain_of_attacked(records: Records, num_layers: int) -> float | None:
+    """The gain removed over the samples that the recipe attacked.
+
+    Recipes that skip what the model misclassifies leave its layers as they were, which the table's
+    figure over all samples counts as nothing removed.
+
+    Returns:
+        None where no sample was attacked.
+    """
+    attacked = [record for record in records if record["status"] == "attacked"]
+    if not attacked:
+        return None
+    before, after = (float(_mean_depth(*_depths(attacked, w))) for w in ("before", "after"))
+    return gain_removed(before, after, num_layers)
 
 
 def intervals(records: Records, num_layers: int, *, seed: int) -> dict[str, float | None]:
@@ -81,16 +101,19 @@ def comparisons(
     """Every pair of recipes, compared sample by sample.
 
     The exit layers after the attack are compared by the paired permutation test, and the p-values
-    of all pairs corrected by Holm's method.
+    of all pairs corrected by Holm's method. An input counts once there, however many tokens a
+    decoder makes of it, and so it does in ``difference_layers``; a gain weighs outputs by their
+    tokens, so that a decoder's ``difference_gain`` may even have the other sign.
 
     Args:
         records: of each recipe, on the same samples in the same order.
         num_layers: L.
 
     Returns:
-        Per pair ``recipe``, ``against``, ``samples``, ``difference_layers`` (mean exit layer of the
-        first minus the second's), ``difference_gain`` (the same of the gain removed, None where
-        nothing was saved) with ``_low`` and ``_high``, ``p_value`` and ``p_holm``.
+        Per pair ``recipe``, ``against``, ``samples``, ``difference_layers`` (exit layer of the
+        first minus the second's, mean over inputs: what the p-value is of), ``difference_gain``
+        (the first's gain removed minus the second's, None where nothing was saved) with ``_low``
+        and ``_high``, ``p_value`` and ``p_holm``.
     """
     rows: list[dict[str, Any]] = []
     for one, other in combinations(records, 2):
@@ -113,7 +136,7 @@ def comparisons(
                 "recipe": one,
                 "against": other,
                 "samples": len(difference),
-                "difference_layers": float(_mean_depth(*first) - _mean_depth(*second)),
+                "difference_layers": float(difference.mean()),
                 "difference_gain": value,
                 "difference_gain_low": interval[0],
                 "difference_gain_high": interval[1],

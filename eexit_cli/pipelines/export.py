@@ -31,20 +31,21 @@ def run_export(
     """Write an attack's adversarial examples to a folder.
 
     The folder is one of the ``datasets`` library (``datasets.load_from_disk``), and holds the same
-    rows as a Parquet file that ``eexit train --data-file`` reads. A row has ``text`` (as the
+    rows as a Parquet file; ``eexit train --data-file`` reads either. A row has ``text`` (as the
     attacker left it), ``text_pair`` for pairs, ``label`` (the class's name), ``id``, ``recipe``,
-    ``kind`` (adversarial or original), ``original_text``, ``exit_layer_before`` and ``_after``,
-    ``prediction_before`` and ``_after``. Inputs that no attack changed are left out.
+    ``kind`` (adversarial or original), ``original_text`` (and ``original_text_pair``), ``split``
+    (where the original is from), ``exit_layer_before`` and ``_after``, ``prediction_before`` and
+    ``_after``. Inputs that no attack changed are left out.
 
     Args:
         config: where the run is.
         run_id: as ``eexit results show`` takes it; of a finished attack.
         folder: made; it must not exist, or be empty.
         originals: also the inputs as they were, once each, for training on both.
-        progress: told what is left out.
+        progress: told how many there are, and what a model trained on them says nothing of.
 
     Returns:
-        ``run_id``, ``folder``, ``file``, ``rows``, ``adversarial``, ``originals``.
+        ``run_id``, ``folder``, ``file``, ``split``, ``rows``, ``adversarial``, ``originals``.
 
     Raises:
         UsageError: not an attack on a classifier, nothing to export, or a folder that is in use.
@@ -70,19 +71,36 @@ def run_export(
     rows = [*(clean if originals else []), *adversarial]
     _write(rows, folder)
     progress.message(f"{len(adversarial)} adversarial examples of run {run.id}")
+    if _split(run) != "train":
+        progress.message(
+            f"These come from {_source(run)}; a model trained on them must not be reported on it: "
+            "attack --split train"
+        )
     return {
         "run_id": run.id,
         "folder": str(folder),
         "file": str(folder / TABLE),
+        "split": _split(run),
         "rows": len(rows),
         "adversarial": len(adversarial),
         "originals": len(clean) if originals else 0,
     }
 
 
+def _split(run: Run) -> str:
+    """Where the attacked samples are from; a file without a split was attacked as a whole."""
+    return str(run.config.get("split") or "test")
+
+
+def _source(run: Run) -> str:
+    if run.config.get("data_file") and _split(run) == "test":
+        return f"the whole of {Path(run.config['data_file']).name}"
+    return f"the {_split(run)} split"
+
+
 def _rows(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Changed inputs, one per recipe and sample, and each sample as it was, once."""
-    names = _label_names(run)
+    names, split = _label_names(run), _split(run)
     adversarial: dict[tuple[str, str], dict[str, Any]] = {}
     clean: dict[str, dict[str, Any]] = {}
     for record in run.records():
@@ -98,6 +116,8 @@ def _rows(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             **({"text_pair": record["text_pair"]} if "text_pair" in record else {}),
             **shared,
             "original_text": record["text"],
+            **({"original_text_pair": record["text_pair"]} if "text_pair" in record else {}),
+            "split": split,
             **{f"{name}_{when}": before[name] for name in before for when in ("before", "after")},
         }
         clean.setdefault(identifier, original)

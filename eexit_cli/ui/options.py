@@ -91,7 +91,7 @@ DataFile = Annotated[
         "--data-file",
         panel=DATA,
         metavar="FILE",
-        help="Your own CSV, TSV, JSONL or Parquet file.",
+        help="Your own CSV, TSV, JSONL or Parquet file, or a folder of eexit results export.",
     ),
 ]
 DataDir = Annotated[

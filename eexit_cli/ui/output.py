@@ -78,7 +78,8 @@ class Output:
         from eexit_cli.ui.tables import render
 
         if self.format in (None, "table"):
-            self.console.print(sheet.drawn())
+            for piece in sheet.within(self.console.width):
+                self.console.print(piece.drawn())
         else:
             typer.echo(render(sheet, str(self.format)), nl=False)
 

@@ -44,7 +44,9 @@ def test_gain_removed_from_calm(budget: int, tmp_path: Path) -> None:
             f"{row['seconds_mean']:.2f} s a word"
         )
     for pair in document["report"]["comparisons"]:
-        print(f"  paired: {pair['difference_gain']:+.3f}, p = {pair['p_value']:.4f}")
+        print(
+            f"  paired: {pair['difference_layers']:+.3f} layers a word, p = {pair['p_value']:.4f}"
+        )
     for row in document["rows"]:
         assert row["samples"] == SAMPLES
         assert row["change_rate_max"] <= 1 / 2  # a word of two letters may lose one

@@ -17,10 +17,12 @@ from eexit_cli.ui.screens.attack_table import (
     PAIRS,
     gain_words,
     interval_words,
+    say_attacked,
     say_prefix,
     show_recipes,
     show_transfer,
     task_metrics,
+    unit_of,
     wide,
 )
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
@@ -28,10 +30,12 @@ from eexit_cli.ui.tables import Column, Row, Sheet
 
 EXAMPLES = 3
 
+_CHANGED = "words_changed_mean"
+
 _SINGLES = (
     "gain_removed",
     "success_rate",
-    "words_changed_mean",
+    _CHANGED,
     "change_rate_max",
     "similarity_embedding_mean",
     "similarity_characters_mean",
@@ -59,6 +63,7 @@ def show_attack(output: Output, result: RunResult) -> None:
     if output.result(document, table, str(result.path)):
         say_prefix(output, document["rows"][0])
         output.say(_sureness(document["metrics"]))
+        say_attacked(output, document["rows"][0])
         _hints(output, result, figure)
 
 
@@ -86,6 +91,7 @@ def _sureness(metrics: Mapping[str, Any]) -> str:
 def slowdown(document: Mapping[str, Any]) -> Sheet:
     """One row per figure, before and after the attack."""
     metrics: Mapping[str, Any] = document["metrics"]
+    unit = unit_of((document.get("rows") or [{}])[0])
     rows: list[dict[str, Any]] = [
         {
             "metric": name,
@@ -102,13 +108,17 @@ def slowdown(document: Mapping[str, Any]) -> Sheet:
     ]
     return Sheet(
         [
-            Column("metric", "", text=lambda row: label(row["metric"])),
+            Column("metric", "", text=lambda row: _label(row["metric"], unit)),
             _value("before", "Before"),
             _value("after", "After"),
         ],
         rows,
         title="Slowdown",
     )
+
+
+def _label(name: str, unit: str) -> str:
+    return f"{unit.capitalize()} changed per sample" if name == _CHANGED else label(name)
 
 
 def _value(key: str, heading: str) -> Column:

@@ -1,4 +1,4 @@
-"""The tables of attacks: a row per recipe, or per victim of a replay, within 100 columns."""
+"""The tables of attacks: a row per recipe, or per victim of a replay."""
 
 from __future__ import annotations
 
@@ -22,15 +22,24 @@ PAIRS = (
     "latency_full_ms",
     "speedup_seconds",
 )
-"""Figures before and after; what else comes in pairs is the task's."""
+"""Figures before and after; what else comes in pairs is quality."""
+
+OF_OUTPUTS = ("total_layers_mean", "tokens_mean", "agreement", "output_similarity")
+"""Figures before and after of a decoder's outputs, whatever its task."""
 
 _NO_ATTACK = "(no attack)"
 
 
 def task_metrics(metrics: Mapping[str, Any]) -> list[str]:
-    """The names of the task's own metrics, the leading one first."""
+    """The names of the task's own metrics, the leading one first, and of a decoder's outputs."""
     names = [name.removesuffix("_before") for name in metrics if name.endswith("_before")]
     return [name for name in names if name not in PAIRS]
+
+
+def leading_metric(metrics: Mapping[str, Any]) -> str | None:
+    """The name of the task's leading metric; None where the samples have no labels."""
+    names = (name for name in task_metrics(metrics) if name not in OF_OUTPUTS)
+    return next(names, None)
 
 
 def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
@@ -41,12 +50,45 @@ def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
     rows = done(document)
     for row in rows:
         say_prefix(output, row)
+        say_attacked(output, row)
+    _say_quality(output, rows[0])
     samples, level = rows[0]["samples"], rows[0].get("interval_level")
+    best = escape(str(document["report"]["metrics_of"]))
     output.say(
         f"[dim]{samples} samples, the same for every recipe; {interval_words(level)}. "
-        f"p: against {escape(str(document['report']['metrics_of']))} on the same samples "
+        f"Against {best}: layers more or less than it per sample, on the same samples, and p "
         "(paired permutation test of the exit layers, Holm over all pairs).[/]"
     )
+
+
+def say_attacked(output: Output, row: Row) -> None:
+    """The gain over the samples that a recipe attacked, where that is another figure."""
+    over_all, own = row.get("gain_removed"), row.get("gain_removed_attacked")
+    if over_all is None or own is None:
+        return
+    first, second = (written("gain_removed", value) for value in (over_all, own))
+    if first != second:
+        output.say(
+            f"[cyan]{escape(str(row['recipe']))}[/] [dim]removed {first} over all "
+            f"{row['samples']}, {second} over the {row['attacked']} that it attacked[/]"
+        )
+
+
+def _say_quality(output: Output, row: Row) -> None:
+    """What a decoder's quality is of."""
+    if "output_similarity_after" not in row:
+        return
+    lines = ["Full model, output similarity: against all layers' output on the same input."]
+    quality = leading_metric(row)
+    if quality is not None and f"{quality}_after" not in row:
+        before = written(quality, row[f"{quality}_before"])
+        lines.append(
+            f"{label(quality)} {before} without an attack; "
+            "nobody knows the right output of a word with other letters."
+        )
+    elif quality is not None and row.get("quality_samples", row["samples"]) < row["samples"]:
+        lines.append(f"{label(quality)}: over the {row['quality_samples']} of several words.")
+    output.say(f"[dim]{escape(' '.join(lines))}[/]")
 
 
 def say_prefix(output: Output, row: Row) -> None:
@@ -78,8 +120,8 @@ def wide(document: Mapping[str, Any]) -> Sheet:
 def effects(document: Mapping[str, Any]) -> Sheet:
     """Depth, speed and quality after each recipe, under those before any."""
     rows = done(document)
-    best, p_values = rows[0], _against_best(document)
-    quality = next(iter(task_metrics(best)), None)
+    best, against = rows[0], _against_best(document)
+    quality = leading_metric(best)
     before = {
         "recipe": _NO_ATTACK,
         **{name.replace("_before", "_after"): best[name] for name in best if "_before" in name},
@@ -87,50 +129,78 @@ def effects(document: Mapping[str, Any]) -> Sheet:
     columns = [
         Column("recipe", "Recipe", style="cyan", whole=True),
         Column("gain_removed", "Gain removed", text=gain_words, numeric=True, whole=True),
-        _after("mean_exit_layer", "Exit layer"),
+        _after("mean_exit_layer", "Exit\nlayer"),
         _after("speedup_layers", "Speedup\n(layers)"),
         _after("speedup_seconds", "Speedup\n(seconds)"),
         _after("latency_ms", "Latency"),
     ]
-    if quality is not None:
-        columns.append(_after(quality, label(quality)))
+    if quality is not None and f"{quality}_after" in best:
+        columns.append(_after(quality, _in_two_lines(label(quality))))
+    if "agreement_after" in best:
+        columns.append(_after("agreement", "Same as\nfull model"))
+        columns.append(_after("output_similarity", "Output\nsimilarity"))
     columns.append(
         Column(
             "p_holm",
-            "p",
-            text=lambda row: p_values.get(row["recipe"], ""),
+            f"Against\n{document['report']['metrics_of']} (p)",
+            text=lambda row: against.get(row["recipe"], ""),
             numeric=True,
             whole=True,
         )
     )
-    return Sheet(columns, [before, *rows], title=f"Slowdown by recipe, n = {best['samples']}")
+    title = f"Slowdown by recipe, n = {best['samples']}"
+    return Sheet(columns, [before, *rows], title=title, repeated=1)
+
+
+def _in_two_lines(heading: str) -> str:
+    """Broken at the space that leaves the shorter column."""
+    words = heading.split()
+    broken = [f"{' '.join(words[:at])}\n{' '.join(words[at:])}" for at in range(1, len(words))]
+    return min([heading, *broken], key=lambda text: max(map(len, text.splitlines())))
 
 
 def _against_best(document: Mapping[str, Any]) -> dict[str, str]:
+    """Recipe -> "-0.71 (0.012)": its layers per sample beyond the best one's, and the p-value."""
     best = document["report"]["metrics_of"]
     found = {}
     for pair in document["report"].get("comparisons", ()):
         others = {pair["recipe"], pair["against"]} - {best}
         if len(others) == 1:
-            found[others.pop()] = significance(pair["p_holm"])
+            sign = -1 if pair["recipe"] == best else 1
+            # Rounded, and 0.0 added, so that no difference is never written as -0.00.
+            layers = f"{round(sign * pair['difference_layers'], 2) + 0.0:+.2f}"
+            found[others.pop()] = f"{layers} ({significance(pair['p_holm'])})"
     return found
 
 
 def costs(document: Mapping[str, Any]) -> Sheet:
     """What each recipe spent and changed, per attacked sample."""
+    rows = done(document)
     columns = [
         Column("recipe", "Recipe", style="cyan", whole=True),
-        Column("attacked", "Inputs", numeric=True),
+        _figure("attacked", "Inputs"),
         _after("efficacy", "Efficacy"),
-        Column("success_rate", "At last\nlayer", numeric=True),
-        Column("goal_success_rate", "Own\ngoal", numeric=True),
-        Column("queries_mean", "Queries", numeric=True),
-        Column("gradient_passes_mean", "Gradients", numeric=True),
-        Column("seconds_mean", "Seconds", numeric=True),
-        Column("words_changed_mean", "Words\nchanged", numeric=True),
-        Column("similarity_embedding_mean", "Similarity", numeric=True),
+        _figure("success_rate", "At last\nlayer"),
     ]
-    return Sheet(columns, done(document), title="Cost by recipe, per attacked sample")
+    if any(row.get("goal_success_rate") is not None for row in rows):
+        columns.append(_figure("goal_success_rate", "Own\ngoal"))
+    # A decoder has no embeddings that stand for a whole text; its inputs compare by characters.
+    embedded = "similarity_embedding_mean" in rows[0]
+    columns += [
+        _figure("queries_mean", "Queries"),
+        _figure("gradient_passes_mean", "Gradients"),
+        _figure("seconds_mean", "Seconds"),
+        _figure("words_changed_mean", f"{unit_of(rows[0]).capitalize()}\nchanged"),
+        _figure("similarity_embedding_mean", "Similarity")
+        if embedded
+        else _figure("similarity_characters_mean", "Characters\nkept"),
+    ]
+    return Sheet(columns, rows, title="Cost by recipe, per attacked sample", repeated=1)
+
+
+def unit_of(row: Row) -> str:
+    """What an attack changes of an input: words, or letters of a decoder's words."""
+    return str(row.get("unit") or "words")
 
 
 def _say_left_out(output: Output, document: Mapping[str, Any]) -> None:
@@ -149,6 +219,10 @@ def _after(name: str, heading: str) -> Column:
         numeric=True,
         whole=True,
     )
+
+
+def _figure(name: str, heading: str) -> Column:
+    return Column(name, heading, numeric=True, whole=True)
 
 
 def gain_words(row: Row) -> str:

@@ -187,6 +187,15 @@ def test_baselines_change_answers_and_skip_what_is_wrong(config: AttackConfig) -
     row = result.document["rows"][0]
     attacked = len(records) - len(skipped)
     assert row["goal_success_rate"] == pytest.approx(len(won) / attacked)
+    assert row["attacked"] == attacked
+    assert row["samples"] == len(records)
+    own = [record for record in records if record["status"] == "attacked"]
+    added = sum(record["exit_layer_after"] - record["exit_layer_before"] for record in own)
+    for name, saving in (("gain_removed", records), ("gain_removed_attacked", own)):
+        # Samples that were not attacked add no layers, but what they save counts among all.
+        saved = sum(5 - record["exit_layer_before"] for record in saving)
+        assert row[name] == pytest.approx(added / saved)
+    assert row["gain_removed_attacked"] != row["gain_removed"]
 
 
 def test_what_cannot_run_here_is_a_row_and_not_a_crash(

@@ -14,6 +14,7 @@ from attacks_tiny import TEXTS, classifier, wordpiece
 from eexit_cli.config import AttackConfig
 from eexit_cli.config.results import ResultsConfig
 from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import stream
 from eexit_cli.core.stepping import replay
 from eexit_cli.exits.patience import PatienceExit
@@ -23,6 +24,14 @@ from eexit_cli.pipelines.attack_transfer import recovered
 from eexit_cli.pipelines.export import TABLE, run_export
 
 WORDS = [word for text in TEXTS for word in text.split()]
+
+
+class Hears(SilentProgress):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.heard.append(text)
 
 
 def write_model(folder: Path, names: list[str], *, seed: int = 0, patience: int = 0) -> Path:
@@ -239,7 +248,12 @@ def test_an_export_loads_with_datasets_and_trains(folder: Path, attacked: Any) -
 
     config = ResultsConfig(results_dir=folder / "results")
     target = folder / "adversarial"
-    written = run_export(config, attacked.path.name, target, originals=True)
+    hears = Hears()
+    written = run_export(config, attacked.path.name, target, originals=True, progress=hears)
+    assert hears.heard[-1] == (
+        "These come from the whole of reviews.jsonl; a model trained on them must not be reported "
+        "on it: attack --split train"
+    )
     rows = datasets.load_from_disk(str(target)).to_list()
     assert datasets.Dataset.from_parquet(str(target / TABLE)).to_list() == rows
     assert len(rows) == written["rows"] == written["adversarial"] + written["originals"]
@@ -254,6 +268,7 @@ def test_an_export_loads_with_datasets_and_trains(folder: Path, attacked: Any) -
     assert len(originals) == 16
     assert all(row["text"] == row["original_text"] for row in originals)
     assert len({row["id"] for row in rows}) == len(rows)
+    assert {row["split"] for row in rows} == {written["split"]} == {"test"}
 
     from eexit_cli.data import load_examples
 
@@ -264,8 +279,40 @@ def test_an_export_loads_with_datasets_and_trains(folder: Path, attacked: Any) -
     )
     assert list(read.dataset["text"]) == [row["text"] for row in rows]
     assert read.info.label_names == ("negative", "positive")
+    parts = []
+    for split in ("train", "validation"):
+        part = load_examples(
+            AttackConfig(data_file=target, limit=None, split=split),
+            default_split="train",
+            label_names=("negative", "positive"),
+        )
+        texts = {row["text"]: row["original_text"] for row in rows}
+        parts.append({texts[text] for text in part.dataset["text"]})
+    assert not parts[0] & parts[1]
+    assert parts[0] | parts[1] == {row["original_text"] for row in originals}
     with pytest.raises(UsageError, match="is not empty"):
         run_export(config, attacked.path.name, target)
+
+
+def test_an_export_of_training_samples_needs_no_warning(folder: Path, attacked: Any) -> None:
+    result = run_attack(
+        AttackConfig(
+            model=str(folder / "first"),
+            data_file=folder / "reviews.jsonl",
+            split="train",
+            recipe="random",
+            query_budget=20,
+            limit=0,
+            results_dir=folder / "results",
+        )
+    )
+    hears = Hears()
+    results = ResultsConfig(results_dir=folder / "results")
+    written = run_export(results, result.path.name, folder / "of-train", progress=hears)
+    assert written["split"] == "train"
+    assert [line.split(" of run")[0] for line in hears.heard] == [
+        f"{written['adversarial']} adversarial examples"
+    ]
 
 
 def test_pairs_keep_their_second_text(folder: Path) -> None:
@@ -292,3 +339,8 @@ def test_pairs_keep_their_second_text(folder: Path) -> None:
         ResultsConfig(results_dir=folder / "results"), result.path.name, folder / "pairs"
     )
     assert written["adversarial"] > 0
+    import datasets
+
+    seconds = {row["text"]: row["second"] for row in rows}
+    for row in datasets.load_from_disk(str(folder / "pairs")):
+        assert row["original_text_pair"] == seconds[row["original_text"]]

@@ -4,14 +4,18 @@ import csv
 import json
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.seed import stream
 from eexit_cli.data import load_examples
+from eexit_cli.data.own import split_positions
+from eexit_cli.data.samples import Samples
 from eexit_cli.data.tables import read_table
 
 NAMES = ("negative", "positive")
@@ -126,8 +130,52 @@ def test_the_file_is_missing(load, tmp_path):
     assert "--data-file" in hint
 
 
-def test_it_is_a_folder(load, tmp_path):
-    assert "--data-dir" in failure(load, tmp_path)[1]
+def test_a_folder_of_none_or_several_files(load, tmp_path):
+    message, hint = failure(load, tmp_path)
+    assert message == f"{tmp_path} is a folder with no data file"
+    assert "--data-dir" in hint
+    for name in ("train.tsv", "dev.tsv"):
+        write(tmp_path / name, ROWS)
+    assert failure(load, tmp_path)[0] == f"{tmp_path} is a folder with 2 data files"
+
+
+def test_a_folder_with_one_file_is_that_file(load, tmp_path):
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    write(folder / "x.jsonl", ROWS)
+    (folder / "notes.md").write_text("where they are from")
+    examples = load(folder)
+    assert examples.dataset["text"][:] == [row["text"] for row in ROWS]
+    assert examples.info.name == "reviews"
+
+
+def test_a_saved_folder_gives_the_samples_of_its_file(load, tmp_path):
+    folder = tmp_path / "saved"
+    table = datasets.Dataset.from_list(ROWS)
+    table.save_to_disk(folder)
+    examples = load(folder)
+    file = load(write(tmp_path / "saved.parquet", ROWS))
+    assert examples.dataset.to_list() == file.dataset.to_list()
+    # A row that ``select`` left out is in the Arrow file all the same.
+    table.select([2, 0]).save_to_disk(tmp_path / "some")
+    assert load(tmp_path / "some").dataset["label"][:] == [0, 1]
+    message, _ = failure(load, folder, text_column="txt")
+    assert message == "saved has no column 'txt' (--text-column)"
+
+
+def test_a_saved_folder_that_is_broken_or_of_several_splits(load, tmp_path):
+    table = datasets.Dataset.from_list(ROWS)
+    both = tmp_path / "both"
+    datasets.DatasetDict(train=table, test=table).save_to_disk(both)
+    message, hint = failure(load, both)
+    assert message == f"{both} is a folder of several splits"
+    assert hint == "Name the folder of one of them"
+    assert len(load(both / "train")) == len(ROWS)
+    (arrow,) = (both / "train").glob("*.arrow")
+    arrow.write_bytes(b"nothing")
+    assert "is not a readable folder" in failure(load, both / "train")[0]
+    (both / "train" / "state.json").write_text("{}")
+    assert "is not a readable folder" in failure(load, both / "train")[0]
 
 
 def test_unknown_extension(load, tmp_path):
@@ -255,6 +303,77 @@ def test_equal_texts_fall_on_one_side_and_the_seed_decides(load, many):
     again = set(load(many, split="dev").dataset["text"][:])
     other = set(load(many, split="dev", seed=1).dataset["text"][:])
     assert again == texts["dev"] != other
+
+
+def sides(load, path: Path, **settings) -> list[set[str]]:
+    parts = [load(path, split=split, **settings) for split in ("train", "validation")]
+    return [set(part.dataset["id"]) for part in parts]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_original_and_what_was_made_from_it_fall_on_one_side(load, tmp_path, seed):
+    rows = [
+        {"text": text, "label": n % 2, "original_text": f"original {n}"}
+        for n in range(100)
+        for text in (f"original {n}", f"attacked {n}", f"attacked again {n}")
+    ]
+    stream(seed, "rows").shuffle(rows)
+    # A plain sample of the same text, from a file that knew of no attack.
+    rows.append({"text": "original 7", "label": 1, "original_text": None})
+    parts = sides(load, write(tmp_path / "x.jsonl", rows), seed=seed)
+    originals = [
+        {rows[int(name.removeprefix("x-")) - 1]["original_text"] or "original 7" for name in part}
+        for part in parts
+    ]
+    assert not originals[0] & originals[1]
+    assert [len(part) for part in originals] == [90, 10]
+    assert sum(map(len, parts)) == len(rows)
+
+
+def test_equal_attacked_texts_tie_their_originals_together(load, tmp_path):
+    """Two originals a word apart, attacked there: any two of these rows are twins."""
+    texts = [("a fine film", "a fine film"), ("a X film", "a fine film")]
+    texts += [("a X film", "a good film"), ("a good film", "a good film")]
+    rows = [{"text": text, "label": 0, "original_text": original} for text, original in texts]
+    rows += [{"text": f"other {n}", "label": 1, "original_text": f"other {n}"} for n in range(3)]
+    path = write(tmp_path / "x.csv", rows)
+    twins = {"x-2", "x-3", "x-4", "x-5"}
+    held_out = 0
+    for seed in range(20):
+        train, validation = sides(load, path, seed=seed)
+        assert twins <= train or twins <= validation
+        held_out += twins <= validation
+    assert 0 < held_out < 20
+
+
+def test_pairs_are_made_from_pairs(load, tmp_path):
+    rows = [
+        {
+            "text": f"premise {n // 2}",
+            "text_pair": second,
+            "label": n % 2,
+            "original_text": f"premise {n // 2}",
+            "original_text_pair": f"hypothesis {n}",
+        }
+        for n in range(40)
+        for second in (f"hypothesis {n}", f"hypothesys {n}")
+    ]
+    path = write(tmp_path / "x.jsonl", rows)
+    train, validation = sides(load, path, text_pair_column="text_pair")
+    assert len(validation) == 2 * 4
+    for part in (train, validation):
+        numbers = {int(name.removeprefix("x-")) - 1 for name in part}
+        assert {number ^ 1 for number in numbers} == numbers
+
+
+@given(st.lists(st.text(max_size=3), min_size=2, max_size=30), st.integers(0, 5))
+def test_a_sample_made_from_itself_is_parted_as_ever(texts, seed):
+    assume(len(set(texts)) > 1)
+    samples = Samples(ids=list(map(str, range(len(texts)))), texts=texts, pairs=None, labels=None)
+    path = Path("x.csv")
+    plain = split_positions(samples, "validation", seed, path)
+    own = [(text, "") for text in texts]
+    assert split_positions(samples, "validation", seed, path, origins=own) == plain
 
 
 def test_one_text_cannot_be_parted(load, tmp_path):
