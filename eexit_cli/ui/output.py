@@ -78,8 +78,7 @@ class Output:
         from eexit_cli.ui.tables import render
 
         if self.format in (None, "table"):
-            for piece in sheet.within(self.console.width):
-                self.console.print(piece.drawn())
+            self.console.print(sheet.drawn())
         else:
             typer.echo(render(sheet, str(self.format)), nl=False)
 

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.ui.measures import label, written
@@ -50,14 +50,6 @@ class Column:
     def cell(self, row: Row) -> str:
         return self.text(row) if self.text is not None else written(self.key, row.get(self.key))
 
-    def least_width(self, rows: Sequence[Row]) -> int:
-        """Characters on the terminal below which something would be cut."""
-        from rich.cells import cell_len
-
-        lines = [*self.title.splitlines(), *(self.cell(row) for row in rows)]
-        pieces = lines if self.whole else [word for line in lines for word in line.split()]
-        return max(map(cell_len, pieces), default=0)
-
 
 @dataclass(frozen=True)
 class Sheet:
@@ -67,38 +59,11 @@ class Sheet:
         columns: left to right.
         rows: raw values by column key.
         title: above the table on the terminal, and the caption in LaTeX.
-        repeated: columns that say which row it is; a table that is too wide for the terminal goes
-            on below with these in front again. 0 keeps it in one piece, whatever is cut.
     """
 
     columns: Sequence[Column]
     rows: Sequence[Row]
     title: str | None = None
-    repeated: int = 0
-
-    def within(self, width: int) -> list[Sheet]:
-        """The table in as few pieces as a terminal of this width shows whole."""
-        if not self.repeated:
-            return [self]
-        # What a column takes beside its text: a space after it, and the line to the next one.
-        widths = [column.least_width(self.rows) + 2 for column in self.columns]
-        names = range(self.repeated)
-        pieces: list[list[int]] = [[*names]]
-        for index in range(self.repeated, len(self.columns)):
-            last = pieces[-1]
-            full = sum(widths[at] for at in (*last, index)) > width
-            if full and len(last) > self.repeated:
-                pieces.append([*names, index])
-            else:
-                last.append(index)
-        return [
-            replace(
-                self,
-                columns=[self.columns[index] for index in piece],
-                title=None if number else self.title,
-            )
-            for number, piece in enumerate(pieces)
-        ]
 
     def drawn(self) -> Drawn:
         """For the terminal, in whatever layout its width allows."""

@@ -343,7 +343,7 @@ def test_interrupted_attack_hints_at_resume_only_where_that_works(
 
     begun = []
 
-    def interrupt(config, *, progress=None):
+    def interrupt(config, *, progress=None, **others):
         with ResultStore(config.results_dir).create("attack", config.as_dict()) as run:
             begun.append(run.id)
             raise KeyboardInterrupt

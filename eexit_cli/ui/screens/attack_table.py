@@ -149,7 +149,7 @@ def effects(document: Mapping[str, Any]) -> Sheet:
         )
     )
     title = f"Slowdown by recipe, n = {best['samples']}"
-    return Sheet(columns, [before, *rows], title=title, repeated=1)
+    return Sheet(columns, [before, *rows], title=title)
 
 
 def _in_two_lines(heading: str) -> str:
@@ -195,7 +195,7 @@ def costs(document: Mapping[str, Any]) -> Sheet:
         if embedded
         else _figure("similarity_characters_mean", "Characters\nkept"),
     ]
-    return Sheet(columns, rows, title="Cost by recipe, per attacked sample", repeated=1)
+    return Sheet(columns, rows, title="Cost by recipe, per attacked sample")
 
 
 def unit_of(row: Row) -> str:
