@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.metrics.depth import depth_metrics, gain_removed
 from eexit_cli.metrics.generation import compute_generation
 from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack_report import LATENCY_SAMPLES
 from eexit_cli.pipelines.attack_table import intervals
@@ -46,6 +48,24 @@ def decoder_attack_metrics(
         seed: of the intervals.
     """
     attacked = [record for record in records if record["status"] == "attacked"]
+    rates = [len(r["changed_words"]) / max(1, r["num_words"]) for r in attacked]
+    return depth_and_likeness(info, records, num_layers) | {
+        "attacked": len(attacked),
+        "skipped": len(records) - len(attacked),
+        "success_rate": _mean([r["goal_reached"] for r in attacked]),
+        "queries_mean": _mean([r["queries"] for r in attacked]),
+        "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
+        "seconds_mean": _mean([r["seconds"] for r in attacked]),
+        "words_changed_mean": _mean([len(r["changed_words"]) for r in attacked]),
+        "change_rate_mean": _mean(rates),
+        "change_rate_max": max(rates) if rates else None,
+        "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
+        **intervals(records, num_layers, seed=seed),
+    }
+
+
+def depth_and_likeness(info: TaskInfo, records: Records, num_layers: int) -> dict[str, Any]:
+    """Where all tokens leave before and after, and what remains of the full model's outputs."""
     references = [_references(record) for record in records]
     quality: dict[str, Any] = {}
     if all(references):
@@ -70,19 +90,26 @@ def decoder_attack_metrics(
     metrics["gain_removed"] = gain_removed(
         metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
     )
-    rates = [len(r["changed_words"]) / max(1, r["num_words"]) for r in attacked]
-    return metrics | {
-        "attacked": len(attacked),
-        "skipped": len(records) - len(attacked),
-        "success_rate": _mean([r["goal_reached"] for r in attacked]),
-        "queries_mean": _mean([r["queries"] for r in attacked]),
-        "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
-        "seconds_mean": _mean([r["seconds"] for r in attacked]),
-        "words_changed_mean": _mean([len(r["changed_words"]) for r in attacked]),
-        "change_rate_mean": _mean(rates),
-        "change_rate_max": max(rates) if rates else None,
-        "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
-        **intervals(records, num_layers, seed=seed),
+    return metrics
+
+
+def output_record(when: str, exit_layers: Sequence[int], output: str, full: str) -> dict[str, Any]:
+    """What a sample's record says of one output.
+
+    Args:
+        when: before or after.
+        exit_layers: layer that emitted each token, 1..L.
+        output: the text.
+        full: what all layers make of the same input.
+    """
+    return {
+        f"exit_layer_{when}": sum(exit_layers) / len(exit_layers),
+        f"total_layers_{when}": sum(exit_layers),
+        f"tokens_{when}": len(exit_layers),
+        f"token_layers_{when}": list(exit_layers),
+        f"output_{when}": output,
+        f"full_output_{when}": full,
+        f"output_similarity_{when}": edit_similarity(output.split(), full.split()),
     }
 
 

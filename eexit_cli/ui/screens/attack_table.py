@@ -171,6 +171,8 @@ def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
         f"{interval_words(first.get('interval_level'))}. Replayed as they are: an attacker who "
         "knows the victim or its defence may do better.[/]"
     )
+    if "output_similarity_after" in first:
+        output.say("[dim]Likeness: of the outputs to the full model's on the same input.[/]")
     if _defended(document["rows"]):
         output.say(
             "[dim]Recovered: the share of what the attack took from the undefended model, in "
@@ -181,7 +183,7 @@ def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
 def transfers(document: Mapping[str, Any]) -> Sheet:
     """One row per source, recipe, victim and defence; columns that say nothing are left out."""
     rows: Sequence[Mapping[str, Any]] = document["rows"]
-    quality = next(iter(task_metrics(rows[0])), None)
+    quality = _quality(rows[0])
     defended = _defended(rows)
     columns = []
     for key, heading, text in (
@@ -204,16 +206,39 @@ def transfers(document: Mapping[str, Any]) -> Sheet:
         ),
     ]
     if quality is not None:
-        columns.append(Column(quality, label(quality), text=_arrow(quality), whole=True))
+        heading = _HEADINGS.get(quality, label(quality))
+        columns.append(Column(quality, heading, text=_arrow(quality), whole=True))
+    if not defended:
+        columns.append(
+            Column(
+                "speedup_seconds",
+                "Speedup\n(seconds)",
+                text=_arrow("speedup_seconds"),
+                numeric=True,
+                whole=True,
+            )
+        )
     if defended:
         columns.append(
             Column("layers_recovered", "Layers\nrecovered", numeric=True, text=_share("layers"))
         )
         if quality is not None:
-            heading = f"{label(quality)}\nrecovered"
+            heading = f"{heading}\nrecovered"
             name = f"{quality}_recovered"
             columns.append(Column(name, heading, numeric=True, text=_share(quality)))
     return Sheet(columns, rows, title="Transfer")
+
+
+_HEADINGS = {"output_similarity": "Likeness"}
+"""Shorter than elsewhere, where a table has many columns."""
+
+
+def _quality(row: Row) -> str | None:
+    """What is left of the answers; a decoder's references say nothing of another input, but the
+    full model's output on it does."""
+    if "output_similarity_after" in row:
+        return "output_similarity"
+    return next((name for name in task_metrics(row) if f"{name}_after" in row), None)
 
 
 def _defended(rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -19,7 +19,7 @@ from eexit_cli.core.stepping import replay
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.pipelines.attack import run_attack
 from eexit_cli.pipelines.attack_defences import Traces, defences, undefended
-from eexit_cli.pipelines.attack_transfer import recovered
+from eexit_cli.pipelines.attack_transfer_source import recovered
 from eexit_cli.pipelines.export import TABLE, run_export
 
 WORDS = [word for text in TEXTS for word in text.split()]
