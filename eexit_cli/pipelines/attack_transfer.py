@@ -96,7 +96,10 @@ def run_transfer(config: AttackConfig, store: ResultStore, progress: Progress) -
         timings["replay_seconds"] = time.perf_counter() - started
         first = rows[0]
         metrics = {key: value for key, value in first.items() if not isinstance(value, str)}
-        report = {"metrics_of": {key: first[key] for key in ("recipe", "source", "victim")}}
+        report = {
+            "metrics_of": {key: first[key] for key in ("recipe", "source", "victim")},
+            "sources": {source.run.id: source.asked for source in sources},
+        }
         document = run.finish(metrics=metrics, rows=rows, timings=timings, report=report)
     return RunResult(document, run.path)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.store.results import ResultStore, Run
 
@@ -15,6 +16,9 @@ LATENCY_SAMPLES = 20
 """Timed per row: a matrix has many."""
 
 FAMILY_WORDS = {"encoder": "classifier", "decoder": "decoder"}
+
+_UNTOLD = ("model", "recipe", "device", "batch_size", "workers", "results_dir", "resume")
+"""Options that have a column of their own, or change no input."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,16 @@ class Source:
     @property
     def model(self) -> str:
         return str(self.run.config["model"])
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the run was asked beside the defaults: may tell it from others on this model."""
+        defaults, config = AttackConfig().as_dict(), self.run.config
+        return {
+            name: config[name]
+            for name, default in defaults.items()
+            if name not in _UNTOLD and config.get(name) not in (None, default)
+        }
 
 
 def open_source(store: ResultStore, name: str) -> Source:

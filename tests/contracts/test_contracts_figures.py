@@ -36,6 +36,10 @@ MAKERS: dict[str, Callable[[ResultStore], list[Run]]] = {
     ],
     "replay": lambda store: [transfer_run(store)],
     "replay with defences": lambda store: [transfer_run(store, defences=True)],
+    "replays of classifiers and decoders": lambda store: [
+        transfer_run(store),
+        transfer_run(store, makers=("calm",), recipes=("same-token",), family="decoder"),
+    ],
     "evaluation": lambda store: [evaluate_run(store)],
     "sweep": lambda store: [evaluate_run(store, sweep=True)],
     "sweeps of two models": lambda store: [

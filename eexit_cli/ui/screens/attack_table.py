@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from rich.markup import escape
 
+from eexit_cli.core.labels import maker_labels, run_of, victim_labels
 from eexit_cli.ui.measures import label, significance, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
@@ -185,13 +185,14 @@ def transfers(document: Mapping[str, Any]) -> Sheet:
     rows: Sequence[Mapping[str, Any]] = document["rows"]
     quality = _quality(rows[0])
     defended = _defended(rows)
+    makers, (victims,) = maker_labels([document]), victim_labels([document])
     columns = []
     for key, heading, text in (
-        ("source", "Made on", lambda row: PurePath(row["source"]).name),
-        ("recipe", "Recipe", None),
-        ("victim", "Victim", lambda row: PurePath(row["victim"]).name),
+        ("source", "Made on", lambda row: makers[run_of(row), row["recipe"]]),
+        ("recipe", "Recipe", lambda row: row["recipe"]),
+        ("victim", "Victim", lambda row: victims[row["victim"]]),
     ):
-        if key == "victim" or len({row[key] for row in rows}) > 1:
+        if key == "victim" or len({text(row) for row in rows}) > 1:
             columns.append(Column(key, heading, text=text, style="cyan"))
     if defended:
         columns.append(Column("defence", "Exit", text=_defence, whole=True))

@@ -13,6 +13,7 @@ from tiny_decoders import WORDS, save_decoder, write_pairs
 
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.labels import maker_labels
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.metrics.similarity import edit_distance
 from eexit_cli.models.seq2seq.settings import DecodeSettings
@@ -174,6 +175,26 @@ def test_each_exit_is_what_decoding_one_input_after_another_gives(
         assert row["defence"] == "none"
 
 
+def test_runs_on_one_model_keep_what_tells_them_apart(folder: Path, attacked: Any) -> None:
+    other = attack(folder, recipe="random", query_budget=20, max_new_tokens=6)
+    result = run_attack(
+        AttackConfig(
+            transfer=(attacked.path.name, other.path.name),
+            model=str(folder / "spell"),
+            results_dir=folder / "results",
+            device="cpu",
+        )
+    )
+    labels = maker_labels([result.document])
+    assert set(labels) == {
+        *((attacked.path.name, recipe) for recipe in RECIPES),
+        (other.path.name, "random"),
+    }
+    assert labels[attacked.path.name, "same-token"] == "spell"
+    assert labels[attacked.path.name, "random"] == "spell query budget 40"
+    assert labels[other.path.name, "random"] == "spell query budget 20 max new tokens 6"
+
+
 class Tells(SilentProgress):
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -219,7 +240,7 @@ def test_another_task_is_told(folder: Path, attacked: Any) -> None:
         (["spell"], {"patience": 2}, "--patience is for classifiers", "--confidence"),
         (["spell"], {"static_layer": 7}, "Static layer 7 is outside 1..3", "--static-layer"),
         (["spell"], {"confidence": "mlp"}, "stores no threshold for 'mlp'", "--threshold"),
-        (["spell"], {"letter_rate": 0.5}, "--letter-rate says nothing with --transfer", "--letter-rate"),
+        (["spell"], {"letter_rate": 0.5}, "--letter-rate says nothing with --transfer", "Leave"),
         (["spell"], {"recipe": "random"}, "--recipe says nothing with --transfer", "--recipe"),
         (
             ["spell"],
