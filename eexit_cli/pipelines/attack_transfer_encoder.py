@@ -103,7 +103,7 @@ class EncoderVictim:
                     **depth_and_quality(info, found, traces.num_layers),
                     **intervals(found, traces.num_layers, seed=seed),
                     **measure_latency(
-                        found, self.loaded, outcome.criterion, progress, samples=LATENCY_SAMPLES
+                        found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES
                     ),
                 }
                 of_none = of_none or row
