@@ -7,10 +7,13 @@ The attacker did not know of them: what they hold off here, an attack that does 
 - the attacked criterion recalibrated on attacked inputs: from the most cautious setting on, the
   last one before early answers first contradict the full model's more often than they did on
   clean inputs. Nothing beyond the first failure is looked at, so that no eager setting gets in by
-  luck. The halves are halves of the attacked samples: each is judged by the rule that was chosen on the
-  other, and the row's figures are over both. So two rules stand behind one row, neither has seen
-  the samples that it is judged on, and both have seen inputs of this very attack. The choice is by
-  the measured share alone; it comes with no guarantee, as ``eexit calibrate`` gives one.
+  luck.
+
+The halves that recalibration needs are halves of the attacked samples: the samples of each are
+judged by the rule that was chosen on the other, and the row is over both. So two rules stand behind
+one row; neither was chosen on the samples that it is judged on (but where a half is empty), and
+both were chosen on inputs of this very attack. The choice goes by the share that was measured; it
+promises nothing, as ``eexit calibrate`` does.
 """
 
 from __future__ import annotations

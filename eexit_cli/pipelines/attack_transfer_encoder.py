@@ -12,7 +12,8 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.core.types import Examples, TaskInfo
-from eexit_cli.data import task_info
+from eexit_cli.data import TASKS, task_info
+from eexit_cli.data.labels import are_generic
 from eexit_cli.pipelines.attack_defences import (
     NONE,
     Outcome,
@@ -63,7 +64,7 @@ class EncoderVictim:
         refuse_decoder_options(config, config.model, (*DECODER_OPTIONS, "source_prefix"))
         loaded = load_model(config, progress=progress)
         for source in sources:
-            _check_task(source, loaded, config.model)
+            _check_task(source, loaded, config.model, progress)
         name = config.model
         config = with_calibrated(config, loaded, task=_info(sources[0].run).name, progress=progress)
         return cls(name, loaded, criterion_of(config, loaded))
@@ -122,8 +123,11 @@ def _info(run: Run) -> TaskInfo:
     return info if names is None else dataclasses.replace(info, label_names=tuple(names))
 
 
-def _check_task(source: Source, loaded: LoadedModel, name: str) -> None:
-    """Same classes, in whatever order.
+def _check_task(source: Source, loaded: LoadedModel, name: str, progress: Progress) -> None:
+    """Same classes, in whatever order, and as many texts per sample.
+
+    Args:
+        progress: told where classes without names are taken to be the same.
 
     Raises:
         UsageError: they are not.
@@ -131,11 +135,39 @@ def _check_task(source: Source, loaded: LoadedModel, name: str) -> None:
     info = _info(source.run)
     answers, asked = model_label_names(loaded), info.label_names
     same = sorted(map(str.casefold, answers)) == sorted(map(str.casefold, asked))
-    generic = len(answers) == len(asked) and all(n.startswith("LABEL_") for n in answers)
-    if info.kind != "classification" or not (same or generic):
+    nameless = are_generic(answers) or are_generic(asked)
+    if info.kind != "classification" or not (same or (nameless and len(answers) == len(asked))):
         raise UsageError(
             f"Run '{source.run.id}' attacked '{info.name}' ({_listed(asked)}), "
             f"'{name}' answers {_listed(answers)}",
+            hint="Replay it on a model of the same task: eexit models list",
+        )
+    if name == source.model:
+        return  # it was attacked with these inputs, whatever it was trained on
+    _check_pairs(source, loaded, name)
+    if nameless:
+        progress.message(
+            f"The classes of run '{source.run.id}' ({_listed(asked)}) and of '{name}' "
+            f"({_listed(answers)}) have no names to compare; taking them in this order"
+        )
+
+
+def _check_pairs(source: Source, loaded: LoadedModel, name: str) -> None:
+    """A model of a known task was trained on single texts, or on pairs.
+
+    Raises:
+        UsageError: the run's inputs are the other.
+    """
+    task = loaded.model.config.task
+    if task not in TASKS:
+        return  # a file's name, or nothing: nobody knows
+    records = [record for of_recipe in source.records.values() for record in of_recipe]
+    pairs = any(record.get("text_pair") is not None for record in records)
+    if pairs != task_info(task).pair:
+        words = {True: "pairs of texts", False: "single texts"}
+        raise UsageError(
+            f"Run '{source.run.id}' attacked {words[pairs]}; '{name}' was trained on "
+            f"{words[not pairs]} ('{task}')",
             hint="Replay it on a model of the same task: eexit models list",
         )
 

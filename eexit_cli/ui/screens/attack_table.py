@@ -178,6 +178,11 @@ def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
             "[dim]Recovered: the share of what the attack took from the undefended model, in "
             "layers used and in quality, that the defence gives back.[/]"
         )
+    if any(row.get("defence") == "recalibrated" for row in document["rows"]):
+        output.say(
+            "[dim]Recalibrated: two rules, each chosen on one half of these attacked samples and "
+            "judged on the other half.[/]"
+        )
 
 
 def transfers(document: Mapping[str, Any]) -> Sheet:

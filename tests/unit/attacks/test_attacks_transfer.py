@@ -32,9 +32,17 @@ from eexit_cli.pipelines.export import TABLE, run_export
 WORDS = [word for text in TEXTS for word in text.split()]
 
 
-def write_model(folder: Path, names: list[str], *, seed: int = 0, patience: int = 0) -> Path:
+def write_model(
+    folder: Path,
+    names: list[str],
+    *,
+    seed: int = 0,
+    patience: int = 0,
+    task: str | None = None,
+) -> Path:
     tokenizer = wordpiece()
     model = classifier(tokenizer, layers=5, classes=len(names), seed=seed)
+    model.config.task = task
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
     model.config.exit_defaults = (
@@ -54,6 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(root / "second", ["negative", "positive"], seed=4, patience=2)
     # The same weights as the second, its classes named the other way round.
     write_model(root / "swapped", ["positive", "negative"], seed=4, patience=2)
+    write_model(root / "nameless", ["LABEL_0", "LABEL_1"], seed=4, patience=2)
+    write_model(root / "single", ["negative", "positive"], seed=4, patience=2, task="sst2")
+    write_model(root / "of-pairs", ["LABEL_0", "LABEL_1"], seed=4, patience=2, task="mrpc")
     write_model(root / "topics", ["sport", "politics", "science"], seed=5)
     draw = stream(3, "reviews")
     rows = [
@@ -80,15 +91,24 @@ def attacked(folder: Path) -> Any:
     )
 
 
-def replayed(folder: Path, run: str, *models: str, **options: Any) -> Any:
+def replayed(folder: Path, run: str, *models: str, progress: Any = None, **options: Any) -> Any:
     return run_attack(
         AttackConfig(
             transfer=(run,),
             model=",".join(str(folder / model) for model in models),
             results_dir=folder / "results",
             **options,
-        )
+        ),
+        progress=progress,
     )
+
+
+class Tells(SilentProgress):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.told.append(text)
 
 
 def test_the_attacked_model_itself_leaves_where_the_attack_says(
@@ -153,6 +173,13 @@ def test_classes_in_another_order_are_the_same_classes(folder: Path, attacked: A
         (["first"], {"limit": 5}, "--limit says nothing with --transfer", "--limit"),
         (["first"], {"workers": 2}, "--workers says nothing with --transfer", "--workers"),
         (["first"], {"static_layer": 7}, "7", "layer"),
+        (["first"], {"min_layer": 2}, "--min-layer is for decoders", "--min-layer"),
+        (
+            ["of-pairs"],
+            {},
+            "attacked single texts; '.*of-pairs' was trained on pairs of texts .'mrpc'.",
+            "same task",
+        ),
     ],
 )
 def test_what_cannot_be_replayed_is_one_clear_line(
@@ -163,6 +190,38 @@ def test_what_cannot_be_replayed_is_one_clear_line(
         replayed(folder, attacked.path.name, *models, **options)
     assert hint in str(raised.value.hint)
     assert len(list((folder / "results").iterdir())) == runs
+
+
+def test_classes_without_names_are_told_in_one_line(folder: Path, attacked: Any) -> None:
+    progress = Tells()
+    result = replayed(folder, attacked.path.name, "second", "nameless", progress=progress)
+    (line,) = [line for line in progress.told if "no names to compare" in line]
+    assert "'" + str(folder / "nameless") + "' (LABEL_0, LABEL_1)" in line
+    assert "(negative, positive)" in line
+    # Taken in their order: the same weights give the same figures.
+    half = len(result.document["rows"]) // 2
+    for recipe in ("same-token", "random"):
+        named, nameless = (r for r in result.document["rows"] if r["recipe"] == recipe)
+        assert named["accuracy_after"] == nameless["accuracy_after"]
+    assert half == 2
+
+
+def test_the_attacked_model_itself_needs_no_comparison(folder: Path) -> None:
+    """It was attacked with the inputs that it is replayed on, whatever it was trained for."""
+    rows = [{"text": text, "label": number % 2} for number, text in enumerate(TEXTS)]
+    (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_attack(
+        AttackConfig(
+            model=str(folder / "of-pairs"),
+            data_file=folder / "own.jsonl",
+            recipe="random",
+            results_dir=folder / "results",
+        )
+    )
+    progress = Tells()
+    result = replayed(folder, run.path.name, "of-pairs", progress=progress)
+    assert result.document["rows"][0]["gain_removed"] == run.document["rows"][0]["gain_removed"]
+    assert not [line for line in progress.told if "no names" in line]
 
 
 def test_a_replay_is_neither_replayed_nor_resumed(folder: Path, attacked: Any) -> None:
@@ -391,6 +450,10 @@ def test_pairs_keep_their_second_text(folder: Path) -> None:
     result = run_attack(config)
     again = replayed(folder, result.path.name, "first")
     assert again.document["rows"][0]["gain_removed"] == result.document["rows"][0]["gain_removed"]
+    message = "attacked pairs of texts; '.*single' was trained on single texts .'sst2'."
+    with pytest.raises(UsageError, match=message) as raised:
+        replayed(folder, result.path.name, "single")
+    assert "same task" in str(raised.value.hint)
     written = run_export(
         ResultsConfig(results_dir=folder / "results"), result.path.name, folder / "pairs"
     )
