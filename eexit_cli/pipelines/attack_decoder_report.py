@@ -125,7 +125,7 @@ def _mean(values: list[Any]) -> float | None:
 def decoder_latency(
     records: Records,
     loaded: LoadedDecoder,
-    settings: DecodeSettings,
+    settings: DecodeSettings | Sequence[DecodeSettings],
     progress: Progress,
     *,
     samples: int = LATENCY_SAMPLES,
@@ -133,6 +133,7 @@ def decoder_latency(
     """Batch 1, tokenising apart: live exits and the full model take turns, before and after.
 
     Args:
+        settings: of all samples, or of each.
         samples: most that are timed.
     """
     batcher = loaded.batcher()
@@ -143,16 +144,17 @@ def decoder_latency(
         kept = {name: batch[name] for name in ("input_ids", "attention_mask")}
         return to_device(kept, loaded.device)
 
+    own = [settings] * len(records) if isinstance(settings, DecodeSettings) else list(settings)
     items = [
-        {when: encode(record[key]) for when, key in _TEXT_KEYS.items()}
-        for record in records[:samples]
+        ({when: encode(record[key]) for when, key in _TEXT_KEYS.items()}, rule)
+        for record, rule in zip(records[:samples], own, strict=False)
     ]
 
-    def way(when: str, chosen: DecodeSettings) -> Any:
-        return lambda item: loaded.model.decode(**item[when], settings=chosen)
+    def way(when: str, *, live: bool) -> Any:
+        return lambda item: loaded.model.decode(**item[0][when], settings=item[1] if live else full)
 
-    ways = {f"live {when}": way(when, settings) for when in _WHEN}
-    ways |= {f"full {when}": way(when, full) for when in _WHEN}
+    ways = {f"live {when}": way(when, live=True) for when in _WHEN}
+    ways |= {f"full {when}": way(when, live=False) for when in _WHEN}
     drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
     with progress.task("Timing", total=len(items)) as ticker:
         seconds = time_in_turn(ways, items, repeats=2, synchronize=drain, on_item=ticker.advance)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.core.errors import UsageError
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data import task_info
@@ -20,16 +19,27 @@ from eexit_cli.pipelines.attack_decoder_report import (
     depth_and_likeness,
     output_record,
 )
+from eexit_cli.pipelines.attack_defences import NONE, described
+from eexit_cli.pipelines.attack_defences_decoder import (
+    DecoderOutcome,
+    Decodings,
+    recalibrated,
+    undefended,
+)
 from eexit_cli.pipelines.attack_table import intervals
-from eexit_cli.pipelines.attack_transfer_source import LATENCY_SAMPLES, Record, Source, of_row
+from eexit_cli.pipelines.attack_transfer_source import (
+    LATENCY_SAMPLES,
+    Record,
+    Source,
+    of_row,
+    recovered,
+)
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.decoder_exiting import (
     describe_settings,
-    full_model,
     refuse_encoder_options,
 )
 from eexit_cli.pipelines.decoder_task import prefix_of
-from eexit_cli.pipelines.decoding import DecodedSet, decode_examples
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
 from eexit_cli.store.results import Run
 
@@ -62,13 +72,6 @@ class DecoderVictim:
             UsageError: options that do not fit, or an exit that depends on other inputs.
             MissingArtifactError: no such model.
         """
-        if config.defences:
-            raise UsageError(
-                "--defences is for classifiers: patience and voting compare answers, "
-                f"which '{config.model}', a decoder, gives token by token",
-                hint="Leave --defences out; another exit is another replay: --threshold, "
-                "--min-layer",
-            )
         refuse_encoder_options(config, config.model)
         loaded = load_decoder(config, progress=progress)
         name, prefix = config.model, config.source_prefix
@@ -92,30 +95,50 @@ class DecoderVictim:
         given = {
             recipe: self._prefixed(records, source) for recipe, records in source.records.items()
         }
-        outputs = self._decoded(given, config.batch_size, source, progress)
+        title = f"{source.model}'s inputs on {self.name}"
+        decodings = Decodings(
+            self.loaded, batch_size=config.batch_size, progress=progress, title=title
+        )
+        # All recipes together, so that batches are full; most have the same texts before.
+        texts = [r[key] for records in given.values() for r in records for key in _TEXTS.values()]
+        decodings.of(texts, self.exit)
+        decodings.full(texts)
         rows = []
         for recipe, records in given.items():
-            belongs = of_row(recipe, source, self.name)
-            found = [
-                {**belongs, "status": "replayed", **_kept(record), **outputs.of(record)}
-                for record in records
-            ]
-            for record in found:
-                run.append(record)
-            seed = derive_seed(config.seed, "intervals", recipe)
-            rows.append(
-                {
-                    **belongs,
-                    "defence": "none",
-                    **self.settings(),
+            of_none: dict[str, Any] | None = None
+            for outcome in self._outcomes(config, source, records, decodings):
+                found = _records(records, outcome, decodings, of_row(recipe, source, self.name))
+                if outcome.defence == NONE:
+                    for record in found:
+                        run.append(record)
+                row: dict[str, Any] = {
+                    **of_row(recipe, source, self.name),
+                    "defence": outcome.defence,
+                    **described(outcome.settings),
                     **depth_and_likeness(_info(source.run), found, num_layers),
-                    **intervals(found, num_layers, seed=seed),
+                    **intervals(
+                        found, num_layers, seed=derive_seed(config.seed, "intervals", recipe)
+                    ),
                     **decoder_latency(
-                        found, self.loaded, self.exit, progress, samples=LATENCY_SAMPLES
+                        found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES
                     ),
                 }
-            )
+                of_none = of_none or row
+                row |= recovered(of_none, row, "output_similarity")
+                rows.append(row)
         return rows
+
+    def _outcomes(
+        self, config: AttackConfig, source: Source, records: list[Record], decodings: Decodings
+    ) -> Iterator[DecoderOutcome]:
+        before, after = ([record[key] for record in records] for key in _TEXTS.values())
+        yield undefended(decodings, before, after, self.exit)
+        if config.defences:
+            seed = derive_seed(config.seed, "defences", source.run.config.get("seed", 0))
+            ids = [str(record["id"]) for record in records]
+            outcome = recalibrated(decodings, ids, before, after, self.exit, seed=seed)
+            if outcome is not None:
+                yield outcome
 
     def _prefixed(self, records: list[Record], source: Source) -> list[Record]:
         """Records whose sources begin as this model was trained to read them."""
@@ -132,50 +155,6 @@ class DecoderVictim:
             prefixed.append(others | texts)
         return prefixed
 
-    def _decoded(
-        self,
-        given: dict[str, list[Record]],
-        batch_size: int | None,
-        source: Source,
-        progress: Progress,
-    ) -> _Outputs:
-        """Every text once, whichever recipes it belongs to, with this exit and with all layers."""
-        texts = list(
-            dict.fromkeys(
-                record[key]
-                for records in given.values()
-                for record in records
-                for key in _TEXTS.values()
-            )
-        )
-        title = f"{source.model}'s inputs on {self.name}"
-        ways = {title: self.exit, f"{title}, all layers": full_model(self.loaded)}
-        live, full = (
-            decode_examples(
-                self.loaded, texts, way, batch_size=batch_size, progress=progress, title=title
-            )
-            for title, way in ways.items()
-        )
-        return _Outputs({text: row for row, text in enumerate(texts)}, live, full)
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """What a victim makes of texts, by their place in both sets."""
-
-    places: dict[str, int]
-    live: DecodedSet
-    full: DecodedSet
-
-    def of(self, record: Record) -> Record:
-        """A record's part on the outputs before and after."""
-        found: Record = {}
-        for when, key in _TEXTS.items():
-            at = self.places[record[key]]
-            layers, output = self.live.exit_layers[at], self.live.outputs[at]
-            found |= output_record(when, layers, output, self.full.outputs[at])
-        return found
-
 
 _KEPT = (
     "id",
@@ -190,8 +169,22 @@ _KEPT = (
 )
 
 
-def _kept(record: Record) -> Record:
-    return {name: record[name] for name in _KEPT if name in record}
+def _records(
+    records: list[Record], outcome: DecoderOutcome, decodings: Decodings, belongs: dict[str, str]
+) -> list[Record]:
+    written = {"before": outcome.before, "after": outcome.after}
+    full = {
+        when: decodings.full([record[key] for record in records]) for when, key in _TEXTS.items()
+    }
+    found = []
+    for row, record in enumerate(records):
+        made: Record = {**belongs, "status": "replayed"}
+        made |= {name: record[name] for name in _KEPT if name in record}
+        for when in _TEXTS:
+            one = written[when][row]
+            made |= output_record(when, one.exit_layers, one.output, full[when][row].output)
+        found.append(made)
+    return found
 
 
 def _info(run: Run) -> TaskInfo:

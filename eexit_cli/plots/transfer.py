@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+_BESIDE = 16
+"""Letters of the makers' names that fit beside each other where victims' names are long."""
+
+
 def suits(run: RunView) -> bool:
     """Runs that replay attacks."""
     return bool(run.config.get("transfer")) and any(
@@ -38,10 +42,13 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
     documents = [run.document for run in runs]
     makers, victims = maker_labels(documents), victim_labels(documents)
-    several = len({row["recipe"] for run in runs for row in run.rows}) > 1
-    titles = _titles({_family(run) for run in runs})
+    recipes: dict[str, set[str]] = {}
+    for run in runs:
+        recipes.setdefault(_family(run), set()).update(row["recipe"] for row in run.rows)
+    titles = _titles(set(recipes))
     rows = []
     for run, labels in zip(runs, victims, strict=True):
+        several = len(recipes[_family(run)]) > 1
         for row in run.rows:
             victim = labels[row["victim"]]
             if row.get("defence", "none") != "none":
@@ -68,8 +75,8 @@ def _titles(families: set[str]) -> dict[str, str]:
     if len(families) == 1:
         return dict.fromkeys(families, "Gain removed (%)")
     return {
-        "encoder": "Gain removed from classifiers (%)",
-        "decoder": "Gain removed from decoders (%)",
+        "encoder": "Classifiers:\ngain removed (%)",
+        "decoder": "Decoders:\ngain removed (%)",
     }
 
 
@@ -109,7 +116,8 @@ def draw(frame: DataFrame, ax: Axes) -> None:
             )
     ax.set_xlim(-0.5, len(makers) - 0.5)
     ax.set_ylim(len(victims) - 0.5, -0.5)
-    ax.set_xticks(range(len(makers)), makers, rotation=90 if len(makers) > 2 else 0)
+    upright = len(makers) > 2 or sum(map(len, makers)) > _BESIDE
+    ax.set_xticks(range(len(makers)), makers, rotation=90 if upright else 0)
     ax.set_yticks(range(len(victims)), victims)
     ax.tick_params(length=0)
     ax.grid(False)

@@ -166,14 +166,15 @@ def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
     """For people: whose inputs slow whom down, and what defences recover."""
     output.sheet(transfers(document))
     first = document["rows"][0]
+    defended = _defended(document["rows"])
+    sure = "" if defended else f"; {interval_words(first.get('interval_level'))}"
     output.say(
-        f"[dim]{first['samples']} samples a row; "
-        f"{interval_words(first.get('interval_level'))}. Replayed as they are: an attacker who "
+        f"[dim]{first['samples']} samples a row{sure}. Replayed as they are: an attacker who "
         "knows the victim or its defence may do better.[/]"
     )
     if "output_similarity_after" in first:
         output.say("[dim]Likeness: of the outputs to the full model's on the same input.[/]")
-    if _defended(document["rows"]):
+    if defended:
         output.say(
             "[dim]Recovered: the share of what the attack took from the undefended model, in "
             "layers used and in quality, that the defence gives back.[/]"

@@ -15,10 +15,13 @@ from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.labels import maker_labels
 from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.seed import derive_seed, stream
 from eexit_cli.metrics.similarity import edit_distance
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack import run_attack
+from eexit_cli.pipelines.attack_decoder_report import decoder_latency
 from eexit_cli.pipelines.decoder_exiting import settings_from
+from eexit_cli.pipelines.decoding import decode_examples
 from eexit_cli.pipelines.loading_decoder import load_decoder
 
 RECIPES = ("same-token", "random")
@@ -175,6 +178,96 @@ def test_each_exit_is_what_decoding_one_input_after_another_gives(
         assert row["defence"] == "none"
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"confidence": "linear", "threshold": 0.3}, {"threshold": 0.6, "decay": "code"}]
+)
+def test_recalibration_walks_from_the_cautious_end_on_the_other_half(
+    folder: Path, attacked: Any, options: dict[str, Any]
+) -> None:
+    """Against replays of every threshold, whose records say how like each output is."""
+    result = replayed(folder, attacked.path.name, "spell", defences=True, **options)
+    rows = result.document["rows"]
+    assert [row["defence"] for row in rows] == ["none", "recalibrated"] * len(RECIPES)
+    assert len(list(result.records())) == len(RECIPES) * len(WORDS)
+    grid = [1.0, *(round(0.95 - 0.05 * step, 2) for step in range(19))]
+
+    def of_recipe(run: Any, recipe: str) -> list[Any]:
+        return [record for record in run.records() if record["recipe"] == recipe]
+
+    loaded = load_decoder(AttackConfig(model=str(folder / "spell"), device="cpu"))
+    (described,) = result.document["config"]["exits"].values()
+    seed = derive_seed(42, "defences", 42)
+    for recipe, row, none in zip(RECIPES, rows[1::2], rows[::2], strict=True):
+        own = of_recipe(result, recipe)
+        texts = [record["perturbed_text"] for record in own]
+        first = [stream(seed, "half", record["id"]).random() < 0.5 for record in own]
+        decoded = {
+            threshold: decode_examples(
+                loaded, texts, settings_from({**described, "threshold": threshold}, loaded)
+            )
+            for threshold in grid
+        }
+
+        def loss(threshold: float, at: int, decoded: Any = decoded, own: Any = own) -> float:
+            one, full = decoded[threshold].outputs[at].split(), own[at]["full_output_after"].split()
+            return edit_distance(one, full) / max(len(one), len(full), 1)
+
+        chosen = []
+        layers: list[int] = []
+        for half in (True, False):
+            at = [place for place, of_first in enumerate(first) if of_first == half]
+            allowed = sum(1 - own[place]["output_similarity_before"] for place in at) / len(at)
+            taken = grid[0]
+            for threshold in grid:
+                if sum(loss(threshold, place) for place in at) / len(at) > allowed + 1e-9:
+                    break
+                taken = threshold
+            chosen.append(taken)
+            others = [place for place in range(len(own)) if place not in at]
+            layers += [layer for place in others for layer in decoded[taken].exit_layers[place]]
+        assert row["mean_exit_layer_after"] == pytest.approx(np.mean(layers))
+        found = {row["threshold"]} if "threshold" in row else {row[f"threshold_{e}"] for e in ENDS}
+        assert found == set(chosen)
+        likeness = [none[f"output_similarity_{when}"] for when in ("before", "after")]
+        if likeness[0] > likeness[1]:
+            lost = likeness[1] - likeness[0]
+            back = (likeness[1] - row["output_similarity_after"]) / lost
+            assert row["output_similarity_recovered"] == pytest.approx(back)
+        assert none["layers_recovered"] in (None, 0)
+
+
+ENDS = ("low", "high")
+
+
+def test_every_output_is_timed_under_its_own_rule(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_decoder(AttackConfig(model=str(folder / "spell"), device="cpu"))
+    rules = [settings_from({"static_layer": 1 + row % 2}, loaded) for row in range(4)]
+    words = WORDS[:4]
+    timed: set[tuple[str, int | None]] = set()
+
+    def decode(**given: Any) -> None:
+        text = loaded.tokenizer.decode(given["input_ids"][0], skip_special_tokens=True)
+        timed.add((text, given["settings"].static_layer))
+
+    monkeypatch.setattr(loaded.model, "decode", decode)
+    records = [{"text": word, "perturbed_text": word} for word in words]
+    found = decoder_latency(records, loaded, rules, SilentProgress(), samples=3)
+    assert found["latency_samples"] == 3
+    texts = [
+        loaded.tokenizer.decode(loaded.tokenizer(word)["input_ids"], skip_special_tokens=True)
+        for word in words[:3]
+    ]
+    own = {(text, rule.static_layer) for text, rule in zip(texts, rules, strict=False)}
+    assert timed == own | {(text, None) for text in texts}
+
+
+def test_a_static_layer_has_no_threshold_to_recalibrate(folder: Path, attacked: Any) -> None:
+    result = replayed(folder, attacked.path.name, "spell", defences=True, static_layer=2)
+    assert [row["defence"] for row in result.document["rows"]] == ["none"] * len(RECIPES)
+
+
 def test_runs_on_one_model_keep_what_tells_them_apart(folder: Path, attacked: Any) -> None:
     other = attack(folder, recipe="random", query_budget=20, max_new_tokens=6)
     result = run_attack(
@@ -236,7 +329,6 @@ def test_another_task_is_told(folder: Path, attacked: Any) -> None:
     [
         (["films"], {}, "attacked the decoder '.*spell'; '.*films' is a classifier", "a decoder"),
         (["spell", "films"], {}, "'.*films' is a classifier", "a decoder"),
-        (["spell"], {"defences": True}, "--defences is for classifiers", "--threshold"),
         (["spell"], {"patience": 2}, "--patience is for classifiers", "--confidence"),
         (["spell"], {"static_layer": 7}, "Static layer 7 is outside 1..3", "--static-layer"),
         (["spell"], {"confidence": "mlp"}, "stores no threshold for 'mlp'", "--threshold"),

@@ -222,8 +222,8 @@ def test_classifiers_and_decoders_share_no_heat_map(store: ResultStore) -> None:
     )
     spec = FIGURES.load("transfer")
     first, second = render(spec, spec.frame([view(encoder), view(decoder)])).axes
-    for axes, run, name in ((first, encoder, "classifiers"), (second, decoder, "decoders")):
-        assert axes.get_title() == f"Gain removed from {name} (%)"
+    for axes, run, name in ((first, encoder, "Classifiers"), (second, decoder, "Decoders")):
+        assert axes.get_title() == f"{name}:\ngain removed (%)"
         assert [text.get_text() for text in axes.texts] == [f"{100 * g:.0f}" for g in gains(run)]
     (alone,) = drawn("transfer", decoder).axes
     assert alone.get_title() == "Gain removed (%)"
