@@ -6,7 +6,7 @@ depth. It needs NumPy only and knows nothing of eexit's own metrics, so that tes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -174,28 +174,50 @@ def attack_run(
     return run
 
 
-def transfer_run(store: ResultStore, *, defences: bool = False) -> Run:
-    """Two models' inputs on both, with defences or without."""
-    asked = {"model": "deebert,pabee", "transfer": ["a", "b"], "defences": defences}
+def transfer_run(
+    store: ResultStore,
+    *,
+    defences: bool = False,
+    makers: tuple[str, ...] = ("deebert", "author/pabee-bert-base-sst2"),
+    recipes: tuple[str, ...] = ("same-token", "deepwordbug"),
+    victims: Mapping[str, dict[str, Any]] | None = None,
+    sources: Mapping[str, dict[str, Any]] | None = None,
+    family: str = "encoder",
+    seed: int = 3,
+) -> Run:
+    """Two models' inputs on both, with defences or without.
+
+    Args:
+        victims: name -> its exit; None is the makers themselves.
+        sources: id of an attack run on the first maker -> what it was asked; None is one run per
+            maker.
+    """
+    exits = victims or {name: {"criterion": "patience", "patience": 3} for name in makers}
+    asked = {"model": ",".join(exits), "transfer": ["a", "b"], "defences": defences}
+    asked |= {"family": family, "exits": exits}
     names = ["none", "patience", "voting", "recalibrated"] if defences else ["none"]
-    rng = np.random.default_rng(3)
+    runs = {f"a-run-of-{maker}": maker for maker in makers}
+    if sources is not None:
+        runs = dict.fromkeys(sources, makers[0])
+    rng = np.random.default_rng(seed)
     with store.create("attack", asked) as run:
         rows = [
             {
                 "recipe": recipe,
                 "source": source,
+                "source_run": source_run,
                 "victim": victim,
                 "defence": defence,
                 **({"patience": 4} if defence == "patience" else {}),
                 "gain_removed": float(rng.uniform(-0.2, 1.0)),
             }
-            for source in ("deebert", "author/pabee-bert-base-sst2")
-            for recipe in ("same-token", "deepwordbug")
-            for victim in ("deebert", "author/pabee-bert-base-sst2")
+            for source_run, source in runs.items()
+            for recipe in recipes
+            for victim in exits
             for defence in names
         ]
         metrics = {"mean_exit_layer_after": 5.0, "gain_removed": 0.5, "num_layers": 6}
-        run.finish(metrics=metrics, rows=rows)
+        run.finish(metrics=metrics, rows=rows, report={"sources": sources or {}})
     return run
 
 

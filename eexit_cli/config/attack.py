@@ -37,7 +37,7 @@ class AttackConfig(CommonConfig, DataConfig, ExitConfig, DecoderExitConfig):
         workers: processes that attack samples side by side, one torch thread each; None attacks in
             this process with torch's own threads.
         transfer: attack runs whose inputs are replayed on ``model``, which may then name several
-            models with commas between them; nothing is attacked.
+            models of the attacked one's family with commas between them; nothing is attacked.
         defences: with ``transfer``, also what other exits than the model's own recover.
         resume: a run to go on with; its own options hold, others given beside it must agree.
     """

@@ -14,6 +14,7 @@ from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack_decoder_exits import attacked_settings, exit_reader
+from eexit_cli.pipelines.attack_decoder_report import output_record
 from eexit_cli.pipelines.decoder_exiting import full_model
 from eexit_cli.pipelines.decoder_task import prefix_of
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
@@ -113,17 +114,8 @@ class DecoderAttacker:
             "similarity_characters": edit_similarity(text, found.text),
         }
         for when, read, generation in (("before", source, before), ("after", perturbed, after)):
-            output = self._text(generation.tokens)
-            full = self._full_output(read)
-            record |= {
-                f"exit_layer_{when}": generation.layers_per_token,
-                f"total_layers_{when}": generation.total_layers,
-                f"tokens_{when}": len(generation.tokens),
-                f"token_layers_{when}": list(generation.exit_layers),
-                f"output_{when}": output,
-                f"full_output_{when}": full,
-                f"output_similarity_{when}": edit_similarity(output.split(), full.split()),
-            }
+            output, full = self._text(generation.tokens), self._full_output(read)
+            record |= output_record(when, generation.exit_layers, output, full)
         record |= {
             "goal_reached": attack.goal.is_reached(after),
             "queries": victim.budget.queries,

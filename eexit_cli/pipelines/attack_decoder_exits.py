@@ -102,13 +102,28 @@ def attacked_settings(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSett
         UsageError: it does not depend on the input, or depends on other inputs too; or an option
             that its measure gives no meaning to.
     """
-    settings = decoder_settings(config, loaded)
-    if settings.static_layer is not None:
+    settings = settings_by_input(config, loaded)
+    if settings.measure is None:
         raise UsageError(
             "A static exit layer cannot be slowed down: it does not depend on the input",
             hint="Give --threshold",
         )
-    if settings.measure is None:
+    if settings.measure.needs != "logits" and config.lam != AttackConfig().lam:
+        raise UsageError(
+            f"--lam says nothing to an attack on '{settings.measure.name}'",
+            hint="Leave it out: it weighs two terms of a loss on softmax response",
+        )
+    return settings
+
+
+def settings_by_input(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSettings:
+    """A way of leaving early that one input says something about; a static layer is one.
+
+    Raises:
+        UsageError: the full model, or a threshold that depends on other inputs too.
+    """
+    settings = decoder_settings(config, loaded)
+    if settings.measure is None and settings.static_layer is None:
         raise UsageError(
             f"'{loaded.ref.name}' stores no exit setting, so every token uses all layers",
             hint="Give --threshold VALUE",
@@ -116,11 +131,6 @@ def attacked_settings(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSett
     if isinstance(settings.rule, AdaptiveThreshold):
         raise UsageError(
             "An adaptive threshold depends on the inputs before, so one input says nothing",
-            hint="Attack a fixed one: --threshold VALUE --no-adaptive-threshold",
-        )
-    if settings.measure.needs != "logits" and config.lam != AttackConfig().lam:
-        raise UsageError(
-            f"--lam says nothing to an attack on '{settings.measure.name}'",
-            hint="Leave it out: it weighs two terms of a loss on softmax response",
+            hint="Give a fixed one: --threshold VALUE --no-adaptive-threshold",
         )
     return settings

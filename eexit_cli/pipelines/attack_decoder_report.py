@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.metrics.depth import depth_metrics, gain_removed
 from eexit_cli.metrics.generation import compute_generation
 from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.attack_report import LATENCY_SAMPLES
 from eexit_cli.pipelines.attack_table import gain_of_attacked, intervals
@@ -47,10 +49,29 @@ def decoder_attack_metrics(
         seed: of the intervals.
     """
     attacked = [record for record in records if record["status"] == "attacked"]
+    rates = [len(r["changed_words"]) / max(1, r["num_words"]) for r in attacked]
+    return depth_and_likeness(info, records, num_layers) | {
+        "unit": _unit(records),
+        "attacked": len(attacked),
+        "skipped": len(records) - len(attacked),
+        "success_rate": _mean([r["goal_reached"] for r in attacked]),
+        "queries_mean": _mean([r["queries"] for r in attacked]),
+        "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
+        "seconds_mean": _mean([r["seconds"] for r in attacked]),
+        "words_changed_mean": _mean([len(r["changed_words"]) for r in attacked]),
+        "change_rate_mean": _mean(rates),
+        "change_rate_max": max(rates) if rates else None,
+        "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
+        "gain_removed_attacked": gain_of_attacked(records, num_layers),
+        **intervals(records, num_layers, seed=seed),
+    }
+
+
+def depth_and_likeness(info: TaskInfo, records: Records, num_layers: int) -> dict[str, Any]:
+    """Where all tokens leave before and after, and what remains of the full model's outputs."""
     metrics: dict[str, Any] = {
         "num_layers": num_layers,
         "samples": len(records),
-        "unit": _unit(records),
         **task_quality(info, records),
     }
     for when in _WHEN:
@@ -71,20 +92,26 @@ def decoder_attack_metrics(
     metrics["gain_removed"] = gain_removed(
         metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
     )
-    rates = [len(r["changed_words"]) / max(1, r["num_words"]) for r in attacked]
-    return metrics | {
-        "attacked": len(attacked),
-        "skipped": len(records) - len(attacked),
-        "success_rate": _mean([r["goal_reached"] for r in attacked]),
-        "queries_mean": _mean([r["queries"] for r in attacked]),
-        "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
-        "seconds_mean": _mean([r["seconds"] for r in attacked]),
-        "words_changed_mean": _mean([len(r["changed_words"]) for r in attacked]),
-        "change_rate_mean": _mean(rates),
-        "change_rate_max": max(rates) if rates else None,
-        "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
-        "gain_removed_attacked": gain_of_attacked(records, num_layers),
-        **intervals(records, num_layers, seed=seed),
+    return metrics
+
+
+def output_record(when: str, exit_layers: Sequence[int], output: str, full: str) -> dict[str, Any]:
+    """What a sample's record says of one output.
+
+    Args:
+        when: before or after.
+        exit_layers: layer that emitted each token, 1..L.
+        output: the text.
+        full: what all layers make of the same input.
+    """
+    return {
+        f"exit_layer_{when}": sum(exit_layers) / len(exit_layers),
+        f"total_layers_{when}": sum(exit_layers),
+        f"tokens_{when}": len(exit_layers),
+        f"token_layers_{when}": list(exit_layers),
+        f"output_{when}": output,
+        f"full_output_{when}": full,
+        f"output_similarity_{when}": edit_similarity(output.split(), full.split()),
     }
 
 
@@ -134,7 +161,7 @@ def _mean(values: list[Any]) -> float | None:
 def decoder_latency(
     records: Records,
     loaded: LoadedDecoder,
-    settings: DecodeSettings,
+    settings: DecodeSettings | Sequence[DecodeSettings],
     progress: Progress,
     *,
     samples: int = LATENCY_SAMPLES,
@@ -142,6 +169,7 @@ def decoder_latency(
     """Batch 1, tokenising apart: live exits and the full model take turns, before and after.
 
     Args:
+        settings: of all samples, or of each.
         samples: most that are timed.
     """
     batcher = loaded.batcher()
@@ -152,16 +180,17 @@ def decoder_latency(
         kept = {name: batch[name] for name in ("input_ids", "attention_mask")}
         return to_device(kept, loaded.device)
 
+    own = [settings] * len(records) if isinstance(settings, DecodeSettings) else list(settings)
     items = [
-        {when: encode(record[key]) for when, key in _TEXT_KEYS.items()}
-        for record in records[:samples]
+        ({when: encode(record[key]) for when, key in _TEXT_KEYS.items()}, rule)
+        for record, rule in zip(records[:samples], own, strict=False)
     ]
 
-    def way(when: str, chosen: DecodeSettings) -> Any:
-        return lambda item: loaded.model.decode(**item[when], settings=chosen)
+    def way(when: str, *, live: bool) -> Any:
+        return lambda item: loaded.model.decode(**item[0][when], settings=item[1] if live else full)
 
-    ways = {f"live {when}": way(when, settings) for when in _WHEN}
-    ways |= {f"full {when}": way(when, full) for when in _WHEN}
+    ways = {f"live {when}": way(when, live=True) for when in _WHEN}
+    ways |= {f"full {when}": way(when, live=False) for when in _WHEN}
     drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
     with progress.task("Timing", total=len(items)) as ticker:
         seconds = time_in_turn(ways, items, repeats=2, synchronize=drain, on_item=ticker.advance)

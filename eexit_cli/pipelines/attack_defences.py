@@ -4,16 +4,24 @@ The attacker did not know of them: what they hold off here, an attack that does 
 
 - more patience: agreement over more layers than before;
 - voting over exits, at the threshold that leaves clean inputs about where they left before;
-- the attacked criterion recalibrated on attacked inputs: the most eager setting at which early
-  answers contradict the full model's no more often than they did on clean inputs. It is chosen on
-  one half of the samples and judged on the other, both ways round.
+- the attacked criterion recalibrated on attacked inputs: from the most cautious setting on, the
+  last one before early answers first contradict the full model's more often than they did on
+  clean inputs. Nothing beyond the first failure is looked at, so that no eager setting gets in by
+  luck.
+
+The halves that recalibration needs are halves of the attacked samples: the samples of each are
+judged by the rule that was chosen on the other, and the row is over both. So two rules stand behind
+one row; neither was chosen on the samples that it is judged on (but where a half is empty), and
+both were chosen on inputs of this very attack. The choice goes by the share that was measured; it
+promises nothing, as ``eexit calibrate`` does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -57,13 +65,13 @@ class Outcome:
 
     Attributes:
         defence: its name in the table; ``none`` is the model's own exit.
-        criterion: the rule itself; of two halves, the first one's.
+        rules: the rule that each sample left by.
         settings: of each rule that was used: one, or one per half.
         before, after: where samples left and with what answer.
     """
 
     defence: str
-    criterion: ExitCriterion
+    rules: tuple[ExitCriterion, ...]
     settings: tuple[dict[str, Any], ...]
     before: Decision
     after: Decision
@@ -119,22 +127,46 @@ def _recalibrated(
     rules = _cautious_to_eager(traces, criterion)
     if not rules:
         return None
-    first = torch.tensor([stream(seed, "half", name).random() < 0.5 for name in traces.ids])
+    first = halves(traces.ids, seed)
     tolerated = _contradictions(traces.before, own.before)
-    decisions = [replay(traces.after, rule) for rule in rules]
-    wrong = torch.stack([_contradictions(traces.after, decision) for decision in decisions])
+    wrong = [_contradictions(traces.after, replay(traces.after, rule)) for rule in rules]
     before, after, chosen = own.before, own.after, []
     for judged in (~first, first):
-        # Where a half is empty there is nothing to choose on, and little to judge.
-        half = ~judged if bool((~judged).any()) else judged
+        half = other_half(judged)
         allowed = tolerated[half].mean()
-        fitting = [i for i in range(len(rules)) if wrong[i][half].mean() <= allowed]
-        rule = rules[fitting[-1] if fitting else 0]
-        chosen.append(rule)
-        before = _take(judged, replay(traces.before, rule), before)
-        after = _take(judged, replay(traces.after, rule), after)
-    settings = tuple(rule.describe() for rule in chosen)
-    return Outcome("recalibrated", chosen[0], settings, before, after)
+        at = eagerest(bool(each[half].mean() <= allowed) for each in wrong)
+        chosen.append(rules[at])
+        before = _take(judged, replay(traces.before, rules[at]), before)
+        after = _take(judged, replay(traces.after, rules[at]), after)
+    return Outcome(
+        "recalibrated",
+        tuple(chosen[int(part)] for part in first),
+        tuple(rule.describe() for rule in chosen),
+        before,
+        after,
+    )
+
+
+def halves(ids: Sequence[str], seed: int) -> Tensor:
+    """Which samples are of the first half: by their ids alone. Shape: [samples]."""
+    return torch.tensor([stream(seed, "half", name).random() < 0.5 for name in ids])
+
+
+def other_half(judged: Tensor) -> Tensor:
+    """The samples to choose on; of few samples a half may be empty, and then it is these."""
+    return ~judged if bool((~judged).any()) else judged
+
+
+def eagerest(fits: Iterable[bool]) -> int:
+    """The last setting before the first that does not fit, of settings from cautious to eager.
+
+    The order of fixed-sequence testing (Angelopoulos et al., 2021, arXiv:2110.01052): what lies
+    beyond the first failure is not looked at.
+
+    Returns:
+        Its place; 0 where even that one fails: nothing is more cautious.
+    """
+    return max(0, sum(1 for _ in takewhile(bool, fits)) - 1)
 
 
 def _cautious_to_eager(traces: Traces, criterion: ExitCriterion) -> list[ExitCriterion]:
@@ -162,7 +194,7 @@ def _made(traces: Traces, settings: dict[str, Any]) -> ExitCriterion:
 def _outcome(name: str, traces: Traces, criterion: ExitCriterion) -> Outcome:
     return Outcome(
         name,
-        criterion,
+        (criterion,) * len(traces.ids),
         (criterion.describe(),),
         replay(traces.before, criterion),
         replay(traces.after, criterion),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def _mean(values: list[Any]) -> float | None:
 def measure_latency(
     records: list[dict[str, Any]],
     loaded: LoadedModel,
-    criterion: ExitCriterion,
+    criterion: ExitCriterion | Sequence[ExitCriterion],
     progress: Progress,
     *,
     samples: int = LATENCY_SAMPLES,
@@ -93,8 +94,10 @@ def measure_latency(
     """Batch 1, plain kernels, tokenising apart: live exits and the full model, before and after.
 
     Args:
+        criterion: of all samples, or of each.
         samples: most that are timed.
     """
+    rules = list(criterion) if isinstance(criterion, Sequence) else [criterion] * len(records)
     batcher = loaded.batcher()
 
     def encode(record: dict[str, Any], key: str) -> dict[str, Any]:
@@ -104,11 +107,11 @@ def measure_latency(
         return to_device(batch, loaded.device)
 
     items = [
-        {when: encode(record, key) for when, key in _TEXT_KEYS.items()}
-        for record in records[:samples]
+        ({when: encode(record, key) for when, key in _TEXT_KEYS.items()}, rule)
+        for record, rule in zip(records[:samples], rules, strict=False)
     ]
     ways = {
-        (kind, when): _timed_way(loaded, when, criterion if kind == "live" else None)
+        (kind, when): _timed_way(loaded, when, live=kind == "live")
         for kind in ("live", "full")
         for when in _TEXT_KEYS
     }
@@ -128,5 +131,9 @@ def measure_latency(
 _TEXT_KEYS = {"before": "text", "after": "perturbed_text"}
 
 
-def _timed_way(loaded: LoadedModel, when: str, criterion: ExitCriterion | None) -> Any:
-    return lambda item: loaded.model.infer(**item[when], criterion=criterion)
+def _timed_way(loaded: LoadedModel, when: str, *, live: bool) -> Any:
+    def way(item: tuple[dict[str, Any], ExitCriterion]) -> None:
+        texts, rule = item
+        loaded.model.infer(**texts[when], criterion=rule if live else None)
+
+    return way

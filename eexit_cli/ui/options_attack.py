@@ -172,7 +172,8 @@ Defences = Annotated[
     option(
         "--defences",
         panel=ATTACK,
-        help="With --transfer: what patience, voting and a recalibrated threshold recover.",
+        help="With --transfer: what patience, voting and a recalibrated threshold recover; "
+        "the last alone for a decoder.",
     ),
 ]
 Workers = Annotated[

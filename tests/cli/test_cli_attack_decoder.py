@@ -48,6 +48,32 @@ def test_slow_a_decoder_down(eexit, decoder, pairs) -> None:
     ]
 
 
+def test_replay_on_another_exit_and_draw_it(eexit, decoder, pairs) -> None:
+    done = eexit("attack", "--model", decoder, "--data-file", pairs, "--query-budget", 30, "--json")
+    assert done.code == 0, done.err
+    run = json.loads(done.out)["run_id"]
+    replay = ("attack", "--transfer", run, "--model", decoder)
+    done = eexit(*replay, "--confidence", "saturation", "--threshold", 0.6)
+    assert done.code == 0, done.err
+    for words in ("saturation above 0.6", f"replay of {run}", "Likeness", "Gain removed", "spell"):
+        assert words in " ".join(done.out.split())
+    done = eexit(*replay, "--defences", "--json")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["rows"]
+    assert [row["defence"] for row in rows] == ["none", "recalibrated"]
+    done = eexit("plot", "transfer", "--output", "transfer.png")
+    assert done.code == 0, done.err
+    assert Path("transfer.png").stat().st_size > 1000
+    done = eexit("attack", "--transfer", run, "--model", "deebert")
+    assert done.code == 2
+    assert done.out == ""
+    lines = done.err.strip().splitlines()
+    assert lines[-2] == (
+        f"Error: Run '{run}' attacked the decoder '{decoder}'; 'deebert' is a classifier"
+    )
+    assert lines[-1].startswith("Hint: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

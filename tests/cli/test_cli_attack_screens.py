@@ -292,6 +292,37 @@ def test_no_difference_has_no_sign_of_its_own(shown, table) -> None:
     assert "-0.00" not in printed
 
 
+def test_runs_and_victims_of_one_name_are_told_apart(shown, tmp_path) -> None:
+    rows = [
+        {
+            **row("same-token", 1),
+            "source": "deebert",
+            "source_run": run,
+            "victim": victim,
+            "defence": "none",
+        }
+        for run in ("a-run-ab12", "a-run-cd34")
+        for victim in ("one/spell", "two/spell")
+    ]
+    document = {
+        "run_id": "b-run",
+        "command": "attack",
+        "config": {"model": "one/spell,two/spell", "transfer": ["a-run-ab12", "a-run-cd34"]},
+        "metrics": {},
+        "rows": rows,
+        "report": {"sources": {"a-run-ab12": {}, "a-run-cd34": {"compat": "upstream"}}},
+    }
+    lines = shown(RunResult(document, tmp_path)).splitlines()
+    assert max(map(len, lines)) <= 100
+    found = [line.split()[:3] for line in lines if line.startswith(" deebert ")]
+    assert [cells[:2] for cells in found[:2]] == [["deebert", f"{n}/spell"] for n in ("one", "two")]
+    assert found[2:] == [["deebert", "upstream", f"{name}/spell"] for name in ("one", "two")]
+    document["report"] = {}  # as an older eexit left it
+    text = shown(RunResult(document, tmp_path))
+    assert "deebert (ab12)" in text
+    assert "deebert (cd34)" in text
+
+
 def test_a_gain_without_interval_or_without_gain() -> None:
     assert gain_words({"gain_removed": 0.5}) == "50.0 %"
     assert gain_words({"gain_removed": None}) == "-"

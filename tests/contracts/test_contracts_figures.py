@@ -49,6 +49,29 @@ MAKERS: dict[str, Callable[[ResultStore], list[Run]]] = {
     ],
     "replay": lambda store: [transfer_run(store)],
     "replay with defences": lambda store: [transfer_run(store, defences=True)],
+    "replays of classifiers and decoders": lambda store: [
+        transfer_run(store),
+        *(
+            transfer_run(
+                store,
+                makers=("calm",),
+                recipes=("same-token",),
+                victims={"calm": {"criterion": "threshold", "confidence": name, "threshold": 0.7}},
+                defences=True,
+                family="decoder",
+            )
+            for name in ("softmax", "transformer_linear_64")
+        ),
+    ],
+    "replay of two recipes on several exits": lambda store: [
+        transfer_run(
+            store,
+            makers=("deebert",),
+            victims={"deebert": {"criterion": "threshold", "threshold": threshold}},
+            defences=True,
+        )
+        for threshold in (0.25, 0.4193)
+    ],
     "evaluation": lambda store: [evaluate_run(store)],
     "sweep": lambda store: [evaluate_run(store, sweep=True)],
     "sweeps of two models": lambda store: [
@@ -187,7 +210,8 @@ def _texts(figure: Figure) -> list[tuple[str, Bbox]]:
     texts = [item for item in (figure._suptitle, *figure.legends) if item is not None]
     for axes in figure.axes:
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            low, high = sorted(ends)  # an axis may run down the page
             ticks = axis.get_major_ticks()
             texts += [
                 tick.label1

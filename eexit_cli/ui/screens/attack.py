@@ -136,7 +136,7 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
             {
                 "model": config.get("model"),
                 "data": source_of_data(config),
-                "exit": criterion_words(config.get("exit")),
+                "exit": _exit_words(config),
                 "recipe": ", ".join(config.get("recipes", ())) or config.get("recipe"),
                 "replay of": ", ".join(config.get("transfer", ())) or None,
             }
@@ -148,6 +148,12 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
     if attacked is not None:
         rest = f", {skipped} skipped" if skipped else ""
         output.say(f"[dim]texts[/] {metrics['samples']}: {attacked} attacked{rest}")
+
+
+def _exit_words(config: Mapping[str, Any]) -> str:
+    """The exit that was attacked, or those that a replay's victims leave by."""
+    exits = list((config.get("exits") or {}).values()) or [config.get("exit")]
+    return "; ".join(dict.fromkeys(map(criterion_words, exits)))
 
 
 def _examples(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from rich.markup import escape
 
+from eexit_cli.core.labels import maker_labels, run_of, victim_labels
 from eexit_cli.ui.measures import label, significance, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
@@ -240,30 +240,39 @@ def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
     """For people: whose inputs slow whom down, and what defences recover."""
     output.sheet(transfers(document))
     first = document["rows"][0]
+    defended = _defended(document["rows"])
+    sure = "" if defended else f"; {interval_words(first.get('interval_level'))}"
     output.say(
-        f"[dim]{first['samples']} samples a row; "
-        f"{interval_words(first.get('interval_level'))}. Replayed as they are: an attacker who "
+        f"[dim]{first['samples']} samples a row{sure}. Replayed as they are: an attacker who "
         "knows the victim or its defence may do better.[/]"
     )
-    if _defended(document["rows"]):
+    if "output_similarity_after" in first:
+        output.say("[dim]Likeness: of the outputs to the full model's on the same input.[/]")
+    if defended:
         output.say(
             "[dim]Recovered: the share of what the attack took from the undefended model, in "
             "layers used and in quality, that the defence gives back.[/]"
+        )
+    if any(row.get("defence") == "recalibrated" for row in document["rows"]):
+        output.say(
+            "[dim]Recalibrated: two rules, each chosen on one half of these attacked samples and "
+            "judged on the other half.[/]"
         )
 
 
 def transfers(document: Mapping[str, Any]) -> Sheet:
     """One row per source, recipe, victim and defence; columns that say nothing are left out."""
     rows: Sequence[Mapping[str, Any]] = document["rows"]
-    quality = next(iter(task_metrics(rows[0])), None)
+    quality = _quality(rows[0])
     defended = _defended(rows)
+    makers, (victims,) = maker_labels([document]), victim_labels([document])
     columns = []
     for key, heading, text in (
-        ("source", "Made on", lambda row: PurePath(row["source"]).name),
-        ("recipe", "Recipe", None),
-        ("victim", "Victim", lambda row: PurePath(row["victim"]).name),
+        ("source", "Made on", lambda row: makers[run_of(row), row["recipe"]]),
+        ("recipe", "Recipe", lambda row: row["recipe"]),
+        ("victim", "Victim", lambda row: victims[row["victim"]]),
     ):
-        if key == "victim" or len({row[key] for row in rows}) > 1:
+        if key == "victim" or len({text(row) for row in rows}) > 1:
             columns.append(Column(key, heading, text=text, style="cyan"))
     if defended:
         columns.append(Column("defence", "Exit", text=_defence, whole=True))
@@ -278,16 +287,39 @@ def transfers(document: Mapping[str, Any]) -> Sheet:
         ),
     ]
     if quality is not None:
-        columns.append(Column(quality, label(quality), text=_arrow(quality), whole=True))
+        heading = _HEADINGS.get(quality, label(quality))
+        columns.append(Column(quality, heading, text=_arrow(quality), whole=True))
+    if not defended:
+        columns.append(
+            Column(
+                "speedup_seconds",
+                "Speedup\n(seconds)",
+                text=_arrow("speedup_seconds"),
+                numeric=True,
+                whole=True,
+            )
+        )
     if defended:
         columns.append(
             Column("layers_recovered", "Layers\nrecovered", numeric=True, text=_share("layers"))
         )
         if quality is not None:
-            heading = f"{label(quality)}\nrecovered"
+            heading = f"{heading}\nrecovered"
             name = f"{quality}_recovered"
             columns.append(Column(name, heading, numeric=True, text=_share(quality)))
     return Sheet(columns, rows, title="Transfer")
+
+
+_HEADINGS = {"output_similarity": "Likeness"}
+"""Shorter than elsewhere, where a table has many columns."""
+
+
+def _quality(row: Row) -> str | None:
+    """What is left of the answers; a decoder's references say nothing of another input, but the
+    full model's output on it does."""
+    if "output_similarity_after" in row:
+        return "output_similarity"
+    return next((name for name in task_metrics(row) if f"{name}_after" in row), None)
 
 
 def _defended(rows: Sequence[Mapping[str, Any]]) -> bool:

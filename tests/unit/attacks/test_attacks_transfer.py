@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from attacks_tiny import TEXTS, classifier, wordpiece
 
+from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.config import AttackConfig
 from eexit_cli.config.results import ResultsConfig
 from eexit_cli.core.errors import EexitError, UsageError
@@ -18,9 +22,11 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import stream
 from eexit_cli.core.stepping import replay
 from eexit_cli.exits.patience import PatienceExit
+from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.attack_defences import Traces, defences, undefended
-from eexit_cli.pipelines.attack_transfer import recovered
+from eexit_cli.pipelines.attack_defences import Traces, defences, eagerest, undefended
+from eexit_cli.pipelines.attack_report import measure_latency
+from eexit_cli.pipelines.attack_transfer_source import recovered
 from eexit_cli.pipelines.export import TABLE, run_export
 
 WORDS = [word for text in TEXTS for word in text.split()]
@@ -34,9 +40,17 @@ class Hears(SilentProgress):
         self.heard.append(text)
 
 
-def write_model(folder: Path, names: list[str], *, seed: int = 0, patience: int = 0) -> Path:
+def write_model(
+    folder: Path,
+    names: list[str],
+    *,
+    seed: int = 0,
+    patience: int = 0,
+    task: str | None = None,
+) -> Path:
     tokenizer = wordpiece()
     model = classifier(tokenizer, layers=5, classes=len(names), seed=seed)
+    model.config.task = task
     model.config.id2label = dict(enumerate(names))
     model.config.label2id = {name: index for index, name in enumerate(names)}
     model.config.exit_defaults = (
@@ -56,6 +70,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(root / "second", ["negative", "positive"], seed=4, patience=2)
     # The same weights as the second, its classes named the other way round.
     write_model(root / "swapped", ["positive", "negative"], seed=4, patience=2)
+    write_model(root / "nameless", ["LABEL_0", "LABEL_1"], seed=4, patience=2)
+    write_model(root / "single", ["negative", "positive"], seed=4, patience=2, task="sst2")
+    write_model(root / "of-pairs", ["LABEL_0", "LABEL_1"], seed=4, patience=2, task="mrpc")
     write_model(root / "topics", ["sport", "politics", "science"], seed=5)
     draw = stream(3, "reviews")
     rows = [
@@ -82,15 +99,24 @@ def attacked(folder: Path) -> Any:
     )
 
 
-def replayed(folder: Path, run: str, *models: str, **options: Any) -> Any:
+def replayed(folder: Path, run: str, *models: str, progress: Any = None, **options: Any) -> Any:
     return run_attack(
         AttackConfig(
             transfer=(run,),
             model=",".join(str(folder / model) for model in models),
             results_dir=folder / "results",
             **options,
-        )
+        ),
+        progress=progress,
     )
+
+
+class Tells(SilentProgress):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.told.append(text)
 
 
 def test_the_attacked_model_itself_leaves_where_the_attack_says(
@@ -155,6 +181,13 @@ def test_classes_in_another_order_are_the_same_classes(folder: Path, attacked: A
         (["first"], {"limit": 5}, "--limit says nothing with --transfer", "--limit"),
         (["first"], {"workers": 2}, "--workers says nothing with --transfer", "--workers"),
         (["first"], {"static_layer": 7}, "7", "layer"),
+        (["first"], {"min_layer": 2}, "--min-layer is for decoders", "--min-layer"),
+        (
+            ["of-pairs"],
+            {},
+            "attacked single texts; '.*of-pairs' was trained on pairs of texts .'mrpc'.",
+            "same task",
+        ),
     ],
 )
 def test_what_cannot_be_replayed_is_one_clear_line(
@@ -165,6 +198,38 @@ def test_what_cannot_be_replayed_is_one_clear_line(
         replayed(folder, attacked.path.name, *models, **options)
     assert hint in str(raised.value.hint)
     assert len(list((folder / "results").iterdir())) == runs
+
+
+def test_classes_without_names_are_told_in_one_line(folder: Path, attacked: Any) -> None:
+    progress = Tells()
+    result = replayed(folder, attacked.path.name, "second", "nameless", progress=progress)
+    (line,) = [line for line in progress.told if "no names to compare" in line]
+    assert "'" + str(folder / "nameless") + "' (LABEL_0, LABEL_1)" in line
+    assert "(negative, positive)" in line
+    # Taken in their order: the same weights give the same figures.
+    half = len(result.document["rows"]) // 2
+    for recipe in ("same-token", "random"):
+        named, nameless = (r for r in result.document["rows"] if r["recipe"] == recipe)
+        assert named["accuracy_after"] == nameless["accuracy_after"]
+    assert half == 2
+
+
+def test_the_attacked_model_itself_needs_no_comparison(folder: Path) -> None:
+    """It was attacked with the inputs that it is replayed on, whatever it was trained for."""
+    rows = [{"text": text, "label": number % 2} for number, text in enumerate(TEXTS)]
+    (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_attack(
+        AttackConfig(
+            model=str(folder / "of-pairs"),
+            data_file=folder / "own.jsonl",
+            recipe="random",
+            results_dir=folder / "results",
+        )
+    )
+    progress = Tells()
+    result = replayed(folder, run.path.name, "of-pairs", progress=progress)
+    assert result.document["rows"][0]["gain_removed"] == run.document["rows"][0]["gain_removed"]
+    assert not [line for line in progress.told if "no names" in line]
 
 
 def test_a_replay_is_neither_replayed_nor_resumed(folder: Path, attacked: Any) -> None:
@@ -202,7 +267,7 @@ def test_defences_are_what_replaying_them_gives() -> None:
         expected = replay(given.after, PatienceExit(patience))
         assert torch.equal(found[name].after.exit_layers, expected.exit_layers)
     depths = [
-        float(replay(given.before, found["voting"].criterion).exit_layers.double().mean()),
+        float(replay(given.before, found["voting"].rules[0]).exit_layers.double().mean()),
         float(undefended(given, criterion).before.exit_layers.double().mean()),
     ]
     assert abs(depths[0] - depths[1]) < 0.8
@@ -226,6 +291,102 @@ def test_recalibration_contradicts_the_full_model_no_more_than_before(seed: int)
     assert contradictions(given.after, own.after) > tolerated + 0.05
     assert contradictions(given.after, recalibrated.after) <= tolerated + 0.05
     assert len(recalibrated.settings) == 2
+
+
+ENTROPIES = ThresholdExit(ENTROPY, 0.4, num_classes=2)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 37])
+@pytest.mark.parametrize("criterion", [PatienceExit(1), ENTROPIES], ids=["patience", "entropy"])
+def test_each_sample_leaves_by_the_rule_of_its_own_half(samples: int, criterion: Any) -> None:
+    given = traces(7, samples=samples)
+    for outcome in defences(given, criterion, seed=2):
+        assert len(outcome.rules) == samples
+        for logits, decision in ((given.before, outcome.before), (given.after, outcome.after)):
+            alone = [
+                int(replay(logits[row : row + 1], rule).exit_layers)
+                for row, rule in enumerate(outcome.rules)
+            ]
+            assert decision.exit_layers.tolist() == alone
+        used = [rule.describe() for rule in outcome.rules]
+        assert all(settings in outcome.settings for settings in used)
+
+
+def test_a_half_is_judged_by_the_last_rule_before_the_first_failure_on_the_other() -> None:
+    """Against a walk over the grid here; an eager setting that fits by luck is not taken."""
+    lucky = 0
+    for seed in range(12):
+        given = traces(seed, samples=24)
+        own = undefended(given, ENTROPIES)
+        (outcome,) = [o for o in defences(given, ENTROPIES, seed=seed) if len(o.settings) == 2]
+        grid = [math.log(2) * step / 40 for step in range(41)]
+        rules = [ThresholdExit(ENTROPY, x, num_classes=2) for x in grid]
+        first = [stream(seed, "half", name).random() < 0.5 for name in given.ids]
+        for half, judged in ((True, False), (False, True)):
+            rows = [row for row, of_first in enumerate(first) if of_first == half]
+
+            def wrong(logits: Any, decision: Any, rows: list[int] = rows) -> float:
+                full = logits[:, -1].argmax(-1)
+                return sum(int(full[r] != decision.predictions[r]) for r in rows) / len(rows)
+
+            allowed = wrong(given.before, own.before)
+            fits = [wrong(given.after, replay(given.after, r)) <= allowed + 1e-12 for r in rules]
+            walked = 0
+            while walked + 1 < len(fits) and fits[walked + 1]:
+                walked += 1
+            lucky += any(fits[walked + 1 :])
+            chosen = {
+                rule.describe()["threshold"]
+                for rule, of_first in zip(outcome.rules, first, strict=True)
+                if of_first == judged
+            }
+            assert list(chosen) == pytest.approx([grid[walked]])
+    assert lucky  # the two ways of choosing do differ on such samples
+
+
+def test_the_walk_stops_at_the_first_failure() -> None:
+    looked: list[bool] = []
+
+    def fits() -> Iterator[bool]:
+        for fit in (True, True, False, True):
+            looked.append(fit)
+            yield fit
+
+    assert eagerest(fits()) == 1
+    assert looked == [True, True, False]
+    assert [eagerest(each) for each in ([], [False, True], [True], [True, True])] == [0, 0, 0, 1]
+
+
+def test_every_sample_is_timed_under_its_own_rule() -> None:
+    timed: list[tuple[str, Any]] = []
+
+    class Model:
+        def infer(self, *, text: Any, criterion: Any) -> None:
+            timed.append((text.word, criterion))
+
+    class Batch(str):
+        @property
+        def word(self) -> str:
+            return str(self)
+
+        def to(self, device: Any) -> Batch:
+            return self
+
+    loaded: Any = SimpleNamespace(
+        model=Model(),
+        device=torch.device("cpu"),
+        batcher=lambda: lambda texts, pairs: {"text": Batch(texts[0])},
+    )
+    records = [{"text": f"{row}", "perturbed_text": f"{row}'"} for row in range(6)]
+    rules: list[Any] = [PatienceExit(1 + row % 2) for row in range(6)]
+    found = measure_latency(records, loaded, rules, SilentProgress(), samples=5)
+    assert found["latency_samples"] == 5
+    own = {text: rules[int(text[0])] for text, _ in timed}
+    assert {text for text, _ in timed} == {f"{row}{mark}" for row in range(5) for mark in ("", "'")}
+    assert all(criterion in (None, own[text]) for text, criterion in timed)
+    for text, rule in own.items():
+        assert (text, rule) in timed
+        assert (text, None) in timed
 
 
 def test_recovered_is_a_share_of_what_was_taken() -> None:
@@ -335,6 +496,10 @@ def test_pairs_keep_their_second_text(folder: Path) -> None:
     result = run_attack(config)
     again = replayed(folder, result.path.name, "first")
     assert again.document["rows"][0]["gain_removed"] == result.document["rows"][0]["gain_removed"]
+    message = "attacked pairs of texts; '.*single' was trained on single texts .'sst2'."
+    with pytest.raises(UsageError, match=message) as raised:
+        replayed(folder, result.path.name, "single")
+    assert "same task" in str(raised.value.hint)
     written = run_export(
         ResultsConfig(results_dir=folder / "results"), result.path.name, folder / "pairs"
     )

@@ -197,6 +197,109 @@ def test_a_heat_map_has_a_cell_per_maker_and_victim(store: ResultStore) -> None:
     assert darkest == f"{100 * max(gains):.0f}"
 
 
+def cells(*runs: Run) -> dict[tuple[str, str], float]:
+    frame = FIGURES.load("transfer").frame([view(run) for run in runs])
+    columns = zip(frame["made_on"], frame["victim"], frame["gain_removed"], strict=True)
+    found = {(made_on, victim): gain for made_on, victim, gain in columns}
+    assert len(found) == len(frame)
+    return found
+
+
+def gains(*runs: Run) -> list[float]:
+    return [row["gain_removed"] for run in runs for row in (run.document() or {})["rows"]]
+
+
+def test_two_runs_on_one_model_are_two_makers(store: ResultStore) -> None:
+    run = transfer_run(
+        store,
+        recipes=("same-token",),
+        victims={"deebert": {}},
+        sources={
+            "20260101-1-ab12": {"split": "test"},
+            "20260101-2-cd34": {"split": "test", "compat": "upstream"},
+            "20260101-3-ef56": {"split": "test", "compat": "upstream", "query_budget": 40},
+            "20260101-4-0a0a": {"split": "test", "compat": "upstream", "query_budget": 40},
+        },
+    )
+    found = cells(run)
+    assert [made_on for made_on, _ in found] == [
+        "deebert",
+        "deebert upstream",
+        "deebert upstream query budget 40 (ef56)",
+        "deebert upstream query budget 40 (0a0a)",
+    ]
+    assert list(found.values()) == gains(run)
+
+
+def test_recipes_of_two_replays_are_two_makers(store: ResultStore) -> None:
+    runs = [
+        transfer_run(
+            store,
+            recipes=(recipe,),
+            victims={"deebert": {}},
+            sources={f"run-{recipe}": {}},
+            seed=seed,
+        )
+        for seed, recipe in enumerate(("same-token", "waffle"))
+    ]
+    found = cells(*runs)
+    assert [made_on for made_on, _ in found] == ["deebert: same-token", "deebert: waffle"]
+    assert list(found.values()) == gains(*runs)
+
+
+def test_victims_of_one_name_are_told_apart(store: ResultStore) -> None:
+    exits = [
+        {"criterion": "threshold", "confidence": "softmax", "threshold": 0.9, "min_layer": 1},
+        {"criterion": "threshold", "confidence": "softmax", "threshold": 0.5, "min_layer": 1},
+        {"criterion": "threshold", "confidence": "linear", "threshold": 0.5, "min_layer": 1},
+        {"criterion": "static", "static_layer": 2},
+    ]
+    runs = [
+        transfer_run(
+            store,
+            recipes=("same-token",),
+            makers=("calm",),
+            victims={"calm": described, "runs/one/spell": {}, "runs/two/spell": {}},
+            seed=seed,
+        )
+        for seed, described in enumerate(exits)
+    ]
+    victims = [victim for _, victim in cells(*runs)]
+    # The folders are the same in each replay, and the last one's count.
+    assert set(victims) == {
+        "calm softmax threshold 0.9",
+        "calm softmax threshold 0.5",
+        "calm linear threshold 0.5",
+        "calm static layer 2",
+        "one/spell",
+        "two/spell",
+    }
+    found = cells(*runs)
+    assert found["calm", "calm softmax threshold 0.5"] == gains(runs[1])[0]
+    assert found["calm", "two/spell"] == gains(runs[3])[2]
+
+
+def test_classifiers_and_decoders_share_no_heat_map(store: ResultStore) -> None:
+    encoder = transfer_run(store, makers=("deebert",), recipes=("same-token",))
+    decoder = transfer_run(
+        store, makers=("calm",), recipes=("same-token",), family="decoder", seed=4
+    )
+    spec = FIGURES.load("transfer")
+    first, second = render(spec, spec.frame([view(encoder), view(decoder)])).axes
+    for axes, run, name in ((first, encoder, "Classifiers"), (second, decoder, "Decoders")):
+        assert axes.get_title() == f"{name}:\ngain removed (%)"
+        assert [text.get_text() for text in axes.texts] == [f"{100 * g:.0f}" for g in gains(run)]
+    (alone,) = drawn("transfer", decoder).axes
+    assert alone.get_title() == "Gain removed (%)"
+
+
+def test_a_pair_that_nobody_replayed_has_no_cell(store: ResultStore) -> None:
+    runs = [transfer_run(store, makers=(name,), recipes=("same-token",)) for name in ("one", "two")]
+    spec = FIGURES.load("transfer")
+    (axes,) = render(spec, spec.frame([view(run) for run in runs])).axes
+    assert len(axes.patches) == len(axes.texts) == 2
+
+
 @pytest.mark.parametrize("name", ["slowdown", "recipes", "efficacy", "budget", "exits"])
 def test_a_replay_is_no_attack_to_draw(store: ResultStore, name: str) -> None:
     assert not FIGURES.load(name).suits(view(transfer_run(store)))

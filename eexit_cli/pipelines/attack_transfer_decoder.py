@@ -1,0 +1,204 @@
+"""A decoder's attacked inputs on other decoders and exits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.seed import derive_seed
+from eexit_cli.core.types import TaskInfo
+from eexit_cli.data import task_info
+from eexit_cli.data.generation import OWN_METRICS
+from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.pipelines.attack_decoder_exits import settings_by_input
+from eexit_cli.pipelines.attack_decoder_report import (
+    decoder_latency,
+    depth_and_likeness,
+    output_record,
+)
+from eexit_cli.pipelines.attack_defences import NONE, described
+from eexit_cli.pipelines.attack_defences_decoder import (
+    DecoderOutcome,
+    Decodings,
+    recalibrated,
+    undefended,
+)
+from eexit_cli.pipelines.attack_table import intervals
+from eexit_cli.pipelines.attack_transfer_source import (
+    LATENCY_SAMPLES,
+    Record,
+    Source,
+    of_row,
+    recovered,
+)
+from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.decoder_exiting import (
+    describe_settings,
+    refuse_encoder_options,
+)
+from eexit_cli.pipelines.decoder_task import prefix_of
+from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
+from eexit_cli.store.results import Run
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+_TEXTS = {"before": "text", "after": "perturbed_text"}
+
+
+@dataclass(frozen=True)
+class DecoderVictim:
+    """A decoder that inputs are replayed on; see ``attack_transfer.Victim``.
+
+    Attributes:
+        prefix: stands before its sources; None keeps the attacked model's.
+    """
+
+    name: str
+    loaded: LoadedDecoder
+    exit: DecodeSettings
+    prefix: str | None
+
+    @classmethod
+    def open(
+        cls, config: AttackConfig, sources: Sequence[Source], progress: Progress
+    ) -> DecoderVictim:
+        """Load it.
+
+        Raises:
+            UsageError: options that do not fit, or an exit that depends on other inputs.
+            MissingArtifactError: no such model.
+        """
+        refuse_encoder_options(config, config.model)
+        loaded = load_decoder(config, progress=progress)
+        name, prefix = config.model, config.source_prefix
+        if prefix is None and (loaded.task is not None or loaded.source_prefix is not None):
+            prefix = prefix_of(loaded)
+        for source in sources:
+            _tell_task(source, loaded, name, progress)
+        config = with_calibrated(config, loaded, task=_info(sources[0].run).name, progress=progress)
+        return cls(name, loaded, settings_by_input(config, loaded), prefix)
+
+    def settings(self) -> dict[str, Any]:
+        return describe_settings(self.exit)
+
+    def noted(self, source: Source) -> dict[str, Any]:
+        return {}
+
+    def replayed(
+        self, run: Run, config: AttackConfig, source: Source, progress: Progress
+    ) -> list[dict[str, Any]]:
+        num_layers = self.loaded.num_layers
+        given = {
+            recipe: self._prefixed(records, source) for recipe, records in source.records.items()
+        }
+        title = f"{source.model}'s inputs on {self.name}"
+        decodings = Decodings(
+            self.loaded, batch_size=config.batch_size, progress=progress, title=title
+        )
+        # All recipes together, so that batches are full; most have the same texts before.
+        texts = [r[key] for records in given.values() for r in records for key in _TEXTS.values()]
+        decodings.of(texts, self.exit)
+        decodings.full(texts)
+        rows = []
+        for recipe, records in given.items():
+            of_none: dict[str, Any] | None = None
+            for outcome in self._outcomes(config, source, records, decodings):
+                found = _records(records, outcome, decodings, of_row(recipe, source, self.name))
+                if outcome.defence == NONE:
+                    for record in found:
+                        run.append(record)
+                row: dict[str, Any] = {
+                    **of_row(recipe, source, self.name),
+                    "defence": outcome.defence,
+                    **described(outcome.settings),
+                    **depth_and_likeness(_info(source.run), found, num_layers),
+                    **intervals(
+                        found, num_layers, seed=derive_seed(config.seed, "intervals", recipe)
+                    ),
+                    **decoder_latency(
+                        found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES
+                    ),
+                }
+                of_none = of_none or row
+                row |= recovered(of_none, row, "output_similarity")
+                rows.append(row)
+        return rows
+
+    def _outcomes(
+        self, config: AttackConfig, source: Source, records: list[Record], decodings: Decodings
+    ) -> Iterator[DecoderOutcome]:
+        before, after = ([record[key] for record in records] for key in _TEXTS.values())
+        yield undefended(decodings, before, after, self.exit)
+        if config.defences:
+            seed = derive_seed(config.seed, "defences", source.run.config.get("seed", 0))
+            ids = [str(record["id"]) for record in records]
+            outcome = recalibrated(decodings, ids, before, after, self.exit, seed=seed)
+            if outcome is not None:
+                yield outcome
+
+    def _prefixed(self, records: list[Record], source: Source) -> list[Record]:
+        """Records whose sources begin as this model was trained to read them."""
+        before = str(source.run.config.get("source_prefix") or "")
+        if self.prefix in (None, before):
+            return records
+        prefixed = []
+        for record in records:
+            texts = {
+                key: f"{self.prefix}{record[key].removeprefix(before)}" for key in _TEXTS.values()
+            }
+            # Their places count from the beginning of the other text.
+            others = {key: value for key, value in record.items() if key != "changed_words"}
+            prefixed.append(others | texts)
+        return prefixed
+
+
+_KEPT = (
+    "id",
+    "text",
+    "target",
+    "references",
+    "perturbed_text",
+    "unit",
+    "changed_words",
+    "num_words",
+    "similarity_characters",
+)
+
+
+def _records(
+    records: list[Record], outcome: DecoderOutcome, decodings: Decodings, belongs: dict[str, str]
+) -> list[Record]:
+    written = {"before": outcome.before, "after": outcome.after}
+    full = {
+        when: decodings.full([record[key] for record in records]) for when, key in _TEXTS.items()
+    }
+    found = []
+    for row, record in enumerate(records):
+        made: Record = {**belongs, "status": "replayed"}
+        made |= {name: record[name] for name in _KEPT if name in record}
+        for when in _TEXTS:
+            one = written[when][row]
+            made |= output_record(when, one.exit_layers, one.output, full[when][row].output)
+        found.append(made)
+    return found
+
+
+def _info(run: Run) -> TaskInfo:
+    """The task of a run, as ``data.load_examples`` found it."""
+    if run.config.get("task") is not None:
+        return task_info(str(run.config["task"]))
+    name = Path(str(run.config.get("data_file"))).stem
+    return TaskInfo(name, kind="generation", metrics=OWN_METRICS)
+
+
+def _tell_task(source: Source, loaded: LoadedDecoder, name: str, progress: Progress) -> None:
+    """Any decoder reads any text; whether it was trained on such texts is worth a line."""
+    asked = _info(source.run).name
+    if loaded.task is not None and source.run.config.get("task") not in (None, loaded.task):
+        progress.message(
+            f"Run '{source.run.id}' attacked '{asked}', '{name}' was trained on '{loaded.task}'"
+        )

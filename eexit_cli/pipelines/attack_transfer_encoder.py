@@ -1,0 +1,253 @@
+"""A classifier's attacked inputs on other classifiers and exits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.protocols import ExitCriterion
+from eexit_cli.core.seed import derive_seed
+from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.data import TASKS, task_info
+from eexit_cli.data.labels import are_generic
+from eexit_cli.pipelines.attack_defences import (
+    NONE,
+    Outcome,
+    Traces,
+    defences,
+    described,
+    undefended,
+)
+from eexit_cli.pipelines.attack_report import depth_and_quality, measure_latency
+from eexit_cli.pipelines.attack_samples import criterion_of
+from eexit_cli.pipelines.attack_table import intervals
+from eexit_cli.pipelines.attack_transfer_source import (
+    LATENCY_SAMPLES,
+    Record,
+    Source,
+    of_row,
+    recovered,
+)
+from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
+from eexit_cli.pipelines.exiting import describe
+from eexit_cli.pipelines.loading import LoadedModel, load_model
+from eexit_cli.pipelines.tracing import model_label_names, record_trace
+from eexit_cli.store.results import Run
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+
+@dataclass(frozen=True)
+class EncoderVictim:
+    """A classifier that inputs are replayed on; see ``attack_transfer.Victim``."""
+
+    name: str
+    loaded: LoadedModel
+    criterion: ExitCriterion
+
+    @classmethod
+    def open(
+        cls, config: AttackConfig, sources: Sequence[Source], progress: Progress
+    ) -> EncoderVictim:
+        """Load it.
+
+        Raises:
+            UsageError: options that do not fit, or a run of another task.
+            MissingArtifactError: no such model.
+        """
+        refuse_decoder_options(config, config.model, (*DECODER_OPTIONS, "source_prefix"))
+        loaded = load_model(config, progress=progress)
+        for source in sources:
+            _check_task(source, loaded, config.model, progress)
+        name = config.model
+        config = with_calibrated(config, loaded, task=_info(sources[0].run).name, progress=progress)
+        return cls(name, loaded, criterion_of(config, loaded))
+
+    def settings(self) -> dict[str, Any]:
+        return describe(self.criterion)
+
+    def noted(self, source: Source) -> dict[str, Any]:
+        return {"label_names": list(_info(source.run).label_names)}
+
+    def replayed(
+        self, run: Run, config: AttackConfig, source: Source, progress: Progress
+    ) -> list[dict[str, Any]]:
+        asked = _info(source.run)
+        names = model_label_names(self.loaded)
+        info = dataclasses.replace(asked, label_names=names)
+        rows = []
+        for recipe, records in source.records.items():
+            title = f"{source.model}'s {recipe} on {self.name}"
+            relabelled = _relabelled(records, asked, names)
+            traces = _traces(config, relabelled, info, self.loaded, title, progress)
+            outcomes = [undefended(traces, self.criterion)]
+            if config.defences:
+                seed = derive_seed(config.seed, "defences", source.run.config.get("seed", 0))
+                outcomes += defences(traces, self.criterion, seed=seed)
+            of_none: dict[str, Any] | None = None
+            for outcome in outcomes:
+                found = _records(relabelled, outcome, of_row(recipe, source, self.name))
+                if outcome.defence == NONE:
+                    for record in found:
+                        run.append(record)
+                seed = derive_seed(config.seed, "intervals", recipe)
+                row: dict[str, Any] = {
+                    **of_row(recipe, source, self.name),
+                    "defence": outcome.defence,
+                    **described(outcome.settings),
+                    **depth_and_quality(info, found, traces.num_layers),
+                    **intervals(found, traces.num_layers, seed=seed),
+                    **measure_latency(
+                        found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES
+                    ),
+                }
+                of_none = of_none or row
+                row |= recovered(of_none, row, info.metrics[0])
+                rows.append(row)
+        return rows
+
+
+def _info(run: Run) -> TaskInfo:
+    """The task of a run; of a user's own file what the run noted of it."""
+    if run.config.get("data_file") is None and run.config.get("task") is not None:
+        info = task_info(str(run.config["task"]))
+    else:
+        info = TaskInfo(name=str(run.config["data_file"]), kind="classification")
+    names = run.config.get("label_names")
+    return info if names is None else dataclasses.replace(info, label_names=tuple(names))
+
+
+def _check_task(source: Source, loaded: LoadedModel, name: str, progress: Progress) -> None:
+    """Same classes, in whatever order, and as many texts per sample.
+
+    Args:
+        progress: told where classes without names are taken to be the same.
+
+    Raises:
+        UsageError: they are not.
+    """
+    info = _info(source.run)
+    answers, asked = model_label_names(loaded), info.label_names
+    same = sorted(map(str.casefold, answers)) == sorted(map(str.casefold, asked))
+    nameless = are_generic(answers) or are_generic(asked)
+    if info.kind != "classification" or not (same or (nameless and len(answers) == len(asked))):
+        raise UsageError(
+            f"Run '{source.run.id}' attacked '{info.name}' ({_listed(asked)}), "
+            f"'{name}' answers {_listed(answers)}",
+            hint="Replay it on a model of the same task: eexit models list",
+        )
+    if name == source.model:
+        return  # it was attacked with these inputs, whatever it was trained on
+    _check_pairs(source, loaded, name)
+    if nameless:
+        progress.message(
+            f"The classes of run '{source.run.id}' ({_listed(asked)}) and of '{name}' "
+            f"({_listed(answers)}) have no names to compare; taking them in this order"
+        )
+
+
+def _check_pairs(source: Source, loaded: LoadedModel, name: str) -> None:
+    """A model of a known task was trained on single texts, or on pairs.
+
+    Raises:
+        UsageError: the run's inputs are the other.
+    """
+    task = loaded.model.config.task
+    if task not in TASKS:
+        return  # a file's name, or nothing: nobody knows
+    records = [record for of_recipe in source.records.values() for record in of_recipe]
+    pairs = any(record.get("text_pair") is not None for record in records)
+    if pairs != task_info(task).pair:
+        words = {True: "pairs of texts", False: "single texts"}
+        raise UsageError(
+            f"Run '{source.run.id}' attacked {words[pairs]}; '{name}' was trained on "
+            f"{words[not pairs]} ('{task}')",
+            hint="Replay it on a model of the same task: eexit models list",
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if names else "no classes"
+
+
+def _relabelled(records: list[Record], info: TaskInfo, names: tuple[str, ...]) -> list[Record]:
+    """Labels in the order of the victim's classes."""
+    order = {name.casefold(): index for index, name in enumerate(names)}
+    places = [order.get(name.casefold(), index) for index, name in enumerate(info.label_names)]
+    return [
+        record if record.get("label") is None else {**record, "label": places[int(record["label"])]}
+        for record in records
+    ]
+
+
+def _traces(
+    config: AttackConfig,
+    records: list[Record],
+    info: TaskInfo,
+    loaded: LoadedModel,
+    title: str,
+    progress: Progress,
+) -> Traces:
+    logits = [
+        record_trace(
+            loaded,
+            _examples(records, key, info),
+            batch_size=config.batch_size,
+            progress=progress,
+            title=f"{title}, {when}",
+        ).logits
+        for when, key in (("before", "text"), ("after", "perturbed_text"))
+    ]
+    return Traces(logits[0], logits[1], tuple(str(record["id"]) for record in records))
+
+
+def _examples(records: list[Record], key: str, info: TaskInfo) -> Examples:
+    from datasets import Dataset
+
+    columns: dict[str, list[Any]] = {
+        "id": [str(record["id"]) for record in records],
+        "text": [record[key] for record in records],
+    }
+    if any(record.get("text_pair") is not None for record in records):
+        # An attack that left the second text of a pair alone need not repeat it.
+        columns["text_pair"] = [r.get(f"{key}_pair", r.get("text_pair")) for r in records]
+    return Examples(info=info, split=key, dataset=Dataset.from_dict(columns), total=len(records))
+
+
+_KEPT = (
+    "id",
+    "text",
+    "text_pair",
+    "label",
+    "perturbed_text",
+    "perturbed_text_pair",
+    "changed_words",
+    "num_words",
+    "similarity_characters",
+    "similarity_embedding",
+)
+
+
+def _records(records: list[Record], outcome: Outcome, belongs: dict[str, str]) -> list[Record]:
+    found = []
+    layers = [d.exit_layers.tolist() for d in (outcome.before, outcome.after)]
+    answers = [d.predictions.tolist() for d in (outcome.before, outcome.after)]
+    for row, record in enumerate(records):
+        found.append(
+            {
+                **belongs,
+                "status": "replayed",
+                **{name: record[name] for name in _KEPT if name in record},
+                "prediction_before": answers[0][row],
+                "prediction_after": answers[1][row],
+                "exit_layer_before": layers[0][row],
+                "exit_layer_after": layers[1][row],
+            }
+        )
+    return found
