@@ -146,14 +146,18 @@ class TrainConfig(CommonConfig, DataConfig):
         return DEFAULT_FAMILY if self.backbone is None else Path(self.backbone).resolve().name
 
     def completed(self) -> TrainConfig:
-        """The same, with the default task and output folder where nothing says."""
+        """The same, with the default task and output folder where nothing says.
+
+        The task stays None while only the backbone's files can tell the family.
+        """
         task, output = self.task, self.output
         decoder = self.model == DECODER_FAMILY
-        if task is None and self.data_file is None and self.data_dir is None:
+        open_family = self.model == OF_BACKBONE and self.backbone is not None
+        if not (task or self.data_file or self.data_dir or open_family):
             task = DECODER_TASK if decoder else ENCODER_TASK
         if output is None:
             source = self.data_file or self.data_dir
-            about = task if source is None else source.stem
+            about = (task or "trained") if source is None else source.stem
             parts = [self.subject, about, (self.confidence or "").replace(",", "-")]
             output = Path("-".join(part for part in parts if part))
         return replace(self, task=task, output=output)

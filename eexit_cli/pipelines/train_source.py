@@ -59,6 +59,9 @@ def source_of(backbone: str) -> Source:
 def settled(config: TrainConfig) -> TrainConfig:
     """The configuration with its exits' family and pooling, of the backbone's where nobody says.
 
+    Args:
+        config: completed, so that it has an output.
+
     Raises:
         UsageError: the finished model would go by another one's name.
         MissingArtifactError, EexitError: as :func:`source_of`.
@@ -66,7 +69,8 @@ def settled(config: TrainConfig) -> TrainConfig:
     assert config.output is not None
     _check_output(config.output)
     if config.model == OF_BACKBONE:
-        config = replace(config, model=_family(config.backbone) or DEFAULT_FAMILY)
+        family = _family(config.backbone) or DEFAULT_FAMILY
+        config = replace(config, model=family).completed()
     # A decoder has no pooling; where the user gives one, that is told later.
     if config.pooling is None and config.model != DECODER_FAMILY:
         config = replace(config, pooling=_pooling(config.backbone))

@@ -204,6 +204,9 @@ def test_the_bundled_models_name_their_family_and_are_no_output(config: TrainCon
     for name, pooling in (("deebert", "mean"), ("pabee", "mean"), ("calm", None)):
         found = settled(replace(config, backbone=name))
         assert (found.model, found.pooling) == (name, pooling)
+        plain = TrainConfig(backbone=name, output=Path("x")).completed()
+        task = "pronunciation" if name == "calm" else "movie-reviews"
+        assert settled(plain).task == task
         with pytest.raises(UsageError, match="is the name of a model already"):
             run_training(replace(config, backbone=name, output=Path(name)))
     assert settled(replace(config, backbone=None)).model == "deebert"

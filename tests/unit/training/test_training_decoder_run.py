@@ -240,3 +240,5 @@ def test_an_output_is_named_where_none_is_given() -> None:
         assert other.output == Path(f"{name}-reviews")
         named = replace(reviews, backbone=backbone, model="deebert").completed()
         assert named.output == Path("deebert-reviews")
+    unknown = TrainConfig(backbone="x/calm").completed()
+    assert (unknown.task, unknown.output) == (None, Path("calm-trained"))
