@@ -12,6 +12,7 @@ Examples:
   eexit train --model deebert --backbone google-bert/bert-base-uncased --output my-model
   eexit train --model pabee --backbone ./encoder --task sst2 --epochs 3 --output my-model
   eexit train --backbone ./encoder --data-file reviews.csv --output my-model
+  eexit train --backbone deebert --data-file adversarial/adversarial.parquet --output hardened
   eexit train --model calm --backbone google-t5/t5-small --task cnn_dailymail --limit 5000
   eexit train --model calm --confidence mlp,linear
   eexit train --output my-model --resume
@@ -28,7 +29,7 @@ def train(config: TrainConfig, output: Output) -> None:
         if config.resume:
             progress.message(f"Resuming the training of {output_folder}")
         else:
-            progress.message(f"Training {config.model}; the model goes to {output_folder}")
+            progress.message(f"Training {config.subject}; the model goes to {output_folder}")
         from eexit_cli.pipelines.train import run_training
 
         result = run_training(config, progress=progress)

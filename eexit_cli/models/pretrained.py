@@ -56,14 +56,14 @@ def initialise_from_backbone(
     if model_type == MultiExitConfig.model_type:
         raise UsageError(
             f"{backbone} already has exits; a backbone is an encoder without",
-            hint="Give the pretrained encoder that it was made from",
+            hint="Go on from it with continue_from, or give the encoder that it was made from",
         )
     config = MultiExitConfig(
         backbone=backbone_settings(model_type, raw),
         family=family,
         pooling=pooling,
         head_dropout=head_dropout,
-        **_label_settings(num_labels, label_names),
+        **label_settings(num_labels, label_names),
     )
     tensors = _encoder_tensors(read_tensors(folder), model_type)
     model = build_without_init(config)
@@ -72,15 +72,31 @@ def initialise_from_backbone(
         "bias": _take(tensors, "pooler.dense.bias", "pooler.bias"),
     }
     fill(model.backbone, tensors, str, origin=backbone)
+    start_exits(model, pooler, seed=seed)
+    return model.eval()
+
+
+def start_exits(
+    model: MultiExitClassifier, pooler: Mapping[str, Tensor | None], *, seed: int
+) -> None:
+    """Initial values of all poolers and classifiers, in place.
+
+    Args:
+        pooler: the pretrained one, ``weight`` and ``bias``; None where there is none. It counts
+            with first-token pooling alone.
+        seed: of the random ones.
+
+    Raises:
+        EexitError: the pretrained pooler has another shape.
+    """
     generator = torch.Generator().manual_seed(derive_seed(seed, "heads"))
     for head in model.poolers:
         assert isinstance(head, Pooler)
-        _start_pooler(head, pooler, pooling, generator)
+        _start_pooler(head, pooler, model.config.pooling, generator)
     for classifier in model.classifiers:
         assert isinstance(classifier, nn.Linear)
         nn.init.normal_(classifier.weight, std=CLASSIFIER_STD, generator=generator)
         nn.init.zeros_(classifier.bias)
-    return model.eval()
 
 
 def _encoder_tensors(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
@@ -134,7 +150,12 @@ def _start_pooler(
     nn.init.zeros_(head.dense.bias)
 
 
-def _label_settings(num_labels: int, label_names: Sequence[str]) -> dict[str, Any]:
+def label_settings(num_labels: int, label_names: Sequence[str]) -> dict[str, Any]:
+    """The classes as ``config.json`` has them.
+
+    Raises:
+        UsageError: not one name per class.
+    """
     if not label_names:
         return {"num_labels": num_labels}
     if len(label_names) != num_labels:

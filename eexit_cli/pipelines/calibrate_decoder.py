@@ -92,7 +92,7 @@ class DecoderSamples:
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
         self.loaded: LoadedDecoder = load_decoder(config, progress=progress)
-        self.config: CalibrateConfig = own_task(config, self.loaded)
+        self.config: CalibrateConfig = own_task(config, self.loaded, progress)
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = choose_knobs(config, self.loaded)

@@ -164,7 +164,7 @@ class EncoderSamples:
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
         self.loaded: LoadedModel = load_model(config, progress=progress)
-        self.config: CalibrateConfig = task_of(config, self.loaded)
+        self.config: CalibrateConfig = task_of(config, self.loaded, progress)
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = choose_knobs(config, self.loaded)

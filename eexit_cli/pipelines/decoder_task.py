@@ -6,23 +6,34 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples
 from eexit_cli.data import TASKS, load_examples, task_info
 from eexit_cli.metrics.generation import References
+from eexit_cli.pipelines.own_data import own_samples
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.pipelines.loading_decoder import LoadedDecoder
 
 
-def own_task(config: Any, loaded: LoadedDecoder) -> Any:
-    """The configuration with the model's task and prefix where the user named none.
+def own_task(config: Any, loaded: LoadedDecoder, progress: Progress | None = None) -> Any:
+    """The configuration with the model's task, or held-out data, and prefix where nobody says.
 
     Args:
-        config: with the attributes of ``config.common.DataConfig``.
+        config: with the attributes of ``config.common.DataConfig``, and ``seed``.
+        progress: told when data are held-out ones.
+
+    Raises:
+        UsageError, MissingArtifactError: as :func:`eexit_cli.pipelines.own_data.own_samples`.
     """
-    if config.task is None and config.data_file is None:
-        config = dataclasses.replace(config, task=loaded.task)
+    config = own_samples(
+        config,
+        loaded.model.config.training,
+        loaded.task,
+        loaded.ref.name,
+        progress or SilentProgress(),
+    )
     if config.source_prefix is None and loaded.source_prefix is not None:
         config = dataclasses.replace(config, source_prefix=loaded.source_prefix)
     return config

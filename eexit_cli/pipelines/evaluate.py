@@ -78,7 +78,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
     refuse_decoder_options(config, config.model)
     loaded = load_model(config)
     model = loaded.model
-    config = task_of(config, loaded)
+    config = task_of(config, loaded, progress)
     examples = load_examples(
         config, default_split="test", label_names=model_label_names(loaded), progress=progress
     )

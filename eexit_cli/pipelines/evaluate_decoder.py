@@ -77,7 +77,7 @@ def run_decoder_evaluation(
     seed_everything(config.seed)
     refuse_encoder_options(config, config.model)
     loaded = load_decoder(config, progress=progress)
-    config = own_task(config, loaded)
+    config = own_task(config, loaded, progress)
     examples = load_pairs(config, loaded, default_split="test", progress=progress)
     for choice in choices(config):
         examples = without_calibration_samples(examples, choice, loaded, progress=progress)

@@ -9,6 +9,7 @@ import torch
 
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples, TaskInfo, Trace
+from eexit_cli.pipelines.own_data import own_samples
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -98,17 +99,20 @@ def record_trace(
     )
 
 
-def task_of(config: Any, loaded: LoadedModel) -> Any:
-    """The configuration with the model's own task where the user named none.
+def task_of(config: Any, loaded: LoadedModel, progress: Progress | None = None) -> Any:
+    """The configuration with the model's own task, or held-out data, where the user named none.
 
     Args:
-        config: with the attributes of ``config.common.DataConfig``.
-    """
-    import dataclasses
+        config: with the attributes of ``config.common.DataConfig``, and ``seed``.
+        progress: told when data are held-out ones.
 
-    if config.task is not None or config.data_file is not None:
-        return config
-    return dataclasses.replace(config, task=loaded.model.config.task)
+    Raises:
+        UsageError, MissingArtifactError: as :func:`eexit_cli.pipelines.own_data.own_samples`.
+    """
+    settings = loaded.model.config
+    return own_samples(
+        config, settings.training, settings.task, loaded.ref.name, progress or SilentProgress()
+    )
 
 
 def label_name(info_labels: Sequence[str], prediction: float) -> str:

@@ -14,6 +14,8 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import RunResult
 from eexit_cli.pipelines.loading import resolve_device
+from eexit_cli.pipelines.own_data import task_of_export
+from eexit_cli.pipelines.train_source import settled
 from eexit_cli.pipelines.training_jobs import Plan, Shared, training_settings
 from eexit_cli.store.results import ResultStore, Run
 from eexit_cli.training.checkpoints import Workspace, storage_errors
@@ -48,7 +50,7 @@ def run_training(config: TrainConfig, *, progress: Progress | None = None) -> Ru
     workspace = Workspace(completed.output.expanduser().absolute())
     stored = workspace.check(resume=config.resume)
     if stored is None:
-        config = completed
+        config = task_of_export(settled(completed))
     else:
         config = replace(_resumed(config, stored.settings), output=completed.output)
     device = resolve_device(config.device)

@@ -27,12 +27,13 @@ from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data.pronunciation import pronunciation_tokenizer
-from eexit_cli.models.checkpoints import find_folder
 from eexit_cli.models.conversion_t5 import load_seq2seq
 from eexit_cli.models.seq2seq.config import MultiExitT5Config
 from eexit_cli.models.seq2seq.model import MultiExitT5
 from eexit_cli.pipelines.loading_decoder import load_decoder_tokenizer
+from eexit_cli.pipelines.own_data import held_out
 from eexit_cli.pipelines.train_decoder_report import finish_decoder_training
+from eexit_cli.pipelines.train_source import Source, refuse_kind, source_of
 from eexit_cli.pipelines.training_jobs import Plan, Shared, recorder, refuse_options, splits
 from eexit_cli.store.models import BUNDLED
 from eexit_cli.store.results import Run
@@ -84,6 +85,7 @@ class DecoderJob:
     settings: TrainingSettings
     purpose: Purpose
     backbone: str | None
+    held_out: dict[str, Any] | None
     model: MultiExitT5
     tokenizer: Any
     training: Examples
@@ -123,10 +125,13 @@ def plan_decoder(config: TrainConfig) -> Plan:
                 f"{flag} shapes a new T5, and this training starts from {backbone}",
                 hint=f"Drop {flag}, or --backbone",
             )
+    source = None if backbone is None else source_of(backbone)
+    if source is not None:
+        refuse_kind(source, decoder=True)
     defaults = DECODER_DEFAULTS if backbone is not None else SCRATCH_DEFAULTS
     return Plan(
         defaults=CLASSIFIER_DEFAULTS if purpose.classifiers else defaults,
-        start=lambda shared: _job(shared, purpose, backbone),
+        start=lambda shared: _job(shared, purpose, source),
         origin=origin,
     )
 
@@ -198,17 +203,19 @@ def _start_from(config: TrainConfig, purpose: Purpose) -> tuple[str | None, str 
     return None, "No backbone is given: a new T5 is trained from scratch"
 
 
-def _job(shared: Shared, purpose: Purpose, backbone: str | None) -> DecoderJob:
+def _job(shared: Shared, purpose: Purpose, source: Source | None) -> DecoderJob:
     config, progress = shared.config, shared.progress
     seed_everything(config.seed)
     training, validation = splits(config, progress, generates=True)
-    if backbone is None:
+    memory = held_out(config, progress)
+    if source is None:
         tokenizer = pronunciation_tokenizer()
         model = new_t5(config, tokenizer)
     else:
-        folder = find_folder(backbone)
-        model = load_seq2seq(folder, build_classifier=build_classifier)
-        tokenizer = load_decoder_tokenizer(folder, config.lower_case)
+        model = load_seq2seq(source.folder, build_classifier=build_classifier)
+        tokenizer = load_decoder_tokenizer(source.folder, config.lower_case)
+        if source.family is not None and purpose.strategy is not None:
+            progress.message(f"Goes on from {source.name}: the weights of all its layers")
     if purpose.strategy is not None and (dropped := model.drop_classifiers()):
         progress.message(
             f"Left out: the classifiers {', '.join(dropped)}, which learned from other layers; "
@@ -225,7 +232,8 @@ def _job(shared: Shared, purpose: Purpose, backbone: str | None) -> DecoderJob:
         config=config,
         settings=shared.settings,
         purpose=purpose,
-        backbone=backbone,
+        backbone=None if source is None else source.name,
+        held_out=memory,
         model=model,
         tokenizer=tokenizer,
         training=training,

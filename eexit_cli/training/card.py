@@ -21,6 +21,8 @@ class CardFacts:
         name: title, usually the folder's name.
         family: deebert or pabee.
         backbone: what it was trained from.
+        start: of a model that went on from another one with exits, ``exits`` (kept or new) and
+            ``backbone`` (that one's own); else None.
         task: its name.
         label_names: the classes; empty for regression.
         strategy, source: of the training, with its paper.
@@ -65,6 +67,7 @@ class CardFacts:
     tolerance: float
     versions: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
+    start: Mapping[str, Any] | None = None
 
 
 def command_line(options: Mapping[str, Any]) -> str:
@@ -95,6 +98,16 @@ def describe_exit(settings: Mapping[str, Any]) -> str:
     return f"{settings['criterion']} {settings[settings['criterion']]}"
 
 
+def _started(facts: CardFacts) -> str:
+    """A line about the model that this one went on from."""
+    if facts.start is None:
+        return ""
+    exits = "and its exits" if facts.start["exits"] == "kept" else "with new exits"
+    made = facts.start["backbone"]
+    history = f" (which was trained from {made})" if made else ""
+    return f"- Went on from: {facts.backbone}{history}, its layers {exits}\n"
+
+
 def write_card(facts: CardFacts) -> str:
     """The content of README.md, with the hub's metadata header."""
     classes = ", ".join(facts.label_names) if facts.label_names else "one value (regression)"
@@ -122,7 +135,7 @@ an early exit is sure about leave there; the rest goes on, at most to layer {fac
 
 - Backbone: {facts.backbone}, {facts.num_layers} layers, {facts.weights / 1e6:.1f} M weights,
   {facts.vocabulary} word pieces, stored in {facts.stored_dtype}
-- Pooling before each head: {facts.pooling}
+{_started(facts)}- Pooling before each head: {facts.pooling}
 - Training: {facts.strategy} ({facts.source}), {facts.train_samples} samples
 - Licence: {facts.licence or "not stated; the backbone's and the data's licences apply"}
 

@@ -34,7 +34,7 @@ CATALOGS = Catalog(
 )
 
 FIXED: dict[str, tuple[str, ...]] = {
-    "model family": ("deebert", "pabee", "calm"),
+    "model family": ("auto", "deebert", "pabee", "calm"),
     "optimizer": ("adamw", "sgd", "adafactor"),
     "distillation": ("dynamic", "uniform", "last", "none"),
     "vocabulary rule": ("texts", "frequency"),

@@ -9,7 +9,16 @@ from eexit_cli.ui import completion
 from eexit_cli.ui.help import mention
 from eexit_cli.ui.option_types import DATA, DECODER, MODEL, TRAINING, choice, option
 
-Family = Annotated[str, choice("model family", "--model", panel=MODEL, help="The kind of exits.")]
+Family = Annotated[
+    str,
+    choice(
+        "model family",
+        "--model",
+        panel=MODEL,
+        help="The kind of exits; auto is that of the backbone's own, else deebert.",
+        show=True,
+    ),
+]
 Backbone = Annotated[
     str | None,
     option(
@@ -17,16 +26,17 @@ Backbone = Annotated[
         panel=MODEL,
         metavar="FOLDER|ID",
         help="What to start from: a folder or a hub id of an encoder (by default an installed "
-        "MiniLM) or, for calm, of a T5 (by default a new one).",
+        "MiniLM) or, for calm, of a T5 (by default a new one), or a model with exits, to go on.",
     ),
 ]
 Pooling = Annotated[
-    str,
+    str | None,
     choice(
         "pooling",
         "--pooling",
         panel=MODEL,
-        help="What the exits read: the first token (the papers') or the mean of all tokens.",
+        help="What the exits read: the first token (the papers', and the default) or the mean of "
+        "all tokens; by default as the backbone's exits, where it has some.",
         show=True,
     ),
 ]

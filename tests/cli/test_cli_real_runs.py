@@ -148,7 +148,10 @@ def test_train_then_show(eexit, tiny_model, reviews, tmp_path) -> None:
     done = eexit("train", "--backbone", encoder, "--data-file", reviews, *options)
     assert done.code == 0, done.err
     assert "Every exit" in done.out
-    assert "eexit evaluate --model mine" in done.err
+    assert done.err.splitlines()[-1] == "Next:  eexit evaluate --model mine --sweep"
+    followed = eexit("evaluate", "--model", "mine", "--sweep", "--latency-samples", "0")
+    assert followed.code == 0, followed.err
+    assert f"Data: the tenth of {reviews.name}" in followed.err
     shown = eexit("models", "show", "mine", "--json")
     assert shown.code == 0
     assert json.loads(shown.out)["layers"] == 2

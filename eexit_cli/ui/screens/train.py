@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,15 @@ def show_training(output: Output, result: RunResult) -> None:
         output.hint(f"Run:   {result.path}")
         if config.get("output"):
             output.hint(f"Model: {config['output']}")
-            output.hint(f"Next:  eexit evaluate --model {config['output']} --sweep")
+            output.hint(f"Next:  {_evaluation(config)}")
+
+
+def _evaluation(config: Mapping[str, Any]) -> str:
+    """A command that works as printed: the model knows its data, but not a folder of them."""
+    words = ["eexit", "evaluate", "--model", str(config["output"]), "--sweep"]
+    if config.get("data_dir"):
+        words += ["--data-dir", str(config["data_dir"])]
+    return shlex.join(words)
 
 
 def exits(metrics: Mapping[str, Any]) -> Sheet:

@@ -230,6 +230,15 @@ def test_an_output_is_named_where_none_is_given() -> None:
         "pronunciation",
         Path("calm-pronunciation-mlp-linear"),
     )
-    assert TrainConfig(data_file=Path("x/reviews.csv")).completed().output == Path(
-        "deebert-reviews"
-    )
+    reviews = TrainConfig(data_file=Path("x/reviews.csv"))
+    assert reviews.completed().output == Path("deebert-reviews")
+    for backbone, name in (
+        ("pabee", "pabee"),
+        ("google-bert/bert-base-uncased", "bert-base-uncased"),
+    ):
+        other = replace(reviews, backbone=backbone).completed()
+        assert other.output == Path(f"{name}-reviews")
+        named = replace(reviews, backbone=backbone, model="deebert").completed()
+        assert named.output == Path("deebert-reviews")
+    unknown = TrainConfig(backbone="x/calm").completed()
+    assert (unknown.task, unknown.output) == (None, Path("calm-trained"))
