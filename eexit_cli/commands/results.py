@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eexit_cli.config.results import ResultsConfig
 from eexit_cli.ui.options import OfCommand, RunId
-from eexit_cli.ui.options_attack import ExportFolder, WithOriginals
+from eexit_cli.ui.options_attack import ExportFolder, OnlySlower, WithOriginals
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -58,19 +59,26 @@ def export_run(
     run: RunId,
     output_folder: ExportFolder = Path("adversarial"),
     with_originals: WithOriginals = False,
+    only_slower: OnlySlower = False,
 ) -> None:
     """Write an attack's inputs as a data set: for datasets, or for eexit train --data-file."""
     with output.progress() as progress:
         from eexit_cli.pipelines.export import run_export
 
         written = run_export(
-            config, run, output_folder, originals=with_originals, progress=progress
+            config,
+            run,
+            output_folder,
+            originals=with_originals,
+            only_slower=only_slower,
+            progress=progress,
         )
     if output.as_json:
         output.document(written)
         return
     output.lines([written["folder"], written["file"]])
-    output.hint(f"Next: eexit train --data-file {written['file']} --output FOLDER")
+    file, model = shlex.quote(written["file"]), shlex.quote(written["model"])
+    output.hint(f"Next: eexit train --data-file {file} --backbone {model} --output hardened")
 
 
 _RESUMPTIONS = {

@@ -53,7 +53,7 @@ def run_attack(
             ``transfer`` nothing is attacked, another run's inputs are replayed.
         progress: where to show it; None is silent.
         explicit: options that were given, even where they say what is the default; with
-            ``resume`` they must agree with the run's.
+            ``resume`` they must agree with the run's, with ``transfer`` say something to it.
 
     Returns:
         The run: speed and quality before and after, a row per recipe, a record per recipe and
@@ -75,7 +75,7 @@ def run_attack(
     if config.transfer:
         from eexit_cli.pipelines.attack_transfer import run_transfer
 
-        return run_transfer(config, store, progress)
+        return run_transfer(config, store, progress, explicit)
     return _attack(config, None, store, progress)
 
 

@@ -50,7 +50,7 @@ class DecoderSubject:
         """
         refuse_encoder_options(config, config.model)
         loaded = load_decoder(config, progress=progress)
-        config = own_task(config, loaded)
+        config = own_task(config, loaded, progress)
         examples = load_pairs(config, loaded, default_split="test", progress=progress)
         config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
         # Refused here rather than by the first worker, or after a run's folder was made.

@@ -121,7 +121,7 @@ class EncoderSubject:
         """
         refuse_decoder_options(config, config.model)
         loaded = load_model(config, progress=progress)
-        config = task_of(config, loaded)
+        config = task_of(config, loaded, progress)
         examples = load_examples(
             config, default_split="test", label_names=model_label_names(loaded), progress=progress
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eexit_cli.config.attack import AttackConfig
@@ -55,11 +55,17 @@ VICTIMS: Mapping[str, Callable[[AttackConfig, Sequence[Source], Progress], Victi
 """Family of models -> what opens one that runs of that family are replayed on."""
 
 
-def run_transfer(config: AttackConfig, store: ResultStore, progress: Progress) -> RunResult:
+def run_transfer(
+    config: AttackConfig,
+    store: ResultStore,
+    progress: Progress,
+    explicit: Collection[str] = (),
+) -> RunResult:
     """Replay attack runs' inputs on other models, or on another exit of the same one.
 
     Args:
         config: ``transfer`` names the runs, ``model`` the victims, with commas between them.
+        explicit: options that were given, even where they say what is the default.
 
     Returns:
         A run with a row per source run, recipe, victim and defence, and a record per sample for
@@ -71,7 +77,7 @@ def run_transfer(config: AttackConfig, store: ResultStore, progress: Progress) -
         MissingArtifactError: no such run or model.
         EexitError: a run that is not finished.
     """
-    _check_options(config)
+    _check_options(config, explicit)
     seed_everything(config.seed)
     started = time.perf_counter()
     sources = [open_source(store, name) for name in dict.fromkeys(config.transfer)]
@@ -127,12 +133,13 @@ _READ = {
 }
 
 
-def _check_options(config: AttackConfig) -> None:
+def _check_options(config: AttackConfig, explicit: Collection[str]) -> None:
     """Samples, recipes and their settings are the replayed runs' own."""
     defaults = AttackConfig()
     for item in dataclasses.fields(AttackConfig):
         value = getattr(config, item.name)
-        if item.name not in _READ and value != getattr(defaults, item.name):
+        said = item.name in explicit or value != getattr(defaults, item.name)
+        if item.name not in _READ and said:
             option = f"--{item.name.replace('_', '-')}"
             raise UsageError(
                 f"{option} says nothing with --transfer, which replays a run as it is",

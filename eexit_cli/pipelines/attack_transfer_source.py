@@ -106,6 +106,10 @@ def of_row(recipe: str, source: Source, victim: str) -> dict[str, str]:
     }
 
 
+LEAST_LOSS = 0.01
+"""Of quality; see :func:`recovered`."""
+
+
 def recovered(
     undefended: Mapping[str, Any], defended: Mapping[str, Any], quality: str
 ) -> dict[str, float | None]:
@@ -119,15 +123,21 @@ def recovered(
     Returns:
         ``layers_recovered``: of the layers that the attack added, the share that the defence saves
         again, counted in layers used after the attack. ``<quality>_recovered``: the same of the
-        quality lost. Negative where the defence costs even more; None where nothing was taken.
+        quality lost. Negative where the defence costs even more; None where too little was taken
+        for a share of it to mean anything: no more layers than chance may add, or less quality
+        than :data:`LEAST_LOSS`.
     """
     # An attack adds layers and takes quality away.
-    taken = {"layers": ("mean_exit_layer", 1), quality: (quality, -1)}
+    taken = {"layers": ("mean_exit_layer", 1, 0.0), quality: (quality, -1, LEAST_LOSS)}
+    low = undefended.get("gain_removed_low")
+    by_chance = low is not None and low <= 0
     found: dict[str, float | None] = {}
-    for name, (figure, sign) in taken.items():
+    for name, (figure, sign, least) in taken.items():
         before, after = (undefended.get(f"{figure}_{when}") for when in ("before", "after"))
         value = defended.get(f"{figure}_after")
         found[f"{name}_recovered"] = None
-        if before is not None and value is not None and sign * (after - before) > 1e-12:
+        if before is None or value is None or (name == "layers" and by_chance):
+            continue
+        if sign * (after - before) > max(least, 1e-12):
             found[f"{name}_recovered"] = (after - value) / (after - before) + 0.0
     return found

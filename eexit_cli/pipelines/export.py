@@ -26,6 +26,7 @@ def run_export(
     folder: Path,
     *,
     originals: bool = False,
+    only_slower: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write an attack's adversarial examples to a folder.
@@ -42,10 +43,12 @@ def run_export(
         run_id: as ``eexit results show`` takes it; of a finished attack.
         folder: made; it must not exist, or be empty.
         originals: also the inputs as they were, once each, for training on both.
+        only_slower: leave out inputs that leave no later than the original: attacks that failed.
         progress: told how many there are, and what a model trained on them says nothing of.
 
     Returns:
-        ``run_id``, ``folder``, ``file``, ``split``, ``rows``, ``adversarial``, ``originals``.
+        ``run_id``, ``model`` (that was attacked), ``folder``, ``file``, ``split``, ``rows``,
+        ``adversarial``, ``slower`` (of these), ``originals``.
 
     Raises:
         UsageError: not an attack on a classifier, nothing to export, or a folder that is in use.
@@ -54,6 +57,11 @@ def run_export(
     progress = progress or SilentProgress()
     store = ResultStore(config.results_dir)
     run = store.open(run_id, command="attack")
+    if run.config.get("transfer"):
+        raise UsageError(
+            f"Run '{run.id}' replays another run's inputs",
+            hint="Export that one: eexit results export " + " or ".join(run.config["transfer"]),
+        )
     if run.document() is None:
         raise EexitError(
             f"Run '{run.id}' is not finished", hint=f"Go on with: eexit attack --resume {run.id}"
@@ -63,14 +71,20 @@ def run_export(
             f"'{folder}' is not empty", hint="Choose a folder that does not exist yet: --output"
         )
     adversarial, clean = _rows(run)
+    slower = [row for row in adversarial if row["exit_layer_after"] > row["exit_layer_before"]]
+    changed, adversarial = adversarial, slower if only_slower else adversarial
     if not adversarial:
+        what = "slowed no input down" if changed else "changed no input"
         raise UsageError(
-            f"Run '{run.id}' changed no input, so there is nothing to export",
+            f"Run '{run.id}' {what}, so there is nothing to export",
             hint="Attack more samples, or with another recipe",
         )
     rows = [*(clean if originals else []), *adversarial]
     _write(rows, folder)
-    progress.message(f"{len(adversarial)} adversarial examples of run {run.id}")
+    progress.message(
+        f"{len(adversarial)} attacked inputs of run {run.id}, {len(slower)} of them slower than "
+        "their originals"
+    )
     if _split(run) != "train":
         progress.message(
             f"These come from {_source(run)}; a model trained on them must not be reported on it: "
@@ -78,11 +92,13 @@ def run_export(
         )
     return {
         "run_id": run.id,
+        "model": str(run.config["model"]),
         "folder": str(folder),
         "file": str(folder / TABLE),
         "split": _split(run),
         "rows": len(rows),
         "adversarial": len(adversarial),
+        "slower": len(slower),
         "originals": len(clean) if originals else 0,
     }
 

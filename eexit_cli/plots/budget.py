@@ -28,7 +28,8 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     """One row per run, recipe and budget at which the line changes.
 
     Had the attack been stopped after so many queries and gradient passes per sample, this is the
-    gain that its best texts so far would have removed. A decoder's outputs weigh as many tokens as
+    gain that its best texts so far would have removed. What a recipe learned once for all samples
+    comes first: each pays its share. A decoder's outputs weigh as many tokens as
     they have, as in the run's own figures; of the outputs on the way the records say no lengths,
     so those weigh what the last one does, and the line ends at the run's figure.
 
@@ -47,7 +48,8 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
     num_layers = float(run.metrics["num_layers"])
     limit = run.config.get("query_budget")
     every = [step[0] for record in run.records for step in record["progress"]]
-    last = max([int(limit or 0), *every, 2])
+    shares = _learning(run)
+    last = max([int(limit or 0), max(every) + max(shares.values(), default=0), 2])
     for recipe, records in records_by_recipe(run).items():
         # Sums over the best texts so far: of tokens (or samples), and of their layers.
         total = float(sum(record.get("tokens_before", 1) for record in records))
@@ -56,7 +58,9 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
         changes: dict[int, list[float]] = {1: [0.0, 0.0], last: [0.0, 0.0]}
         for record in records:
             for spent, tokens, depth in _steps(record):
-                change = changes.setdefault(spent, [0.0, 0.0])
+                # The input itself, the first query, needs nothing learned.
+                share = shares.get(recipe, 0) if spent > 1 else 0
+                change = changes.setdefault(spent + share, [0.0, 0.0])
                 change[0] += tokens
                 change[1] += depth
         for budget in sorted(changes):
@@ -69,6 +73,17 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
                 "gain_removed": (layers / total - before) / (num_layers - before),
                 "limit": limit,
             }
+
+
+def _learning(run: RunView) -> dict[Any, int]:
+    """Recipe -> queries and gradient passes that it learned with, per sample."""
+    return {
+        row["recipe"]: math.ceil(
+            (row["search_queries"] + row["search_gradient_passes"]) / row["samples"]
+        )
+        for row in run.document.get("rows", ())
+        if row.get("search_queries") is not None
+    }
 
 
 def _steps(record: Mapping[str, Any]) -> Iterator[tuple[int, float, float]]:

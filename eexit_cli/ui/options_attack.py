@@ -200,6 +200,14 @@ ExportFolder = Annotated[
     Path,
     option("--output", panel=OUTPUT, metavar="FOLDER", help="Made; it must not be in use."),
 ]
+OnlySlower = Annotated[
+    bool,
+    option(
+        "--only-slower",
+        panel=OUTPUT,
+        help="Leave out inputs that leave no later than before: attacks that failed.",
+    ),
+]
 WithOriginals = Annotated[
     bool,
     option(

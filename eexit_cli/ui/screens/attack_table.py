@@ -54,8 +54,10 @@ def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
     _say_quality(output, rows[0])
     samples, level = rows[0]["samples"], rows[0].get("interval_level")
     best = escape(str(document["report"]["metrics_of"]))
+    budget = document["config"].get("query_budget")
+    bound = "" if budget is None else f", at most {budget:,} queries and gradients for each"
     output.say(
-        f"[dim]{samples} samples, the same for every recipe; {interval_words(level)}. "
+        f"[dim]{samples} samples, the same for every recipe{bound}; {interval_words(level)}. "
         f"Against {best}: layers more or less than it per sample, on the same samples, and p "
         "(paired permutation test of the exit layers, Holm over all pairs).[/]"
     )
@@ -148,8 +150,9 @@ def effects(document: Mapping[str, Any]) -> Sheet:
             whole=True,
         )
     )
+    lacking = [row for row in document["rows"] if "status" in row]
     title = f"Slowdown by recipe, n = {best['samples']}"
-    return Sheet(columns, [before, *rows], title=title)
+    return Sheet(columns, [before, *rows, *lacking], title=title)
 
 
 def _in_two_lines(heading: str) -> str:
@@ -179,7 +182,7 @@ def costs(document: Mapping[str, Any]) -> Sheet:
     columns = [
         Column("recipe", "Recipe", style="cyan", whole=True),
         _figure("attacked", "Inputs"),
-        _after("efficacy", "Efficacy"),
+        _after("efficacy", "Efficacy\n(all)"),
         _figure("success_rate", "At last\nlayer"),
     ]
     if any(row.get("goal_success_rate") is not None for row in rows):
@@ -195,7 +198,7 @@ def costs(document: Mapping[str, Any]) -> Sheet:
         if embedded
         else _figure("similarity_characters_mean", "Characters\nkept"),
     ]
-    return Sheet(columns, rows, title="Cost by recipe, per attacked sample")
+    return Sheet(columns, rows, title="Efficacy and cost by recipe, per attacked sample")
 
 
 def unit_of(row: Row) -> str:
@@ -227,6 +230,8 @@ def _figure(name: str, heading: str) -> Column:
 
 def gain_words(row: Row) -> str:
     """ "83.1 % [78, 88]", or what there is of it."""
+    if "status" in row:
+        return "not run here"
     gain, low, high = (row.get(f"gain_removed{end}") for end in ("", "_low", "_high"))
     if gain is None:
         return "" if row.get("recipe") == _NO_ATTACK else "-"

@@ -17,7 +17,7 @@ from attacks_tiny import TEXTS, classifier, wordpiece
 from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.config import AttackConfig
 from eexit_cli.config.results import ResultsConfig
-from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import stream
 from eexit_cli.core.stepping import replay
@@ -236,10 +236,11 @@ def test_a_replay_is_neither_replayed_nor_resumed(folder: Path, attacked: Any) -
     result = replayed(folder, attacked.path.name, "first")
     with pytest.raises(UsageError, match="replays another run's inputs itself"):
         replayed(folder, result.path.name, "first")
-    os.remove(result.path / "all_results.json")
     results = ResultsConfig(results_dir=folder / "results")
-    with pytest.raises(EexitError, match="is not finished"):
+    with pytest.raises(UsageError, match="replays another run's inputs") as raised:
         run_export(results, result.path.name, folder / "none")
+    assert attacked.path.name in str(raised.value.hint)
+    os.remove(result.path / "all_results.json")
     with pytest.raises(UsageError, match="nothing to go on with"):
         run_attack(AttackConfig(resume=result.path.name, results_dir=folder / "results"))
 
@@ -398,6 +399,8 @@ def test_recovered_is_a_share_of_what_was_taken() -> None:
     worse = recovered(none, {"mean_exit_layer_after": 6.0, "accuracy_after": 0.4}, "accuracy")
     assert worse == pytest.approx({"layers_recovered": -0.5, "accuracy_recovered": -0.25})
     nothing = {**none, "mean_exit_layer_after": 2.5, "accuracy_after": 0.9}
+    by_chance = {**none, "gain_removed_low": 0.0, "accuracy_after": none["accuracy_before"] - 0.005}
+    assert set(recovered(by_chance, defended, "accuracy").values()) == {None}
     assert recovered(nothing, defended, "accuracy") == {
         "layers_recovered": None,
         "accuracy_recovered": None,
@@ -472,8 +475,20 @@ def test_an_export_of_training_samples_needs_no_warning(folder: Path, attacked: 
     written = run_export(results, result.path.name, folder / "of-train", progress=hears)
     assert written["split"] == "train"
     assert [line.split(" of run")[0] for line in hears.heard] == [
-        f"{written['adversarial']} adversarial examples"
+        f"{written['adversarial']} attacked inputs"
     ]
+
+
+def test_an_export_may_leave_failed_attacks_out(folder: Path, attacked: Any) -> None:
+    import datasets
+
+    results = ResultsConfig(results_dir=folder / "results")
+    written = run_export(results, attacked.path.name, folder / "slower", only_slower=True)
+    records = [json.loads(line) for line in (attacked.path / "records.jsonl").open()]
+    slower = [r for r in records if r["exit_layer_after"] > r["exit_layer_before"]]
+    assert 0 < len(slower) == written["slower"] == written["adversarial"]
+    rows = datasets.load_from_disk(str(folder / "slower"))
+    assert {row["text"] for row in rows} == {r["perturbed_text"] for r in slower}
 
 
 def test_pairs_keep_their_second_text(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +107,28 @@ def test_the_budget_curve_is_what_the_best_texts_so_far_remove(
     last = frame.groupby("series")["gain_removed"].last()
     rows = {row["recipe"]: row["gain_removed"] for row in (run.document() or {})["rows"]}
     assert last.to_dict() == pytest.approx(rows)
+
+
+def test_what_was_learned_once_comes_before_the_curve_of_its_recipe(store: ResultStore) -> None:
+    run = attack_run(store, recipes=RECIPES, layers=6)
+    plain = FIGURES.load("budget").frame([view(run)])
+    path = run.path / "all_results.json"
+    document = json.loads(path.read_text())
+    cost = {"search_queries": 100, "search_gradient_passes": 21}
+    document["rows"][0] |= cost
+    samples = document["rows"][0]["samples"]
+    path.write_text(json.dumps(document))
+    learned = FIGURES.load("budget").frame([view(run)])
+    name, other = (document["rows"][place]["recipe"] for place in (0, 1))
+    share = -(-121 // samples)
+
+    def steps(frame: Any, series: str) -> list[tuple[int, float]]:
+        rows = frame[frame["series"] == series]
+        rows = rows[rows["gain_removed"].diff().abs() > 1e-12]
+        return list(zip(rows["budget"], rows["gain_removed"], strict=True))
+
+    assert steps(learned, name) == [(at + share, gain) for at, gain in steps(plain, name)]
+    assert steps(learned, other) == steps(plain, other) != []
 
 
 def test_a_decoders_budget_curve_ends_at_the_figure_of_its_table(store: ResultStore) -> None:
