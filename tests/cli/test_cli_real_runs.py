@@ -165,6 +165,8 @@ def _start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
         text=True,
         cwd=folder,
         env=dict(os.environ),
+        # A shell's background job, as a test run may be, ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
