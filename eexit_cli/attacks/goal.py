@@ -69,8 +69,7 @@ class Slowdown(GoalFunction):
         outcome = self.victim.confirm(attacked_text.tokenizer_input, all_exits=self.all_exits)
         if outcome is None:
             raise ValueError("a query budget of 0 cannot even score the input")
-        self.initial = outcome
-        self.best = BestSoFar()
+        self._start(outcome)
         self._note(attacked_text, outcome)
         return self.result_of(attacked_text, outcome, check_skip=True), self._is_spent()
 
@@ -104,6 +103,11 @@ class Slowdown(GoalFunction):
         """Score a text alone, as a user's input would be; None where the budget is spent."""
         outcome = self.victim.confirm(text.tokenizer_input, all_exits=self.all_exits)
         return None if outcome is None else self.result_of(text, outcome)
+
+    def _start(self, outcome: Outcome) -> None:
+        """A sample begins; ``outcome`` is what the victim does with it as it was."""
+        self.initial = outcome
+        self.best = BestSoFar()
 
     def _note(self, text: AttackedText, outcome: Outcome) -> None:
         """Keep count of the best text; by default the deepest."""

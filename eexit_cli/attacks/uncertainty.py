@@ -69,8 +69,12 @@ class Uncertain(Slowdown):
         self.alpha = alpha
         self.compat = compat
 
+    def _start(self, outcome: Outcome) -> None:
+        super()._start(outcome)
+        self._starts_above = self._get_score(outcome, None) > self.alpha
+
     def _is_goal_complete(self, model_output: Outcome, attacked_text: Any) -> bool:
-        if self.compat != UPSTREAM and self._get_score(self.initial, None) > self.alpha:
+        if self._starts_above and self.compat != UPSTREAM:
             return super()._is_goal_complete(model_output, attacked_text)
         return self._get_score(model_output, attacked_text) > self.alpha
 

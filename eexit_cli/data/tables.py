@@ -177,6 +177,10 @@ def _parquet(path: Path) -> Table:
             f"{path.name} is not a readable Parquet file ({_first_line(error)})",
             hint="Write the file again, or check --data-file",
         ) from error
+    return _of_arrow(path, table)
+
+
+def _of_arrow(path: Path, table: Any) -> Table:
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
 
@@ -197,8 +201,7 @@ def _saved(path: Path) -> Table:
             f"{path} is not a readable folder of the datasets library ({_first_line(error)})",
             hint="Write it again, or name the Parquet file in it",
         ) from error
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
+    return _of_arrow(path, table)
 
 
 def _only_file(folder: Path) -> Path:

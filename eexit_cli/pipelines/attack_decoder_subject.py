@@ -57,8 +57,8 @@ class DecoderSubject:
         settings = attacked_settings(config, loaded)
         exit_reader(loaded, settings)
         prepare_sources(loaded, examples, progress=progress)
-        _check_rates(config, examples)
         prefix = str(examples.info.extra.get("source_prefix") or "")
+        _check_rates(config, examples, prefix)
         config = dataclasses.replace(config, source_prefix=prefix)
         announce_sample(examples, progress)
         return cls(config, loaded, settings, examples)
@@ -99,13 +99,12 @@ class DecoderSubject:
         return decoder_latency(records, self.loaded, self.exit, progress)
 
 
-def _check_rates(config: AttackConfig, examples: Examples) -> None:
+def _check_rates(config: AttackConfig, examples: Examples, prefix: str) -> None:
     """Letters are changed in inputs of one word, words in others; each has its own rate.
 
     Raises:
         UsageError: a rate was given that says nothing to any input.
     """
-    prefix = str(examples.info.extra.get("source_prefix") or "")
     words = [len(source.removeprefix(prefix).split()) for source in examples.dataset["source"]]
     for name, other, reads, what in (
         ("change_rate", "letter-rate", any(count > 1 for count in words), "inputs of one word"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from eexit_cli.pipelines.attack_decoder_report import (
     depth_and_likeness,
     output_record,
 )
-from eexit_cli.pipelines.attack_defences import NONE, described
 from eexit_cli.pipelines.attack_defences_decoder import (
     DecoderOutcome,
     Decodings,
@@ -32,7 +32,7 @@ from eexit_cli.pipelines.attack_transfer_source import (
     Record,
     Source,
     of_row,
-    recovered,
+    rows_of,
 )
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.decoder_exiting import (
@@ -91,7 +91,7 @@ class DecoderVictim:
     def replayed(
         self, run: Run, config: AttackConfig, source: Source, progress: Progress
     ) -> list[dict[str, Any]]:
-        num_layers = self.loaded.num_layers
+        info = _info(source.run)
         given = {
             recipe: self._prefixed(records, source) for recipe, records in source.records.items()
         }
@@ -103,30 +103,32 @@ class DecoderVictim:
         texts = [r[key] for records in given.values() for r in records for key in _TEXTS.values()]
         decodings.of(texts, self.exit)
         decodings.full(texts)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for recipe, records in given.items():
-            of_none: dict[str, Any] | None = None
-            for outcome in self._outcomes(config, source, records, decodings):
-                found = _records(records, outcome, decodings, of_row(recipe, source, self.name))
-                if outcome.defence == NONE:
-                    for record in found:
-                        run.append(record)
-                row: dict[str, Any] = {
-                    **of_row(recipe, source, self.name),
-                    "defence": outcome.defence,
-                    **described(outcome.settings),
-                    **depth_and_likeness(_info(source.run), found, num_layers),
-                    **intervals(
-                        found, num_layers, seed=derive_seed(config.seed, "intervals", recipe)
-                    ),
-                    **decoder_latency(
-                        found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES
-                    ),
-                }
-                of_none = of_none or row
-                row |= recovered(of_none, row, "output_similarity")
-                rows.append(row)
+            seed = derive_seed(config.seed, "intervals", recipe)
+            figures = partial(self._figures, info, seed, progress)
+            belongs = of_row(recipe, source, self.name)
+            outcomes = self._outcomes(config, source, records, decodings)
+            judged = (
+                (outcome, _records(records, outcome, decodings, belongs)) for outcome in outcomes
+            )
+            rows += rows_of(run, belongs, judged, figures, "output_similarity")
         return rows
+
+    def _figures(
+        self,
+        info: TaskInfo,
+        seed: int,
+        progress: Progress,
+        outcome: DecoderOutcome,
+        found: list[Record],
+    ) -> dict[str, Any]:
+        num_layers = self.loaded.num_layers
+        return {
+            **depth_and_likeness(info, found, num_layers),
+            **intervals(found, num_layers, seed=seed),
+            **decoder_latency(found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES),
+        }
 
     def _outcomes(
         self, config: AttackConfig, source: Source, records: list[Record], decodings: Decodings

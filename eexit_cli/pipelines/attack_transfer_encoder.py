@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import UsageError
@@ -15,11 +18,9 @@ from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data import TASKS, task_info
 from eexit_cli.data.labels import are_generic
 from eexit_cli.pipelines.attack_defences import (
-    NONE,
     Outcome,
     Traces,
     defences,
-    described,
     undefended,
 )
 from eexit_cli.pipelines.attack_report import depth_and_quality, measure_latency
@@ -30,7 +31,7 @@ from eexit_cli.pipelines.attack_transfer_source import (
     Record,
     Source,
     of_row,
-    recovered,
+    rows_of,
 )
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
@@ -81,36 +82,32 @@ class EncoderVictim:
         asked = _info(source.run)
         names = model_label_names(self.loaded)
         info = dataclasses.replace(asked, label_names=names)
-        rows = []
+        rows: list[dict[str, Any]] = []
+        clean: dict[tuple[Any, ...], Tensor] = {}
         for recipe, records in source.records.items():
             title = f"{source.model}'s {recipe} on {self.name}"
             relabelled = _relabelled(records, asked, names)
-            traces = _traces(config, relabelled, info, self.loaded, title, progress)
+            traces = _traces(config, relabelled, info, self.loaded, title, progress, clean)
             outcomes = [undefended(traces, self.criterion)]
             if config.defences:
                 seed = derive_seed(config.seed, "defences", source.run.config.get("seed", 0))
                 outcomes += defences(traces, self.criterion, seed=seed)
-            of_none: dict[str, Any] | None = None
-            for outcome in outcomes:
-                found = _records(relabelled, outcome, of_row(recipe, source, self.name))
-                if outcome.defence == NONE:
-                    for record in found:
-                        run.append(record)
-                seed = derive_seed(config.seed, "intervals", recipe)
-                row: dict[str, Any] = {
-                    **of_row(recipe, source, self.name),
-                    "defence": outcome.defence,
-                    **described(outcome.settings),
-                    **depth_and_quality(info, found, traces.num_layers),
-                    **intervals(found, traces.num_layers, seed=seed),
-                    **measure_latency(
-                        found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES
-                    ),
-                }
-                of_none = of_none or row
-                row |= recovered(of_none, row, info.metrics[0])
-                rows.append(row)
+            seed = derive_seed(config.seed, "intervals", recipe)
+            figures = partial(self._figures, info, seed, progress)
+            belongs = of_row(recipe, source, self.name)
+            judged = ((outcome, _records(relabelled, outcome, belongs)) for outcome in outcomes)
+            rows += rows_of(run, belongs, judged, figures, info.metrics[0])
         return rows
+
+    def _figures(
+        self, info: TaskInfo, seed: int, progress: Progress, outcome: Outcome, found: list[Record]
+    ) -> dict[str, Any]:
+        num_layers = self.loaded.num_layers
+        return {
+            **depth_and_quality(info, found, num_layers),
+            **intervals(found, num_layers, seed=seed),
+            **measure_latency(found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES),
+        }
 
 
 def _info(run: Run) -> TaskInfo:
@@ -193,18 +190,25 @@ def _traces(
     loaded: LoadedModel,
     title: str,
     progress: Progress,
+    clean: dict[tuple[Any, ...], Tensor],
 ) -> Traces:
-    logits = [
-        record_trace(
+    """The exits of a recipe's samples; ``clean`` keeps those before the attack, which most recipes
+    of a run share."""
+
+    def logits(key: str, when: str) -> Tensor:
+        return record_trace(
             loaded,
             _examples(records, key, info),
             batch_size=config.batch_size,
             progress=progress,
             title=f"{title}, {when}",
         ).logits
-        for when, key in (("before", "text"), ("after", "perturbed_text"))
-    ]
-    return Traces(logits[0], logits[1], tuple(str(record["id"]) for record in records))
+
+    texts = tuple((record["text"], record.get("text_pair")) for record in records)
+    if texts not in clean:
+        clean[texts] = logits("text", "before")
+    ids = tuple(str(record["id"]) for record in records)
+    return Traces(clean[texts], logits("perturbed_text", "after"), ids)
 
 
 def _examples(records: list[Record], key: str, info: TaskInfo) -> Examples:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.pipelines.attack_defences import NONE, described
 from eexit_cli.store.results import ResultStore, Run
 
 Record = dict[str, Any]
@@ -104,6 +105,49 @@ def of_row(recipe: str, source: Source, victim: str) -> dict[str, str]:
         "source_run": source.run.id,
         "victim": victim,
     }
+
+
+class Judged(Protocol):
+    """What a way of leaving did; ``attack_defences.Outcome`` or its like for decoders."""
+
+    @property
+    def defence(self) -> str: ...
+    @property
+    def settings(self) -> tuple[dict[str, Any], ...]: ...
+
+
+Way = TypeVar("Way", bound=Judged)
+
+
+def rows_of(
+    run: Run,
+    belongs: Mapping[str, str],
+    judged: Iterable[tuple[Way, list[Record]]],
+    figures: Callable[[Way, list[Record]], dict[str, Any]],
+    quality: str,
+) -> list[dict[str, Any]]:
+    """The rows of one recipe's inputs on one victim.
+
+    Args:
+        run: gets the records of the victim's own exit.
+        belongs: what the rows belong to, of :func:`of_row`.
+        judged: each way of leaving with its records, the victim's own exit first.
+        figures: of those records.
+        quality: the metric that says how good the answers are.
+    """
+    rows: list[dict[str, Any]] = []
+    for way, records in judged:
+        if way.defence == NONE:
+            for record in records:
+                run.append(record)
+        row = {
+            **belongs,
+            "defence": way.defence,
+            **described(way.settings),
+            **figures(way, records),
+        }
+        rows.append(row | recovered(rows[0] if rows else row, row, quality))
+    return rows
 
 
 LEAST_LOSS = 0.01
