@@ -60,12 +60,17 @@ class _Worker:
         self.tokens = (0, 0)
         self._inbox = inbox
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+        # What libraries put into the temporary directory would outlive a process that is killed.
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix="eexit-worker-", ignore_cleanup_errors=True
+        )
+        folder = self._scratch.name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "eexit_cli.pipelines.attack_worker"],
+            [sys.executable, "-m", "eexit_cli.pipelines.attack_worker", folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(),
+            env={**_environment(), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)},
             text=True,
             encoding="utf-8",
         )
@@ -112,16 +117,17 @@ class _Worker:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        self._process.terminate()
+        self._process.kill()
         self._process.wait()
         self._listener.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._errors.close()
+        self._scratch.cleanup()
 
 
 class Workers:
-    """A pool for one run; a context manager that leaves no process behind.
+    """A pool for one run; a context manager that leaves no process and no temporary file behind.
 
     Args:
         count: processes.
