@@ -1,29 +1,29 @@
-"""Importing TextAttack quietly, offline, and without writing to the user's home.
+"""Importing TextAttack quietly, offline, without flair, and without writing a file.
 
 On its first import TextAttack makes ``~/.cache/textattack`` and downloads NLTK data; with no
 network or a read-only home that prints, waits or fails. What the recipes here need of NLTK is
-bundled. Call :func:`prepare` before the first ``import textattack`` of a process.
+bundled, and for flair something stands in. Call :func:`prepare` before the first
+``import textattack`` of a process, in each worker too.
 """
 
 from __future__ import annotations
 
-import atexit
+import ast
 import importlib.util
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
+from eexit_cli.attacks.flair_stand_in import standing_in_for_flair
 from eexit_cli.core.errors import MissingArtifactError
 
 BUNDLED_NLTK_DATA = Path(__file__).resolve().parent.parent / "assets" / "nltk_data"
 _INSTALL_MODULE = "textattack.shared.utils.install"
+_DOWNLOADS = "_post_install_if_needed()"
 # TextAttack points these at its own cache folder as a side effect of TA_CACHE_DIR.
 _TOUCHED = (
     "TA_CACHE_DIR",
@@ -43,21 +43,20 @@ def prepare() -> None:
     """
     if importlib.util.find_spec("textattack") is None:
         raise MissingArtifactError(
-            "Attacks need TextAttack, which is not installed", hint="Run: pip install textattack"
+            "Attacks need TextAttack, which is not installed",
+            # Without the bounds a newer flair would come along and take transformers 5 away.
+            hint="Run: pip install 'textattack<0.4' 'flair<0.6' langdetect",
         )
     _offer_bundled_nltk_data()
     if "textattack" in sys.modules:
         return
-    if not _first_import_was_done():
-        _load_installer_in_scratch_folder()
-    with warnings.catch_warnings():
+    # By itself, so that what the import pulls in (transformers, matplotlib) sees its usual folders.
+    with _environment_kept():
+        _load_installer()
+    with warnings.catch_warnings(), standing_in_for_flair():
         warnings.simplefilter("ignore")
-        parallelism = os.environ.get("TOKENIZERS_PARALLELISM")
         import textattack
-
-        _restore("TOKENIZERS_PARALLELISM", parallelism)
     textattack.shared.utils.logger.setLevel(logging.ERROR)
-    logging.getLogger("flair").setLevel(logging.ERROR)
     if _INSTALL_MODULE in sys.modules:
         textattack.shared.utils.install = sys.modules[_INSTALL_MODULE]
 
@@ -85,64 +84,37 @@ def without_nltk_downloads() -> Iterator[None]:
         nltk.download = download
 
 
-def textattack_cache() -> Path:
-    """Where TextAttack keeps what it downloads."""
-    return _default_cache()
+def _load_installer() -> None:
+    """Run TextAttack's installer module, which the package imports, without what it downloads.
 
-
-def _default_cache() -> Path:
-    return Path(
-        os.environ.get("TA_CACHE_DIR", os.path.join(os.path.expanduser("~"), ".cache/textattack"))
-    )
-
-
-def _first_import_was_done() -> bool:
-    return (_default_cache() / "post_install_check_3").is_file() and os.access(
-        _default_cache(), os.W_OK
-    )
-
-
-def _load_installer_in_scratch_folder() -> None:
-    """Run TextAttack's installer module alone, against a folder that says "already installed".
-
-    Loading the one module first, rather than setting TA_CACHE_DIR for the whole import, keeps the
-    caches of everything else that the import pulls in (matplotlib, transformers) where they are.
     Later downloads (other recipes' embeddings) go to TextAttack's usual folder.
     """
     package = importlib.util.find_spec("textattack")
     if package is None or package.origin is None:
-        return  # the import below says so in its own words
+        return  # the import says so in its own words
     source = Path(package.origin).parent / "shared" / "utils" / "install.py"
-    scratch = Path(tempfile.mkdtemp(prefix="eexit-textattack-"))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    (scratch / "post_install_check_3").touch()
-    before = {name: os.environ.get(name) for name in _TOUCHED}
-    usual = _default_cache()
-    os.environ["TA_CACHE_DIR"] = str(scratch)
-    try:
-        module = _execute(source)
-    finally:
-        for name, value in before.items():
-            _restore(name, value)
-    module.TEXTATTACK_CACHE_DIR = str(usual)  # type: ignore[attr-defined]
-
-
-def _execute(source: Path) -> ModuleType:
+    program = ast.parse(source.read_text(encoding="utf-8"), str(source))
+    program.body = [step for step in program.body if ast.unparse(step) != _DOWNLOADS]
     spec = importlib.util.spec_from_file_location(_INSTALL_MODULE, source)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise ImportError(f"cannot load {source}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[_INSTALL_MODULE] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(program, str(source), "exec"), vars(module))
     except BaseException:
         del sys.modules[_INSTALL_MODULE]
         raise
-    return module
 
 
-def _restore(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _TOUCHED}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

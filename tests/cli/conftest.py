@@ -109,9 +109,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name.endswith("weight") and name.startswith(("classifiers", "poolers")):
                 parameter.mul_(30)  # surer than chance, so that some texts leave early
     model.save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(
-        folder
-    )
+    # By position: transformers 5 renamed vocab_file, and ignores the old name.
+    BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
     return folder
 
 

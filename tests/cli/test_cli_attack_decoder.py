@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from tiny_decoders import WORDS, save_decoder, write_pairs
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("textattack") is None, reason="TextAttack is not installed"
-)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +119,6 @@ def test_another_tasks_calibration_is_refused(eexit, own_model, reviews) -> None
     assert f"eexit calibrate --model {own_model} --task tweets" in done.err
 
 
-@pytest.mark.skipif(find_spec("textattack") is None, reason="textattack is not installed")
 def test_a_calibration_survives_an_attackers_texts_or_not(eexit, own_model, reviews) -> None:
     data = ("--model", own_model, "--data-file", reviews, "--seed", 1)
     small = ("--limit", 12, "--top-n", 5, "--beam-width", 2, "--per-size", 2)

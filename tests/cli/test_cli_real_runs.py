@@ -10,14 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from eexit_cli.core.errors import INTERRUPTED
-
-attacks = pytest.mark.skipif(find_spec("textattack") is None, reason="textattack is not installed")
 
 
 @pytest.fixture
@@ -28,7 +25,6 @@ def attack_options(tiny_model: Path, reviews: Path) -> list[str]:
     ).split()
 
 
-@attacks
 def test_attack_shows_examples_table_and_next_step(eexit, attack_options) -> None:
     done = eexit("attack", *attack_options)
     assert done.code == 0, done.err
@@ -38,7 +34,6 @@ def test_attack_shows_examples_table_and_next_step(eexit, attack_options) -> Non
     assert "Slowdown" not in done.err
 
 
-@attacks
 def test_attack_json_is_the_document_and_nothing_else(eexit, attack_options, tmp_path) -> None:
     done = eexit("attack", *attack_options, "--json")
     assert done.code == 0, done.err
@@ -50,7 +45,6 @@ def test_attack_json_is_the_document_and_nothing_else(eexit, attack_options, tmp
     assert document["metrics"]["samples"] == 6
 
 
-@attacks
 def test_attack_csv_has_raw_numbers(eexit, attack_options) -> None:
     done = eexit("attack", *attack_options, "--format", "csv")
     assert done.code == 0, done.err
@@ -61,7 +55,6 @@ def test_attack_csv_has_raw_numbers(eexit, attack_options) -> None:
     )
 
 
-@attacks
 def test_quiet_attack_prints_the_folder(eexit, attack_options) -> None:
     done = eexit("attack", *attack_options, "--quiet")
     assert (done.code, done.err) == (0, "")
@@ -170,7 +163,6 @@ def _start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
     )
 
 
-@attacks
 def test_interrupted_attack_says_how_to_go_on_and_goes_on(
     eexit_process, tiny_model, reviews, tmp_path
 ) -> None:

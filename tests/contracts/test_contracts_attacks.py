@@ -50,8 +50,6 @@ def test_recipe_describes_itself(name: str) -> None:
 @pytest.fixture(scope="module")
 def tiny() -> Any:
     """The attacks' small victim and its texts."""
-    if importlib.util.find_spec("textattack") is None:
-        pytest.skip("TextAttack is not installed")
     from eexit_cli.attacks.textattack_env import prepare
 
     prepare()

@@ -85,7 +85,10 @@ def byte_bpe() -> Any:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.RobertaProcessing(
-        sep=("</s>", vocabulary["</s>"]), cls=("<s>", vocabulary["<s>"]), add_prefix_space=False
+        # By position: tokenizers 0.23 renamed them.
+        ("</s>", vocabulary["</s>"]),
+        ("<s>", vocabulary["<s>"]),
+        add_prefix_space=False,
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
