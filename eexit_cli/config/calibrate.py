@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eexit_cli.config.common import CommonConfig, DataConfig, DecoderExitConfig
+from eexit_cli.config.common import CommonConfig, DataConfig, DecoderExitConfig, TimingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig):
+class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig, TimingConfig):
     """The exit threshold that saves most while the risk stays below delta.
 
     Attributes:
@@ -40,7 +40,6 @@ class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig):
         under_attack: a recipe that attacks the calibrated threshold itself.
         attack_limit: samples attacked with ``under_attack``.
         clean_share: clean samples in the mixture that is calibrated on beside it.
-        latency_samples: samples timed at batch 1; 0 skips the timing and says so.
         resume: a run to go on with: thresholds that it has run are not run again.
     """
 
@@ -69,5 +68,4 @@ class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig):
     under_attack: str | None = None
     attack_limit: int | None = 100
     clean_share: float = 0.5
-    latency_samples: int = 100
     resume: str | None = None

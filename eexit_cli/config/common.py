@@ -70,6 +70,20 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimingConfig:
+    """How speed is measured, in every report alike.
+
+    Attributes:
+        latency_samples: samples timed one by one, early exits and the full model in turn; 0 skips
+            all timing, and the command says so.
+        timing_repeats: how often all of them are timed; at least 5, which have an interval.
+    """
+
+    latency_samples: int = 50
+    timing_repeats: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExitConfig:
     """When a sample leaves. All None is the model's own default, stored in its folder.
 

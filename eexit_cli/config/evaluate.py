@@ -11,21 +11,19 @@ from eexit_cli.config.common import (
     DecoderExitConfig,
     ExitConfig,
     ExitGridConfig,
+    TimingConfig,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(CommonConfig, DataConfig, ExitGridConfig, DecoderConfig):
+class EvaluateConfig(CommonConfig, DataConfig, ExitGridConfig, DecoderConfig, TimingConfig):
     """Quality against speed, at one setting, at several (a row each), or at all of them.
 
     Attributes:
         sweep: every threshold from one pass, instead of one setting.
-        latency_samples: samples timed at batch 1, live exits against the full model; 0 skips
-            the timing and says so.
     """
 
     sweep: bool = False
-    latency_samples: int = 100
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
+from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.attack_learning import learned_for
 from eexit_cli.pipelines.attack_plan import (
     Plan,
@@ -182,12 +183,15 @@ class _Execution:
     def _rows(self, records: Mapping[str, Records]) -> list[dict[str, Any]]:
         rows: list[Record] = []
         started = time.perf_counter()
+        # All recipes in turn, so that their rows compare.
+        latency = self.subject.latency(records, self.progress)
+        self.timings["latency_seconds"] = time.perf_counter() - started
+        if self.config.latency_samples == 0:
+            self.progress.message(NOT_TIMED)
         for name, of_recipe in records.items():
             seed = derive_seed(self.config.seed, "intervals", name)
-            metrics = self.subject.metrics(of_recipe, seed)
-            metrics |= self.subject.latency(of_recipe, self.progress)
+            metrics = self.subject.metrics(of_recipe, seed) | latency[name]
             rows.append({"recipe": name, **metrics, **_learning(self.learned.get(name))})
-        self.timings["latency_seconds"] = time.perf_counter() - started
         self._tell_skipped(records)
         rows += [{"recipe": name, "status": why} for name, why in self.plan.lacking.items()]
         return rows

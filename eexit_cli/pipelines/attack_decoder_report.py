@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from eexit_cli.config.common import TimingConfig
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.metrics.depth import depth_metrics, gain_removed
 from eexit_cli.metrics.generation import compute_generation
-from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.pipelines.attack_report import LATENCY_SAMPLES
+from eexit_cli.pipelines.attack_latency import attack_latency
 from eexit_cli.pipelines.attack_table import gain_of_attacked, intervals
 from eexit_cli.pipelines.decoder_exiting import full_model
 from eexit_cli.pipelines.tracing import to_device
 
 if TYPE_CHECKING:
+    import torch
+
     from eexit_cli.core.protocols import Progress
     from eexit_cli.pipelines.loading_decoder import LoadedDecoder
 
 Records = list[dict[str, Any]]
 
 _WHEN = ("before", "after")
-_TEXT_KEYS = {"before": "text", "after": "perturbed_text"}
 
 
 def decoder_attack_metrics(
@@ -35,7 +35,10 @@ def decoder_attack_metrics(
     """A recipe's figures from its records, with bootstrap intervals.
 
     Depth is over all output tokens of all samples, as ``eexit evaluate`` has it, so a long output
-    weighs more than a short one; costs and successes are over the attacked samples.
+    weighs more than a short one; costs and successes are over the attacked samples:
+    ``goal_success_rate`` is the share whose goal, the recipe's own, was reached,
+    ``last_layer_rate`` the share whose every token uses all layers afterwards, ``changes_mean``
+    counts units (``unit``: letters of a word, words of a text).
 
     Quality is how early exits agree with the full model on the same input: ``agreement`` is the
     share of equal outputs, ``output_similarity`` 1 - edit distance in words (phonemes) over the
@@ -54,11 +57,14 @@ def decoder_attack_metrics(
         "unit": _unit(records),
         "attacked": len(attacked),
         "skipped": len(records) - len(attacked),
-        "success_rate": _mean([r["goal_reached"] for r in attacked]),
+        "goal_success_rate": _mean([r["goal_reached"] for r in attacked]),
+        "last_layer_rate": _mean(
+            [min(r["token_layers_after"]) >= num_layers for r in attacked if r["tokens_after"]]
+        ),
         "queries_mean": _mean([r["queries"] for r in attacked]),
         "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
         "seconds_mean": _mean([r["seconds"] for r in attacked]),
-        "words_changed_mean": _mean([len(r["changed_words"]) for r in attacked]),
+        "changes_mean": _mean([len(r["changed_words"]) for r in attacked]),
         "change_rate_mean": _mean(rates),
         "change_rate_max": max(rates) if rates else None,
         "similarity_characters_mean": _mean([r["similarity_characters"] for r in attacked]),
@@ -159,45 +165,28 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def decoder_latency(
-    records: Records,
+    rows: Mapping[str, tuple[Records, Sequence[DecodeSettings]]],
     loaded: LoadedDecoder,
-    settings: DecodeSettings | Sequence[DecodeSettings],
+    config: TimingConfig,
     progress: Progress,
-    *,
-    samples: int = LATENCY_SAMPLES,
-) -> dict[str, float]:
-    """Batch 1, tokenising apart: live exits and the full model take turns, before and after.
+) -> dict[str, dict[str, float]]:
+    """:func:`~eexit_cli.pipelines.attack_latency.attack_latency` of a decoder.
 
     Args:
-        settings: of all samples, or of each.
-        samples: most that are timed.
+        rows: name -> records, and the settings of each.
     """
-    batcher = loaded.batcher()
-    full = full_model(loaded)
+    batcher, full = loaded.batcher(), full_model(loaded)
 
-    def encode(text: str) -> dict[str, torch.Tensor]:
-        batch = batcher([text])
+    def encode(record: Mapping[str, Any], key: str) -> dict[str, torch.Tensor]:
+        batch = batcher([record[key]])
         kept = {name: batch[name] for name in ("input_ids", "attention_mask")}
         return to_device(kept, loaded.device)
 
-    own = [settings] * len(records) if isinstance(settings, DecodeSettings) else list(settings)
-    items = [
-        ({when: encode(record[key]) for when, key in _TEXT_KEYS.items()}, rule)
-        for record, rule in zip(records[:samples], own, strict=False)
-    ]
-
-    def way(when: str, *, live: bool) -> Any:
-        return lambda item: loaded.model.decode(**item[0][when], settings=item[1] if live else full)
-
-    ways = {f"live {when}": way(when, live=True) for when in _WHEN}
-    ways |= {f"full {when}": way(when, live=False) for when in _WHEN}
-    drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
-    with progress.task("Timing", total=len(items)) as ticker:
-        seconds = time_in_turn(ways, items, repeats=2, synchronize=drain, on_item=ticker.advance)
-    metrics = {"latency_samples": float(len(items))}
-    for when in _WHEN:
-        live, whole = seconds[f"live {when}"], seconds[f"full {when}"]
-        metrics[f"latency_ms_{when}"] = 1000 * float(live.mean())
-        metrics[f"latency_full_ms_{when}"] = 1000 * float(whole.mean())
-        metrics[f"speedup_seconds_{when}"] = float(whole.sum() / live.sum())
-    return metrics
+    return attack_latency(
+        rows,
+        encode,
+        lambda batch, settings: loaded.model.decode(**batch, settings=settings or full),
+        device=loaded.device,
+        config=config,
+        progress=progress,
+    )

@@ -95,8 +95,11 @@ class DecoderSubject:
     def metrics(self, records: Records, seed: int) -> dict[str, Any]:
         return decoder_attack_metrics(self.examples.info, records, self.num_layers, seed=seed)
 
-    def latency(self, records: Records, progress: Progress) -> dict[str, float]:
-        return decoder_latency(records, self.loaded, self.exit, progress)
+    def latency(
+        self, records: Mapping[str, Records], progress: Progress
+    ) -> dict[str, dict[str, float]]:
+        rows = {name: (found, [self.exit] * len(found)) for name, found in records.items()}
+        return decoder_latency(rows, self.loaded, self.config, progress)
 
 
 def _check_rates(config: AttackConfig, examples: Examples, prefix: str) -> None:

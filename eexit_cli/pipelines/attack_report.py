@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from eexit_cli.config.common import TimingConfig
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.metrics.depth import depth_metrics, gain_removed
-from eexit_cli.metrics.latency import time_in_turn
 from eexit_cli.metrics.task import compute
+from eexit_cli.pipelines.attack_latency import attack_latency, pair_of
 from eexit_cli.pipelines.loading import LoadedModel
 from eexit_cli.pipelines.tracing import to_device
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-
-LATENCY_SAMPLES = 50
-"""Most samples timed before and after, at batch 1."""
 
 
 def attack_metrics(
@@ -28,7 +25,11 @@ def attack_metrics(
 ) -> dict[str, Any]:
     """What an attack did, from its records alone.
 
-    Depth and quality are over all samples, costs and successes over the attacked ones.
+    Depth and quality are over all samples, costs and successes over the attacked ones. Names are
+    those of :func:`~eexit_cli.pipelines.attack_decoder_report.decoder_attack_metrics` wherever the
+    measure is the same: ``goal_success_rate`` is the share whose goal, the recipe's own, was
+    reached, ``last_layer_rate`` the share that uses all layers afterwards, ``changes_mean`` counts
+    units (``unit``: words here).
 
     Args:
         info: the task, whose metrics are computed where the samples have labels.
@@ -41,13 +42,15 @@ def attack_metrics(
     changes = [len(record["changed_words"]) for record in attacked]
     rates = [n / max(1, r["num_words"]) for n, r in zip(changes, attacked, strict=True)]
     return metrics | {
-        "success_rate": _mean([r["exit_layer_after"] >= num_layers for r in attacked]),
+        "unit": "words",
         "goal_success_rate": _mean([r["goal_reached"] for r in attacked if "goal_reached" in r]),
+        "last_layer_rate": _mean([r["exit_layer_after"] >= num_layers for r in attacked]),
         "queries_mean": _mean([r["queries"] for r in attacked]),
         "gradient_passes_mean": _mean([r["gradient_passes"] for r in attacked]),
         "seconds_mean": _mean([r["seconds"] for r in attacked]),
-        "words_changed_mean": _mean(changes),
+        "changes_mean": _mean(changes),
         "change_rate_mean": _mean(rates),
+        "change_rate_max": max(rates) if rates else None,
         **{
             f"{name}_mean": _mean([r[name] for r in attacked if name in r])
             for name in ("similarity_characters", "similarity_embedding")
@@ -84,56 +87,28 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def measure_latency(
-    records: list[dict[str, Any]],
+    rows: Mapping[str, tuple[list[dict[str, Any]], Sequence[ExitCriterion]]],
     loaded: LoadedModel,
-    criterion: ExitCriterion | Sequence[ExitCriterion],
+    config: TimingConfig,
     progress: Progress,
-    *,
-    samples: int = LATENCY_SAMPLES,
-) -> dict[str, float]:
-    """Batch 1, plain kernels, tokenising apart: live exits and the full model, before and after.
+) -> dict[str, dict[str, float]]:
+    """:func:`~eexit_cli.pipelines.attack_latency.attack_latency` of a classifier.
 
     Args:
-        criterion: of all samples, or of each.
-        samples: most that are timed.
+        rows: name -> records, and the criterion of each.
     """
-    rules = list(criterion) if isinstance(criterion, Sequence) else [criterion] * len(records)
     batcher = loaded.batcher()
 
-    def encode(record: dict[str, Any], key: str) -> dict[str, Any]:
-        # An attack that left the second text of a pair alone need not repeat it.
-        pair = record.get(f"{key}_pair", record.get("text_pair"))
+    def encode(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+        pair = pair_of(record, key)
         batch = batcher([record[key]], None if pair is None else [pair])
         return to_device(batch, loaded.device)
 
-    items = [
-        ({when: encode(record, key) for when, key in _TEXT_KEYS.items()}, rule)
-        for record, rule in zip(records[:samples], rules, strict=False)
-    ]
-    ways = {
-        (kind, when): _timed_way(loaded, when, live=kind == "live")
-        for kind in ("live", "full")
-        for when in _TEXT_KEYS
-    }
-    named = {f"{kind} {when}": way for (kind, when), way in ways.items()}
-    drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
-    with progress.task("Timing", total=len(items)) as ticker:
-        seconds = time_in_turn(named, items, repeats=2, synchronize=drain, on_item=ticker.advance)
-    metrics = {"latency_samples": float(len(items))}
-    for when in _TEXT_KEYS:
-        live, full = seconds[f"live {when}"], seconds[f"full {when}"]
-        metrics[f"latency_ms_{when}"] = 1000 * float(live.mean())
-        metrics[f"latency_full_ms_{when}"] = 1000 * float(full.mean())
-        metrics[f"speedup_seconds_{when}"] = float(full.sum() / live.sum())
-    return metrics
-
-
-_TEXT_KEYS = {"before": "text", "after": "perturbed_text"}
-
-
-def _timed_way(loaded: LoadedModel, when: str, *, live: bool) -> Any:
-    def way(item: tuple[dict[str, Any], ExitCriterion]) -> None:
-        texts, rule = item
-        loaded.model.infer(**texts[when], criterion=rule if live else None)
-
-    return way
+    return attack_latency(
+        rows,
+        encode,
+        lambda batch, rule: loaded.model.infer(**batch, criterion=rule),
+        device=loaded.device,
+        config=config,
+        progress=progress,
+    )

@@ -76,8 +76,10 @@ class Subject(Protocol):
         """A recipe's figures, with intervals."""
         ...
 
-    def latency(self, records: Records, progress: Progress) -> dict[str, float]:
-        """Milliseconds at batch 1, before and after."""
+    def latency(
+        self, records: Mapping[str, Records], progress: Progress
+    ) -> dict[str, dict[str, float]]:
+        """Milliseconds at batch 1, before and after, of each recipe's inputs."""
         ...
 
 
@@ -172,8 +174,11 @@ class EncoderSubject:
     def metrics(self, records: Records, seed: int) -> dict[str, Any]:
         return recipe_metrics(self.examples.info, records, self.num_layers, seed=seed)
 
-    def latency(self, records: Records, progress: Progress) -> dict[str, float]:
-        return measure_latency(records, self.loaded, self.criterion, progress)
+    def latency(
+        self, records: Mapping[str, Records], progress: Progress
+    ) -> dict[str, dict[str, float]]:
+        rows = {name: (found, [self.criterion] * len(found)) for name, found in records.items()}
+        return measure_latency(rows, self.loaded, self.config, progress)
 
 
 def _open_decoder(config: AttackConfig, progress: Progress) -> Subject:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig, TimingConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import RunResult
+from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.attack_subject import family_of
 from eexit_cli.pipelines.attack_transfer_encoder import EncoderVictim
 from eexit_cli.pipelines.attack_transfer_source import Source, check_family, open_source
@@ -99,6 +100,8 @@ def run_transfer(
             for victim in victims
             for row in victim.replayed(run, config, source, progress)
         ]
+        if config.latency_samples == 0:
+            progress.message(NOT_TIMED)
         timings["replay_seconds"] = time.perf_counter() - started
         first = rows[0]
         metrics = {key: value for key, value in first.items() if not isinstance(value, str)}
@@ -127,6 +130,7 @@ _READ = {
     *(item.name for item in dataclasses.fields(CommonConfig)),
     *(item.name for item in dataclasses.fields(ExitConfig)),
     *(item.name for item in dataclasses.fields(DecoderExitConfig)),
+    *(item.name for item in dataclasses.fields(TimingConfig)),
     "source_prefix",
     "transfer",
     "defences",

@@ -28,7 +28,6 @@ from eexit_cli.pipelines.attack_defences_decoder import (
 )
 from eexit_cli.pipelines.attack_table import intervals
 from eexit_cli.pipelines.attack_transfer_source import (
-    LATENCY_SAMPLES,
     Record,
     Source,
     of_row,
@@ -106,28 +105,21 @@ class DecoderVictim:
         rows: list[dict[str, Any]] = []
         for recipe, records in given.items():
             seed = derive_seed(config.seed, "intervals", recipe)
-            figures = partial(self._figures, info, seed, progress)
+            figures = partial(self._figures, info, seed)
+            latency = partial(decoder_latency, loaded=self.loaded, config=config, progress=progress)
             belongs = of_row(recipe, source, self.name)
             outcomes = self._outcomes(config, source, records, decodings)
             judged = (
                 (outcome, _records(records, outcome, decodings, belongs)) for outcome in outcomes
             )
-            rows += rows_of(run, belongs, judged, figures, "output_similarity")
+            rows += rows_of(run, belongs, judged, figures, latency, "output_similarity")
         return rows
 
-    def _figures(
-        self,
-        info: TaskInfo,
-        seed: int,
-        progress: Progress,
-        outcome: DecoderOutcome,
-        found: list[Record],
-    ) -> dict[str, Any]:
+    def _figures(self, info: TaskInfo, seed: int, found: list[Record]) -> dict[str, Any]:
         num_layers = self.loaded.num_layers
         return {
             **depth_and_likeness(info, found, num_layers),
             **intervals(found, num_layers, seed=seed),
-            **decoder_latency(found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES),
         }
 
     def _outcomes(

@@ -27,7 +27,6 @@ from eexit_cli.pipelines.attack_report import depth_and_quality, measure_latency
 from eexit_cli.pipelines.attack_samples import criterion_of
 from eexit_cli.pipelines.attack_table import intervals
 from eexit_cli.pipelines.attack_transfer_source import (
-    LATENCY_SAMPLES,
     Record,
     Source,
     of_row,
@@ -93,20 +92,18 @@ class EncoderVictim:
                 seed = derive_seed(config.seed, "defences", source.run.config.get("seed", 0))
                 outcomes += defences(traces, self.criterion, seed=seed)
             seed = derive_seed(config.seed, "intervals", recipe)
-            figures = partial(self._figures, info, seed, progress)
+            figures = partial(self._figures, info, seed)
+            latency = partial(measure_latency, loaded=self.loaded, config=config, progress=progress)
             belongs = of_row(recipe, source, self.name)
             judged = ((outcome, _records(relabelled, outcome, belongs)) for outcome in outcomes)
-            rows += rows_of(run, belongs, judged, figures, info.metrics[0])
+            rows += rows_of(run, belongs, judged, figures, latency, info.metrics[0])
         return rows
 
-    def _figures(
-        self, info: TaskInfo, seed: int, progress: Progress, outcome: Outcome, found: list[Record]
-    ) -> dict[str, Any]:
+    def _figures(self, info: TaskInfo, seed: int, found: list[Record]) -> dict[str, Any]:
         num_layers = self.loaded.num_layers
         return {
             **depth_and_quality(info, found, num_layers),
             **intervals(found, num_layers, seed=seed),
-            **measure_latency(found, self.loaded, outcome.rules, progress, samples=LATENCY_SAMPLES),
         }
 
 

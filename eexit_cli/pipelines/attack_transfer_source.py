@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -13,12 +13,19 @@ from eexit_cli.store.results import ResultStore, Run
 
 Record = dict[str, Any]
 
-LATENCY_SAMPLES = 20
-"""Timed per row: a matrix has many."""
-
 FAMILY_WORDS = {"encoder": "classifier", "decoder": "decoder"}
 
-_UNTOLD = ("model", "recipe", "device", "batch_size", "workers", "results_dir", "resume")
+_UNTOLD = (
+    "model",
+    "recipe",
+    "device",
+    "batch_size",
+    "workers",
+    "results_dir",
+    "resume",
+    "latency_samples",
+    "timing_repeats",
+)
 """Options that have a column of their own, or change no input."""
 
 
@@ -107,11 +114,19 @@ def of_row(recipe: str, source: Source, victim: str) -> dict[str, str]:
     }
 
 
+Speeds = Mapping[str, Mapping[str, float]]
+
+
 class Judged(Protocol):
-    """What a way of leaving did; ``attack_defences.Outcome`` or its like for decoders."""
+    """What a way of leaving did; ``attack_defences.Outcome`` or its like for decoders.
+
+    ``rules`` are the rules that the samples left by.
+    """
 
     @property
     def defence(self) -> str: ...
+    @property
+    def rules(self) -> Sequence[Any]: ...
     @property
     def settings(self) -> tuple[dict[str, Any], ...]: ...
 
@@ -123,7 +138,8 @@ def rows_of(
     run: Run,
     belongs: Mapping[str, str],
     judged: Iterable[tuple[Way, list[Record]]],
-    figures: Callable[[Way, list[Record]], dict[str, Any]],
+    figures: Callable[[list[Record]], dict[str, Any]],
+    latency: Callable[[Mapping[str, tuple[list[Record], Sequence[Any]]]], Speeds],
     quality: str,
 ) -> list[dict[str, Any]]:
     """The rows of one recipe's inputs on one victim.
@@ -133,10 +149,13 @@ def rows_of(
         belongs: what the rows belong to, of :func:`of_row`.
         judged: each way of leaving with its records, the victim's own exit first.
         figures: of those records.
+        latency: of all ways in turn: number -> their records and the rule of each.
         quality: the metric that says how good the answers are.
     """
+    judged = list(judged)
     rows: list[dict[str, Any]] = []
-    for way, records in judged:
+    times = latency({str(at): (records, way.rules) for at, (way, records) in enumerate(judged)})
+    for at, (way, records) in enumerate(judged):
         if way.defence == NONE:
             for record in records:
                 run.append(record)
@@ -144,7 +163,8 @@ def rows_of(
             **belongs,
             "defence": way.defence,
             **described(way.settings),
-            **figures(way, records),
+            **figures(records),
+            **times[str(at)],
         }
         rows.append(row | recovered(rows[0] if rows else row, row, quality))
     return rows

@@ -23,10 +23,11 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.data import TASKS, load_examples
 from eexit_cli.metrics.generation import References
+from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.calibrate_decoding import DecoderKnob, DecoderPart, DecoderSource
 from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
 from eexit_cli.pipelines.calibrate_samples import calibration_examples
-from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, NOT_TIMED, Provenance, Records
+from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Records
 from eexit_cli.pipelines.decoder_exiting import (
     full_model,
     refuse_encoder_options,
@@ -222,16 +223,16 @@ class DecoderCalibration:
             return {}
         if index == 0:
             return dict(FULL_SPEED)
-        from eexit_cli.pipelines.decoder_latency import compare_latency
+        from eexit_cli.pipelines.decoder_latency import time_singles
 
-        return compare_latency(
-            samples.loaded,
-            samples.examples.get("test", samples.examples["calibration"]),
-            settings_from(self.settings(index), samples.loaded),
-            full_model(samples.loaded),
-            samples.config.latency_samples,
-            samples.progress,
-        )
+        timed = {
+            "live": settings_from(self.settings(index), samples.loaded),
+            "full": full_model(samples.loaded),
+        }
+        data = samples.examples.get("test", samples.examples["calibration"])
+        return time_singles(samples.loaded, data, timed, "full", samples.config, samples.progress)[
+            "live"
+        ]
 
     def quality(self, index: int, part: str) -> float | None:
         source = self._sources.get(part)

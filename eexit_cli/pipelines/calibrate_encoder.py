@@ -27,10 +27,11 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Decision, Examples, TaskInfo, Trace
 from eexit_cli.data import load_examples
+from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
 from eexit_cli.pipelines.calibrate_samples import calibration_examples
-from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, NOT_TIMED, Provenance, Records
+from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Records
 from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import DEFAULT_MEASURE, criterion_from
 from eexit_cli.pipelines.loading import LoadedModel, load_model
@@ -290,10 +291,12 @@ class EncoderCalibration:
             num_classes=samples.loaded.num_classes,
         )
         timing = EvaluateConfig(
-            latency_samples=samples.config.latency_samples, batch_size=samples.config.batch_size
+            latency_samples=samples.config.latency_samples,
+            timing_repeats=samples.config.timing_repeats,
+            batch_size=samples.config.batch_size,
         )
         timed = samples.examples.get("test", samples.examples["calibration"])
-        return measure_speed(samples.loaded, timed, criterion, timing, samples.progress)
+        return measure_speed(samples.loaded, timed, [criterion], timing, samples.progress)[0]
 
     def quality(self, index: int, part: str) -> float | None:
         source = self._sources.get(part)

@@ -16,7 +16,6 @@ from eexit_cli.store.models import ModelRef
 Records = Sequence[Mapping[str, Any]]
 FULL_SPEED = {"speedup_seconds": 1.0}
 """The full model against itself: nothing to measure."""
-NOT_TIMED = "Wall-clock times not measured (--latency-samples 0)"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,10 @@ class Measured:
     scores: GenerationScores
 
     def metrics(self, loaded: LoadedDecoder, full: Measured) -> dict[str, float]:
-        """Flat metrics, the task's first: quality, depth, agreement, speed, work, time by part.
+        """Flat metrics, the task's first: quality, depth, agreement, work, times of the pass.
+
+        One pass shows where its time went. It compares with no other pass: ``decoder_latency``
+        does that, with figures that take the place of these.
 
         Args:
             loaded: the model.
@@ -54,11 +57,16 @@ class Measured:
             "agreement": same / len(decoded),
             **({} if adapted is None else {"adapted_threshold": adapted}),
             "tokens_per_second": decoded.tokens_per_second,
-            "speedup_throughput": decoded.tokens_per_second / full.decoded.tokens_per_second,
             "flops_per_token": work,
             "seconds": decoded.seconds,
             **part_seconds(self.timings),
-            **layer_milliseconds(self.timings, decoded, self.settings, depth),
+            **layer_milliseconds(
+                self.timings,
+                decoded.token_layers,
+                decoded.counts.layer_tokens,
+                self.settings,
+                depth,
+            ),
             "tokens": tokens,
             "layers_run_per_token": decoded.counts.layer_tokens / tokens,
             **{
@@ -88,17 +96,29 @@ def part_seconds(timings: DecodeTimings) -> dict[str, float]:
 
 
 def layer_milliseconds(
-    timings: DecodeTimings, decoded: DecodedSet, settings: DecodeSettings, num_layers: int
+    timings: DecodeTimings,
+    token_layers: Sequence[int],
+    layer_tokens: int,
+    settings: DecodeSettings,
+    num_layers: int,
 ) -> dict[str, float]:
     """Milliseconds of each layer, and of the confidence after it, per token that reached it.
 
-    Names are ``decoder_ms_layer_i`` and ``confidence_ms_layer_i``; a layer that no token reached,
-    or that no confidence is asked after, has none.
+    Args:
+        timings: of one pass.
+        token_layers: where each of its tokens left.
+        layer_tokens: layers that it ran, one token each.
+        settings: how it decoded.
+        num_layers: L.
+
+    Returns:
+        ``decoder_ms_layer_i`` and ``confidence_ms_layer_i``; a layer that no token reached, or
+        that no confidence is asked after, has none.
     """
-    left = histogram(decoded.token_layers, num_layers)
+    left = histogram(token_layers, num_layers)
     reached = [sum(left[layer:]) for layer in range(num_layers)]
     if settings.shallow_layer is not None:
-        deep = decoded.counts.layer_tokens - settings.shallow_layer * sum(left)
+        deep = layer_tokens - settings.shallow_layer * sum(left)
         beyond = num_layers - settings.shallow_layer
         reached[settings.shallow_layer :] = [deep // beyond] * beyond
     found: dict[str, float] = {}

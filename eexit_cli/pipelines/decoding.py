@@ -217,6 +217,17 @@ def decode_examples(
     )
 
 
+def decode_batches(loaded: LoadedDecoder, sources: Sources, settings: DecodeSettings) -> Decoded:
+    """The computation alone, as :func:`decode_examples` runs it; outputs in the batches' order."""
+    runs = [run() for _, run in _runs(loaded, sources, settings, lambda finished: None)]
+    counts, timings = runs[0].counts, runs[0].timings
+    for decoded in runs[1:]:
+        counts = _sum(counts, decoded.counts)
+        if timings is not None and decoded.timings is not None:
+            timings = _sum(timings, decoded.timings)
+    return Decoded([sample for decoded in runs for sample in decoded.samples], counts, timings)
+
+
 def _runs(
     loaded: LoadedDecoder,
     sources: Sources,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from eexit_cli.core.types import Decision, Examples, RunResult, TaskInfo, Trace
 from eexit_cli.data import load_examples
 from eexit_cli.metrics.depth import depth_metrics, histogram
 from eexit_cli.metrics.flops import EncoderShape, encoder_flops
-from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.metrics.latency import NOT_TIMED, speed_figures, throughput_figures
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.pipelines.exit_grid import choices, is_grid, refuse_decoder_options, values_of
@@ -37,6 +37,7 @@ from eexit_cli.pipelines.exiting import (
 )
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.loading_decoder import is_decoder_model
+from eexit_cli.pipelines.stopwatch import FULL, time_ways
 from eexit_cli.pipelines.tracing import (
     DEFAULT_BATCH_SIZE,
     batches_by_length,
@@ -125,10 +126,15 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         rows = _rows(config, examples.info, trace, model.num_classes, criteria)
         if config.latency_samples > 0:
             started = time.perf_counter()
-            metrics |= measure_speed(loaded, examples, criterion, config, progress)
+            # Of a sweep's many settings the chosen one alone.
+            timed = criteria[:1] if config.sweep else criteria
+            speeds = measure_speed(loaded, examples, timed, config, progress)
+            metrics |= speeds[0]
+            if len(rows) == len(speeds):
+                rows = [row | speed for row, speed in zip(rows, speeds, strict=True)]
             timings["latency_seconds"] = time.perf_counter() - started
         else:
-            progress.message("Wall-clock times not measured (--latency-samples 0)")
+            progress.message(NOT_TIMED)
         document = run.finish(metrics=metrics, rows=rows, timings=timings)
         return RunResult(document, run.path)
 
@@ -224,18 +230,20 @@ def _rows(
 def measure_speed(
     loaded: LoadedModel,
     examples: Examples,
-    criterion: ExitCriterion | None,
+    criteria: Sequence[ExitCriterion | None],
     config: EvaluateConfig,
     progress: Progress,
-) -> dict[str, Any]:
-    """Measured wall-clock: latency at batch 1 and throughput at the batch size used.
+) -> list[dict[str, Any]]:
+    """Measured wall-clock of each criterion: latency at batch 1, throughput at the batch size used.
 
-    The live path and the full model take turns on the same tokenised inputs with the same
+    All live paths and the full model take turns on the same tokenised inputs with the same
     kernels; tokenising is not part of it.
 
     Returns:
-        ``latency_ms``, ``latency_full_ms``, ``speedup_seconds`` (batch 1), ``throughput``,
-        ``throughput_full`` (samples per second), ``speedup_throughput``, ``batch_size``.
+        For each ``latency_ms``, ``latency_full_ms``, ``speedup_seconds`` (batch 1), ``throughput``,
+        ``throughput_full`` (inputs per second), ``speedup_throughput``, the speedups with ``_low``
+        and ``_high``; ``batch_size``, ``latency_samples``, ``throughput_samples`` and
+        ``timing_repeats``. See :mod:`eexit_cli.metrics.latency`.
     """
     texts, pairs = texts_of(examples)
     count = min(config.latency_samples, len(texts))
@@ -246,28 +254,32 @@ def measure_speed(
         second = [pairs[row] for row in rows] if pairs else None
         return to_device(batcher([texts[row] for row in rows], second), loaded.device)
 
-    ways = {
-        "live": lambda batch: loaded.model.infer(**batch, criterion=criterion),
-        "full": lambda batch: loaded.model.infer(**batch, criterion=None),
-    }
-    drain = torch.cuda.synchronize if loaded.device.type == "cuda" else None
+    def way(criterion: ExitCriterion | None) -> Callable[[dict[str, Any]], object]:
+        return lambda batch: loaded.model.infer(**batch, criterion=criterion)
+
+    ways = {FULL: way(None), **{at: way(criterion) for at, criterion in enumerate(criteria)}}
     singles = [encode([row]) for row in range(count)]
     grouped = list(batches_by_length([len(texts[row]) for row in range(len(texts))], batch_size))
     # About as many samples as at batch 1, spread over the lengths.
     step = max(1, len(grouped) * batch_size // max(count, 4 * batch_size))
     chosen = grouped[::step]
     batches = [encode(rows) for rows in chosen]
-    with progress.task("Timing", total=len(singles) + len(batches)) as ticker:
-        one = time_in_turn(ways, singles, repeats=2, synchronize=drain, on_item=ticker.advance)
-        many = time_in_turn(ways, batches, repeats=2, synchronize=drain, on_item=ticker.advance)
-    timed = sum(len(rows) for rows in chosen)
-    return {
-        "latency_ms": 1000 * float(one["live"].mean()),
-        "latency_full_ms": 1000 * float(one["full"].mean()),
-        "speedup_seconds": float(one["full"].sum() / one["live"].sum()),
-        "throughput": timed / float(many["live"].sum()),
-        "throughput_full": timed / float(many["full"].sum()),
-        "speedup_throughput": float(many["full"].sum() / many["live"].sum()),
-        "batch_size": batch_size,
-        "latency_samples": count,
+    timing: dict[str, Any] = {
+        "device": loaded.device,
+        "repeats": config.timing_repeats,
+        "progress": progress,
     }
+    one = time_ways(ways, singles, title="Timing, one by one", **timing)
+    many = time_ways(ways, batches, title=f"Timing, batch {batch_size}", **timing)
+    timed = sum(len(rows) for rows in chosen)
+    return [
+        {
+            **speed_figures(one[FULL], one[at]),
+            **throughput_figures(many[FULL], many[at], timed),
+            "batch_size": batch_size,
+            "latency_samples": count,
+            "throughput_samples": timed,
+            "timing_repeats": config.timing_repeats,
+        }
+        for at in range(len(criteria))
+    ]

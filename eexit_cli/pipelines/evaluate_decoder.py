@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import Examples, RunResult
 from eexit_cli.metrics.generation import References
+from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.pipelines.decoder_exiting import (
@@ -28,7 +29,7 @@ from eexit_cli.pipelines.decoder_exiting import (
     refuse_encoder_options,
     settings_from,
 )
-from eexit_cli.pipelines.decoder_latency import measure_latency
+from eexit_cli.pipelines.decoder_latency import settled, time_batches, time_singles
 from eexit_cli.pipelines.decoder_metrics import (
     Measured,
     encoder_flops,
@@ -114,12 +115,17 @@ def run_decoder_evaluation(
         timings = {"full_seconds": full.decoded.seconds, "chosen_seconds": first.decoded.seconds}
         if config.latency_samples > 0:
             started = time.perf_counter()
-            metrics |= measure_latency(
-                loaded, examples, first, full.settings, config.latency_samples, progress
-            )
+            # Of a sweep's many settings the chosen one alone is timed one by one.
+            single = [full, first] if config.sweep else list(known.values())
+            speeds = data.speeds(single, list(known.values()), full, config, progress)
+            metrics |= speeds[_key(first.settings)]
+            metrics |= _of_full(speeds[_key(full.settings)])
+            table = [
+                row | speeds[_key(settings)] for row, settings in zip(table, rows, strict=True)
+            ]
             timings["latency_seconds"] = time.perf_counter() - started
         else:
-            progress.message("Latency at batch 1 not measured (--latency-samples 0)")
+            progress.message(NOT_TIMED)
         document = run.finish(metrics=metrics, rows=table, timings=timings)
         return RunResult(document, run.path)
 
@@ -176,6 +182,24 @@ class _Data:
                 )
                 found.append({**describe_settings(settings), **measured.metrics(self.loaded, full)})
         return found
+
+    def speeds(
+        self,
+        single: Sequence[Measured],
+        batched: Sequence[Measured],
+        full: Measured,
+        config: EvaluateConfig,
+        progress: Progress,
+    ) -> dict[str, dict[str, float]]:
+        """Measured speed by setting, all in turn: one by one, and at the batch size used."""
+        one, many = (
+            {_key(item.settings): settled(item) for item in timed} for timed in (single, batched)
+        )
+        whole = _key(full.settings)
+        alone = time_singles(self.loaded, self.examples, one, whole, config, progress)
+        size = self.sources.batch_size
+        together = time_batches(self.loaded, self.examples, many, whole, size, config, progress)
+        return {key: figures | alone.get(key, {}) for key, figures in together.items()}
 
     def measure(self, settings: DecodeSettings, progress: Progress, title: str) -> Measured:
         """Decode with a setting, time its parts and judge its outputs.
@@ -268,6 +292,12 @@ def _swept(config: EvaluateConfig, loaded: LoadedDecoder) -> list[DecodeSettings
         for layer in range(loaded.num_layers - 1, 0, -1):
             swept.append(settings_from({"static_layer": layer}, loaded))
     return swept
+
+
+def _of_full(speed: Mapping[str, float]) -> dict[str, float]:
+    """The full model's own speed, in the names that stand beside the chosen setting's."""
+    names = ("tokens_per_second", "tokens_per_second_low", "tokens_per_second_high")
+    return {f"{name}_full": speed[name] for name in names}
 
 
 def _beside(loaded: LoadedDecoder, first: Measured, full: Measured) -> dict[str, float]:

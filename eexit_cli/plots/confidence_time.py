@@ -29,16 +29,17 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
     Returns:
         ``panel`` (the threshold, and the run where there are several), ``series`` (measure and
-        K), ``layer``, ``milliseconds`` per token that reached the layer, ``num_layers``,
-        ``look`` (the series' number, the same in every panel), ``longest`` (of all milliseconds).
+        K), ``layer``, ``milliseconds`` per token that reached the layer with ``low`` and ``high``
+        (NaN where it was timed once), ``num_layers``, ``look`` (the series' number, the same in
+        every panel), ``longest`` (of all milliseconds).
     """
     import pandas as pd
 
     several = len(runs) > 1
     table = pd.DataFrame([row for run in runs for row in _rows(run, several)])
     table["look"] = looks_of(table["series"])
-    table = table.astype({"milliseconds": float})
-    table["longest"] = table["milliseconds"].max()
+    table = table.astype(dict.fromkeys(("milliseconds", "low", "high"), float))
+    table["longest"] = table[["milliseconds", "high"]].max().max()
     return table
 
 
@@ -63,6 +64,8 @@ def _rows(run: RunView, several: bool) -> Iterator[dict[str, Any]]:
                     "series": _series_name(row, len(measures) > 1),
                     "layer": int(match[1]),
                     "milliseconds": value,
+                    "low": row.get(f"{name}_low"),
+                    "high": row.get(f"{name}_high"),
                     "num_layers": int(run.metrics["num_layers"]),
                 }
 
@@ -77,9 +80,15 @@ def _series_name(row: Mapping[str, Any], several: bool) -> str:
 
 
 def draw(frame: DataFrame, ax: Axes) -> None:
-    """A line per K or measure over the layers; the last layer asks for no confidence."""
+    """A line per K or measure over the layers; the last layer asks for no confidence.
+
+    Bars reach over the interval of each time; a setting that was timed once has none.
+    """
     for name, rows in frame.groupby("series", sort=False):
         ordered = rows.sort_values("layer")
+        color = look(int(rows["look"].iloc[0]))["color"]
+        ends = (ordered["low"], ordered["high"])
+        ax.vlines(ordered["layer"], *ends, color=color, linewidth=0.7, zorder=1)
         ax.plot(
             ordered["layer"],
             ordered["milliseconds"],

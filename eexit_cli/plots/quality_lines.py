@@ -29,8 +29,9 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
     Returns:
         ``panel`` (the run), ``series`` (measure, static layer or full model),
-        ``mean_exit_layer``, ``ms_per_token``, ``quality``, ``metric`` (the task metric's name),
-        ``batch_size``, ``look`` (the series' number, the same in every panel).
+        ``mean_exit_layer``, ``ms_per_token`` with ``ms_low`` and ``ms_high`` (NaN where it was
+        timed once), ``quality``, ``metric`` (the task metric's name), ``batch_size``, ``repeats``
+        (of the timing), ``look`` (the series' number, the same in every panel).
 
     Raises:
         UsageError: the runs report different metrics.
@@ -47,7 +48,8 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     table = pd.DataFrame([row for run in runs for row in _rows(run, metrics[run.label])])
     table["look"] = looks_of(table["series"], leave=(FULL, STATIC))
     numbers = ["mean_exit_layer", "ms_per_token", "quality"]
-    return table.astype(dict.fromkeys(numbers, float)).dropna(subset=numbers)
+    table = table.astype(dict.fromkeys([*numbers, "ms_low", "ms_high", "repeats"], float))
+    return table.dropna(subset=numbers)
 
 
 def looks_of(series: Iterable[str], *, leave: tuple[str, ...] = ()) -> list[int]:
@@ -72,7 +74,12 @@ def look(number: int) -> dict[str, Any]:
 
 
 def _rows(run: RunView, metric: str) -> Iterator[dict[str, Any]]:
-    common = {PANEL: run.label, "metric": metric, "batch_size": run.metrics["batch_size"]}
+    common = {
+        PANEL: run.label,
+        "metric": metric,
+        "batch_size": run.metrics["batch_size"],
+        "repeats": run.metrics.get("timing_repeats"),
+    }
     for row in run.rows:
         if row["criterion"] == "full":
             continue  # the run's own figures say it, below
@@ -80,16 +87,23 @@ def _rows(run: RunView, metric: str) -> Iterator[dict[str, Any]]:
             **common,
             "series": _series_name(row),
             "mean_exit_layer": row["mean_exit_layer"],
-            "ms_per_token": 1000 / row["tokens_per_second"],
+            **_milliseconds(row),
             "quality": row[metric],
         }
     yield {
         **common,
         "series": FULL,
         "mean_exit_layer": run.metrics["num_layers"],
-        "ms_per_token": 1000 / run.metrics["tokens_per_second_full"],
+        **_milliseconds(run.metrics, "_full"),
         "quality": run.metrics[f"{metric}_full"],
     }
+
+
+def _milliseconds(figures: Mapping[str, Any], whose: str = "") -> dict[str, float | None]:
+    """Time per token, and its interval over repeats."""
+    ends = {"ms_per_token": "", "ms_low": "_high", "ms_high": "_low"}
+    rates = {name: figures.get(f"tokens_per_second{end}{whose}") for name, end in ends.items()}
+    return {name: None if rate is None else 1000 / rate for name, rate in rates.items()}
 
 
 def _series_name(row: Mapping[str, Any]) -> str:
@@ -107,9 +121,17 @@ def _leading_metric(run: RunView) -> str:
     return next(name for name in run.rows[0] if f"{name}_full" in run.metrics)
 
 
-def draw_against(frame: DataFrame, ax: Axes, column: str) -> None:
+def draw_against(
+    frame: DataFrame, ax: Axes, column: str, ends: tuple[str, str] | None = None
+) -> None:
     """A line per measure from shallow to deep, static layers in grey, a star for the full model,
     whose quality is a grey line too.
+
+    Args:
+        frame: of :func:`frame`.
+        ax: to draw on.
+        column: what quality is drawn against.
+        ends: columns of its interval, drawn as bars.
     """
     label, scale = metric_label(frame["metric"].iloc[0])
     for name, rows in frame.groupby("series", sort=False):
@@ -123,6 +145,9 @@ def draw_against(frame: DataFrame, ax: Axes, column: str) -> None:
             ax.plot(x, y, color="0.45", marker="x", linestyle="--", label=STATIC)
         else:
             ax.plot(x, y, label=str(name), **look(int(rows["look"].iloc[0])))
+        if ends is not None:
+            color = "0.45" if name in (FULL, STATIC) else look(int(rows["look"].iloc[0]))["color"]
+            ax.hlines(y, ordered[ends[0]], ordered[ends[1]], color=color, linewidth=0.7, zorder=1)
     ax.set_ylabel(label)
     ax.set_title(frame[PANEL].iloc[0])
 

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 def draw(frame: DataFrame, ax: Axes) -> None:
-    """Quality over milliseconds per token, measured at the run's batch size, encoder included."""
-    draw_against(frame, ax, "ms_per_token")
-    batch = int(frame["batch_size"].iloc[0])
-    ax.set_xlabel(f"Run time, ms per token (batch {batch})")
+    """Quality over milliseconds per token, measured at the run's batch size, encoder included.
+
+    Bars reach over the interval of each time; a run whose settings were timed once has none.
+    """
+    draw_against(frame, ax, "ms_per_token", ("ms_low", "ms_high"))
+    batch, repeats = int(frame["batch_size"].iloc[0]), frame["repeats"].iloc[0]
+    timed = "timed once" if repeats != repeats else f"bars: {int(repeats)} repeats"
+    ax.set_xlabel(f"Run time, ms per token (batch {batch}; {timed})")
     ax.set_xlim(left=0)
 
 

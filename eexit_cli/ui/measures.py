@@ -87,9 +87,9 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "latency_ms": ("Latency, batch 1", milliseconds),
     "latency_full_ms": ("Latency, batch 1, full model", milliseconds),
     "speedup_seconds": ("Speedup in seconds, batch 1", factor),
-    "throughput": ("Throughput", rate),
-    "throughput_full": ("Throughput, full model", rate),
-    "speedup_throughput": ("Speedup in throughput", factor),
+    "throughput": ("Inputs per second", rate),
+    "throughput_full": ("Inputs per second, full model", rate),
+    "speedup_throughput": ("Speedup in inputs per second", factor),
     "flops_per_sample": ("Work per sample", flops),
     "flops_full": ("Work per sample, full model", flops),
     "adapted_threshold": ("Threshold in the end", coefficient),
@@ -114,23 +114,26 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "confidence_ms": ("ms per token for the confidence", milliseconds_long),
     "gain_removed": ("Gain removed", share),
     "gain_removed_attacked": ("Gain removed, attacked samples alone", share),
-    "success_rate": ("Success (reaches the last layer)", share),
+    "goal_success_rate": ("Success (reaches the recipe's goal)", share),
+    "last_layer_rate": ("Inputs at the last layer", share),
     "queries_mean": ("Queries per sample", count),
     "gradient_passes_mean": ("Gradient passes per sample", count),
     "seconds_mean": ("Seconds per sample", seconds),
-    "words_changed_mean": ("Words changed per sample", depth),
-    "change_rate_mean": ("Share of words changed", share),
-    "change_rate_max": ("Most letters (words) changed", share),
-    "goal_success_rate": ("Success by its own goal", share),
+    "changes_mean": ("Words (letters) changed per sample", depth),
+    "change_rate_mean": ("Share of words (letters) changed", share),
+    "change_rate_max": ("Largest share of words (letters) changed", share),
     "similarity_embedding_mean": ("Similarity (cosine of mean word embeddings)", coefficient),
     "similarity_characters_mean": ("Similarity (characters kept)", coefficient),
     "search_queries": ("Queries to learn the prefix", count),
     "search_gradient_passes": ("Gradient passes to learn the prefix", count),
     "search_seconds": ("Time to learn the prefix", seconds),
+    "latency_samples": ("Samples timed one by one", count),
+    "throughput_samples": ("Samples timed in batches", count),
+    "timing_repeats": ("Repeats of the timing", count),
     "samples": ("Samples", count),
     "quality_samples": ("Samples with a reference that holds", count),
     "attacked": ("Attacked", count),
-    "skipped": ("Skipped (use all layers already)", count),
+    "skipped": ("Skipped (nothing to attack)", count),
     "num_layers": ("Layers (L)", count),
     "examples": ("Examples", count),
     "epochs": ("Epochs", count),
@@ -150,6 +153,7 @@ MEASURES: dict[str, tuple[str, Write]] = {
 
 _FULL = re.compile(r"(.+)_full$")
 _EXIT = re.compile(r"(.+)_exit_(\d+)$")
+_END = re.compile(r"(.+)_(low|high)$")
 
 
 def label(name: str) -> str:
@@ -158,6 +162,8 @@ def label(name: str) -> str:
         return MEASURES[name][0]
     if (match := _EXIT.match(name)) is not None:
         return f"{label(match[1])}, exit {match[2]}"
+    if (match := _END.match(name)) is not None and match[1] in MEASURES:
+        return f"{label(match[1])}, {match[2]} end"
     if (match := _FULL.match(name)) is not None:
         return f"{label(match[1])}, full model"
     return name.replace("_", " ").capitalize()
@@ -172,7 +178,7 @@ def written(name: str, value: Any) -> str:
     if not isinstance(value, (int, float)):
         return str(value)
     base = name
-    for pattern in (_EXIT, _FULL):
+    for pattern in (_EXIT, _FULL, _END):
         if base not in MEASURES and (match := pattern.match(base)) is not None:
             base = match[1]
     if base in MEASURES:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from eexit_cli.core.errors import UsageError
 from eexit_cli.ui import catalogs, completion
 from eexit_cli.ui.option_types import ATTACK, OUTPUT, RUN, choice, option
-from eexit_cli.ui.options_evaluation import OF_DECODERS, Confidence
+from eexit_cli.ui.options_evaluation import OF_DECODERS, TIMING, Confidence
 
 ALL = "all"
 
@@ -223,6 +223,7 @@ ListRecipes = Annotated[
 OPTIONS: dict[str, Any] = {
     "confidence": Confidence,
     **OF_DECODERS,
+    **TIMING,
     "recipe": Recipe,
     "lam": Lam,
     "top_n": TopN,

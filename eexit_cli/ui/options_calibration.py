@@ -20,7 +20,7 @@ from eexit_cli.ui.option_types import (
     option,
     several,
 )
-from eexit_cli.ui.options_evaluation import OF_DECODERS
+from eexit_cli.ui.options_evaluation import OF_DECODERS, TIMING
 
 
 def _numbers(text: Any) -> tuple[float, ...]:
@@ -266,16 +266,6 @@ CleanShare = Annotated[
         help="Clean samples in the mixture that is calibrated on beside it.",
     ),
 ]
-LatencySamples = Annotated[
-    int,
-    option(
-        "--latency-samples",
-        panel=RUN,
-        metavar="N",
-        min=0,
-        help="Samples timed at batch 1; 0 skips the timing.",
-    ),
-]
 ResumeRun = Annotated[
     str | None,
     option(
@@ -315,7 +305,7 @@ OPTIONS: dict[str, Any] = {
     "under_attack": UnderAttack,
     "attack_limit": AttackLimit,
     "clean_share": CleanShare,
-    "latency_samples": LatencySamples,
+    **TIMING,
     "resume": ResumeRun,
 }
 """Field of :class:`eexit_cli.config.calibrate.CalibrateConfig` -> its option, where it is not one

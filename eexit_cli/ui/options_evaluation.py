@@ -12,6 +12,7 @@ from eexit_cli.ui.option_types import (
     DECODER,
     EVALUATION,
     EXITS,
+    RUN,
     choice,
     name_of,
     number,
@@ -34,12 +35,24 @@ LatencySamples = Annotated[
     int,
     option(
         "--latency-samples",
-        panel=EVALUATION,
+        panel=RUN,
         metavar="N",
         min=0,
         help="Samples timed one by one against the full model; 0 skips the timing.",
     ),
 ]
+TimingRepeats = Annotated[
+    int,
+    option(
+        "--timing-repeats",
+        panel=RUN,
+        metavar="N",
+        min=5,
+        help="How often they are timed: a speed is the median, with an interval over repeats.",
+    ),
+]
+TIMING: dict[str, Any] = {"latency_samples": LatencySamples, "timing_repeats": TimingRepeats}
+"""How speed is measured; the options of every command that does."""
 
 Texts = Annotated[
     list[str],
@@ -226,6 +239,6 @@ EVALUATION_OPTIONS: dict[str, Any] = {
     **OF_DECODERS,
     "top_k_propagation": TopKs,
     "sweep": Sweep,
-    "latency_samples": LatencySamples,
+    **TIMING,
 }
 """Field of ``EvaluateConfig`` -> its option."""

@@ -15,7 +15,7 @@ import torch
 
 from eexit_cli.config import EvaluateConfig
 from eexit_cli.data import load_examples
-from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.metrics.latency import speedup, time_in_turn
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.pipelines.exiting import build_criterion, describe
 from eexit_cli.pipelines.loading import load_model
@@ -25,8 +25,8 @@ from eexit_cli.pipelines.tracing import batches_by_length, model_label_names, ta
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="deebert")
-    parser.add_argument("--samples", type=int, default=320)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=520)
+    parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
 
     config = EvaluateConfig(model=arguments.model, limit=arguments.samples)
@@ -62,10 +62,11 @@ def main() -> None:
             repeats=arguments.repeats,
         )
         ideal = model.num_exits / layers.mean()
-        speedup = seconds["full"].sum() / seconds["live"].sum()
+        found = speedup(seconds["full"], seconds["live"])
         print(
             f"batch {batch_size:2d}: mean exit layer {layers.mean():.2f} of {model.num_exits}, "
-            f"ideal {ideal:.2f}x, measured {speedup:.2f}x, share of the ideal {speedup / ideal:.2f}"
+            f"ideal {ideal:.2f}x, measured {found.median:.2f}x "
+            f"[{found.low:.2f}, {found.high:.2f}], share of the ideal {found.median / ideal:.2f}"
         )
 
 

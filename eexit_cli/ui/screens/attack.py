@@ -19,22 +19,25 @@ from eexit_cli.ui.screens.attack_table import (
     interval_words,
     say_attacked,
     say_prefix,
+    say_speed,
     show_recipes,
     show_transfer,
     task_metrics,
     unit_of,
     wide,
 )
+from eexit_cli.ui.screens.speed import with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
 from eexit_cli.ui.tables import Column, Row, Sheet
 
 EXAMPLES = 3
 
-_CHANGED = "words_changed_mean"
+_CHANGED = "changes_mean"
 
 _SINGLES = (
     "gain_removed",
-    "success_rate",
+    "goal_success_rate",
+    "last_layer_rate",
     _CHANGED,
     "change_rate_max",
     "similarity_embedding_mean",
@@ -63,6 +66,7 @@ def show_attack(output: Output, result: RunResult) -> None:
     if output.result(document, table, str(result.path)):
         say_prefix(output, document["rows"][0])
         output.say(_sureness(document["metrics"]))
+        say_speed(output, document["rows"][:1])
         say_attacked(output, document["rows"][0])
         _hints(output, result, figure)
 
@@ -95,8 +99,14 @@ def slowdown(document: Mapping[str, Any]) -> Sheet:
     rows: list[dict[str, Any]] = [
         {
             "metric": name,
-            "before": metrics.get(f"{name}_before"),
-            "after": metrics.get(f"{name}_after"),
+            **{
+                f"{when}{words}": value
+                for when in ("before", "after")
+                for words, value in (
+                    ("", metrics.get(f"{name}_{when}")),
+                    ("_words", with_spread(name, metrics, f"_{when}")),
+                )
+            },
         }
         for name in (*task_metrics(metrics), *PAIRS)
         if f"{name}_before" in metrics
@@ -123,7 +133,7 @@ def _label(name: str, unit: str) -> str:
 
 def _value(key: str, heading: str) -> Column:
     def text(row: Row) -> str:
-        return "" if row[key] is None else written(row["metric"], row[key])
+        return "" if row[key] is None else row.get(f"{key}_words", written(row["metric"], row[key]))
 
     return Column(key, heading, text=text, numeric=True, whole=True)
 

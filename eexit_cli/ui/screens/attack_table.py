@@ -10,6 +10,7 @@ from rich.markup import escape
 from eexit_cli.core.labels import maker_labels, run_of, victim_labels
 from eexit_cli.ui.measures import label, significance, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.speed import is_none, speed_words, with_spread
 from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
 
 PAIRS = (
@@ -33,7 +34,7 @@ _NO_ATTACK = "(no attack)"
 def task_metrics(metrics: Mapping[str, Any]) -> list[str]:
     """The names of the task's own metrics, the leading one first, and of a decoder's outputs."""
     names = [name.removesuffix("_before") for name in metrics if name.endswith("_before")]
-    return [name for name in names if name not in PAIRS]
+    return [name for name in names if name not in PAIRS and not name.endswith(("_low", "_high"))]
 
 
 def leading_metric(metrics: Mapping[str, Any]) -> str | None:
@@ -51,6 +52,7 @@ def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
     for row in rows:
         say_prefix(output, row)
         say_attacked(output, row)
+    say_speed(output, rows)
     _say_quality(output, rows[0])
     samples, level = rows[0]["samples"], rows[0].get("interval_level")
     best = escape(str(document["report"]["metrics_of"]))
@@ -74,6 +76,29 @@ def say_attacked(output: Output, row: Row) -> None:
             f"[cyan]{escape(str(row['recipe']))}[/] [dim]removed {first} over all "
             f"{row['samples']}, {second} over the {row['attacked']} that it attacked[/]"
         )
+
+
+def say_speed(output: Output, rows: Sequence[Row]) -> None:
+    """What the intervals of the speedups are, and where the model is no faster than with all its
+    layers.
+
+    Args:
+        rows: timed alike; of several, their figures after the attack are shown.
+    """
+    if len(rows) > 1:
+        alike = [
+            " on ".join(str(row[key]) for key in ("recipe", "victim") if key in row)
+            for row in rows
+            if is_none("speedup_seconds", row, "_after")
+        ]
+    else:
+        alike = [
+            f"{when} the attack"
+            for when in ("before", "after")
+            if is_none("speedup_seconds", rows[0], f"_{when}")
+        ]
+    if words := speed_words(rows[0], alike, names=("speedup_seconds",)):
+        output.say(f"[dim]{escape(words)}[/]")
 
 
 def _say_quality(output: Output, row: Row) -> None:
@@ -183,17 +208,16 @@ def costs(document: Mapping[str, Any]) -> Sheet:
         Column("recipe", "Recipe", style="cyan", whole=True),
         _figure("attacked", "Inputs"),
         _after("efficacy", "Efficacy\n(all)"),
-        _figure("success_rate", "At last\nlayer"),
+        _figure("last_layer_rate", "At last\nlayer"),
+        _figure("goal_success_rate", "Own\ngoal"),
     ]
-    if any(row.get("goal_success_rate") is not None for row in rows):
-        columns.append(_figure("goal_success_rate", "Own\ngoal"))
     # A decoder has no embeddings that stand for a whole text; its inputs compare by characters.
     embedded = "similarity_embedding_mean" in rows[0]
     columns += [
         _figure("queries_mean", "Queries"),
         _figure("gradient_passes_mean", "Gradients"),
         _figure("seconds_mean", "Seconds"),
-        _figure("words_changed_mean", f"{unit_of(rows[0]).capitalize()}\nchanged"),
+        _figure("changes_mean", f"{unit_of(rows[0]).capitalize()}\nchanged"),
         _figure("similarity_embedding_mean", "Similarity")
         if embedded
         else _figure("similarity_characters_mean", "Characters\nkept"),
@@ -218,7 +242,7 @@ def _after(name: str, heading: str) -> Column:
     return Column(
         f"{name}_after",
         heading,
-        text=lambda row: written(name, row.get(f"{name}_after")),
+        text=lambda row: with_spread(name, row, "_after"),
         numeric=True,
         whole=True,
     )
@@ -244,13 +268,15 @@ def gain_words(row: Row) -> str:
 def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
     """For people: whose inputs slow whom down, and what defences recover."""
     output.sheet(transfers(document))
-    first = document["rows"][0]
-    defended = _defended(document["rows"])
+    rows = document["rows"]
+    first, defended = rows[0], _defended(rows)
     sure = "" if defended else f"; {interval_words(first.get('interval_level'))}"
     output.say(
         f"[dim]{first['samples']} samples a row{sure}. Replayed as they are: an attacker who "
         "knows the victim or its defence may do better.[/]"
     )
+    if not defended:
+        say_speed(output, rows)
     if "output_similarity_after" in first:
         output.say("[dim]Likeness: of the outputs to the full model's on the same input.[/]")
     if defended:
@@ -297,9 +323,9 @@ def transfers(document: Mapping[str, Any]) -> Sheet:
     if not defended:
         columns.append(
             Column(
-                "speedup_seconds",
-                "Speedup\n(seconds)",
-                text=_arrow("speedup_seconds"),
+                "speedup_seconds_after",
+                "Speedup after\n(seconds)",
+                text=lambda row: with_spread("speedup_seconds", row, "_after"),
                 numeric=True,
                 whole=True,
             )

@@ -11,6 +11,7 @@ from rich.markup import escape
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.speed import SPEEDUPS, speed_words, with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
 from eexit_cli.ui.tables import Column, Row, Sheet
 
@@ -79,6 +80,7 @@ def _one(output: Output, document: Mapping[str, Any]) -> None:
     report = document.get("report", {})
     _promise(output, document)
     output.sheet(chosen(document))
+    _paragraph(output, speed_words(document["metrics"]), "dim")
     output.sheet(alternatives(document))
     for row in report.get("alternatives", ()):
         if not row["guarantee"]:
@@ -99,7 +101,7 @@ def measures(document: Mapping[str, Any]) -> Sheet:
     columns = [
         Column("confidence", "Measure", text=lambda row: str(row["confidence"]), whole=True),
         *(
-            Column(name, numeric=True, whole=name == "threshold")
+            Column(name, text=_named(name), numeric=True, whole=name == "threshold")
             for name in ("certified", *names)
             if any(name in row for row in rows)
         ),
@@ -115,6 +117,7 @@ def chosen(document: Mapping[str, Any]) -> Sheet:
             "metric": name,
             "calibration": metrics.get(name),
             "test": metrics.get(f"test_{name}"),
+            "calibration_words": with_spread(name, metrics),
         }
         for name in _FIGURES
         if name in metrics
@@ -180,6 +183,8 @@ def _choice(row: Row) -> str:
 
 def _named(key: str) -> Callable[[Row], str]:
     """A value of the test samples is written as the same value of any samples."""
+    if key in SPEEDUPS:
+        return lambda row: with_spread(key, row)
     return lambda row: written(key.removeprefix("test_"), row.get(key))
 
 
@@ -211,7 +216,7 @@ def _threshold(row: Row) -> str:
 
 def _value(key: str, heading: str) -> Column:
     def text(row: Row) -> str:
-        return "" if row[key] is None else written(row["metric"], row[key])
+        return "" if row[key] is None else row.get(f"{key}_words", written(row["metric"], row[key]))
 
     return Column(key, heading, text=text, numeric=True, whole=True)
 

@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
+
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.evaluate_decoder import is_decoders, show_decoder_evaluation
+from eexit_cli.ui.screens.speed import TIMED, is_none, speed_words, with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
 from eexit_cli.ui.tables import Column, Row, Sheet
 
@@ -19,7 +22,10 @@ _FULL_OF = {
     "flops_per_sample": "flops_full",
 }
 _LAYERS_OF_FULL = {"speedup_layers": 1.0, "saved_layers": 0.0, "cost_layers": 1.0}
-_COUNTS = {"num_layers", "samples", "batch_size", "latency_samples"}
+_COUNTS = {
+    *("num_layers", "samples", "batch_size"),
+    *("latency_samples", "throughput_samples", "timing_repeats"),
+}
 _BY_EXIT = re.compile(r"(?:(?P<metric>\w+)_exit|exited_at)_(?P<layer>\d+)")
 ROWS_PER_CRITERION = 10
 
@@ -36,10 +42,13 @@ def show_evaluation(output: Output, result: RunResult) -> None:
         output.sheet(exits(document["metrics"]))
         if swept:
             output.sheet(quality(document))
-    sheet = quality(document)
+            _say_speed(output, document)
+    sheet = quality(document, apart=not output.rounds)
     if swept:
         sheet = sweep(document) if output.rounds else raw_sweep(document)
     if output.result(document, sheet, str(result.path)):
+        if not swept:
+            _say_speed(output, document)
         if swept and len(sheet.rows) < len(document["rows"]):
             total = len(document["rows"])
             output.hint(f"{len(sheet.rows)} of {total} settings; --format csv prints all.")
@@ -48,22 +57,40 @@ def show_evaluation(output: Output, result: RunResult) -> None:
         output.hint(f"Next: eexit plot {figure} --run {document['run_id']}")
 
 
-def quality(document: Mapping[str, Any]) -> Sheet:
-    """One row per figure: with early exit, and for the full model."""
+def _say_speed(output: Output, document: Mapping[str, Any]) -> None:
+    metrics, rows = document["metrics"], document["rows"]
+    alike = [criterion_words(row) for row in rows if is_none("speedup_seconds", row)]
+    if words := speed_words(metrics, alike):
+        output.say(f"[dim]{escape(words)}[/]")
+
+
+def quality(document: Mapping[str, Any], *, apart: bool = False) -> Sheet:
+    """One row per figure: with early exit, and for the full model.
+
+    Args:
+        apart: the ends of intervals have rows of their own, as files and programs want them.
+    """
     metrics: Mapping[str, Any] = document["metrics"]
     layers = {"mean_exit_layer": metrics.get("num_layers"), **_LAYERS_OF_FULL}
     rows = []
     for name, value in metrics.items():
         if name in _COUNTS or name.endswith("_full") or name in _FULL_OF.values():
             continue
-        if _BY_EXIT.fullmatch(name):
+        if _BY_EXIT.fullmatch(name) or (not apart and name.endswith(("_low", "_high"))):
             continue
         full = metrics.get(_FULL_OF.get(name, f"{name}_full"), layers.get(name))
-        rows.append({"metric": name, "early_exit": value, "full_model": full})
+        words = with_spread(name, metrics)
+        rows.append({"metric": name, "early_exit": value, "full_model": full, "words": words})
     return Sheet(
         [
             Column("metric", "", text=lambda row: label(row["metric"])),
-            _value("early_exit", "Early exit"),
+            Column(
+                "early_exit",
+                "Early exit",
+                text=lambda row: row["words"],
+                numeric=True,
+                whole=True,
+            ),
             _value("full_model", "Full model"),
         ],
         rows,
@@ -84,11 +111,20 @@ def sweep(document: Mapping[str, Any]) -> Sheet:
         *(
             Column(key, _SHORT.get(key), numeric=True)
             for key in dict.fromkeys(key for row in rows for key in row)
-            if key not in _SETTINGS and key != "efficacy"
+            if key not in _SETTINGS and key != "efficacy" and key not in TIMED
         ),
     ]
+    if any(row.get("speedup_seconds") is not None for row in rows):
+        columns.append(_SPEEDUP)
     return Sheet(columns, rows, title="Settings, from one pass over the data")
 
+
+_SPEEDUP = Column(
+    "speedup_seconds",
+    "Speedup (seconds)",
+    text=lambda row: with_spread("speedup_seconds", row),
+    numeric=True,
+)
 
 _SETTINGS = (
     *("criterion", "confidence", "threshold", "patience", "voting", "static_layer"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from rich.markup import escape
 
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.speed import SPEEDUPS, is_none, speed_words, with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
 from eexit_cli.ui.tables import Column, Row, Sheet
 
@@ -18,7 +21,7 @@ _DEPTH = ("mean_exit_layer", "speedup_layers", "saved_layers", "cost_layers", "e
 _FULL_DEPTH = {"speedup_layers": 1.0, "saved_layers": 0.0, "cost_layers": 1.0}
 _SPEED = (
     *("adapted_threshold", "agreement", "layers_run_per_token"),
-    *("tokens_per_second", "speedup_throughput"),
+    *("tokens_per_second", "throughput", "speedup_throughput"),
     *("tokens_per_second_single", "latency_ms", "speedup_seconds"),
     *("flops_per_token", "flops_per_sample"),
 )
@@ -32,7 +35,7 @@ _OF_LAYER = re.compile(r"(exited_at|decoder_ms_layer|confidence_ms_layer)_(\d+)"
 
 def is_decoders(document: Mapping[str, Any]) -> bool:
     """Is this the evaluation of a decoder?"""
-    return "tokens_per_second" in document["metrics"]
+    return "tokens" in document["metrics"]
 
 
 def show_decoder_evaluation(output: Output, result: RunResult) -> None:
@@ -46,10 +49,11 @@ def show_decoder_evaluation(output: Output, result: RunResult) -> None:
             output.sheet(layers(document["metrics"]))
             if several:
                 output.sheet(quality(document))
-    sheet = quality(document)
+    sheet = quality(document, apart=not output.rounds)
     if several:
         sheet = settings(document) if output.rounds else raw(document)
     if output.result(document, sheet, str(result.path)):
+        _say_speed(output, document, sheet.rows if several else ())
         if several and len(sheet.rows) < len(document["rows"]):
             total = len(document["rows"])
             output.hint(f"{len(sheet.rows)} of {total} settings; --format csv prints all.")
@@ -94,20 +98,51 @@ def layers(metrics: Mapping[str, Any]) -> Sheet:
     )
 
 
-def quality(document: Mapping[str, Any]) -> Sheet:
-    """One row per figure: with early exit, and for the full model."""
+def _say_speed(output: Output, document: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """What the intervals are of; of several settings those that are as fast as the full model."""
+    metrics = document["metrics"]
+    shown = ("speedup_throughput",) if rows and not document["config"].get("sweep") else SPEEDUPS
+    alike = [
+        _short(row)
+        for row in rows
+        if row["criterion"] != "full" and is_none("speedup_throughput", row)
+    ]
+    if words := speed_words(metrics, alike, names=shown):
+        output.say(f"[dim]{escape(words)}[/]")
+    elif "tokens_per_second" in metrics:
+        output.say("[dim]Tokens per second: of one pass, which compares with no other.[/]")
+
+
+def quality(document: Mapping[str, Any], *, apart: bool = False) -> Sheet:
+    """One row per figure: with early exit, and for the full model.
+
+    Args:
+        apart: the ends of intervals have rows of their own, as files and programs want them.
+    """
     metrics: Mapping[str, Any] = document["metrics"]
     full_depth = {"mean_exit_layer": metrics.get("num_layers"), **_FULL_DEPTH}
     rows = []
-    for name in (*task_metrics(metrics), *_DEPTH, *_SPEED, *_TIMES):
+    names = [*task_metrics(metrics), *_DEPTH, *_SPEED, *_TIMES]
+    if apart:
+        names = [each for name in names for each in (name, f"{name}_low", f"{name}_high")]
+    for name in names:
         if name not in metrics:
             continue
         full = metrics.get(_FULL_OF.get(name, f"{name}_full"), full_depth.get(name))
-        rows.append({"metric": name, "early_exit": metrics[name], "full_model": full})
+        words = with_spread(name, metrics)
+        rows.append(
+            {"metric": name, "early_exit": metrics[name], "full_model": full, "words": words}
+        )
     return Sheet(
         [
             Column("metric", "", text=lambda row: _named(row["metric"], metrics)),
-            _value("early_exit", "Early exit"),
+            Column(
+                "early_exit",
+                "Early exit",
+                text=lambda row: row["words"],
+                numeric=True,
+                whole=True,
+            ),
             _value("full_model", "Full model"),
         ],
         rows,
@@ -133,7 +168,16 @@ def settings(document: Mapping[str, Any]) -> Sheet:
             Column("mean_exit_layer", "Mean layer", numeric=True),
             Column("agreement", "As full model", numeric=True),
             Column("tokens_per_second", "Tokens /s", numeric=True, text=_rate),
-            Column("speedup_throughput", "Speedup", numeric=True),
+            *(
+                Column(
+                    "speedup_throughput",
+                    "Speedup",
+                    text=lambda row: with_spread("speedup_throughput", row),
+                    numeric=True,
+                )
+                for _ in rows[:1]
+                if rows[0].get("speedup_throughput") is not None
+            ),
             *confidence,
         ],
         rows,
@@ -180,7 +224,7 @@ def _rate(row: Row) -> str:
 
 
 def _named(name: str, metrics: Mapping[str, Any]) -> str:
-    if name in ("tokens_per_second", "speedup_throughput"):
+    if name in ("tokens_per_second", "throughput", "speedup_throughput"):
         return f"{label(name)}, batch {metrics['batch_size']:g}"
     return label(name)
 

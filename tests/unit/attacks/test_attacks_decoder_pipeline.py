@@ -120,7 +120,10 @@ def test_figures_are_over_all_tokens(config: AttackConfig) -> None:
         assert row["change_rate_mean"] == pytest.approx(np.mean(rates))
         assert row["change_rate_max"] == pytest.approx(max(rates))
         assert row["attacked"] + row["skipped"] == row["samples"] == len(WORDS)
-        assert row["success_rate"] == pytest.approx(np.mean([r["goal_reached"] for r in attacked]))
+        goals = np.mean([r["goal_reached"] for r in attacked])
+        assert row["goal_success_rate"] == pytest.approx(goals)
+        last = [set(r["token_layers_after"]) == {3} for r in attacked]
+        assert row["last_layer_rate"] == pytest.approx(np.mean(last))
         assert "phoneme_error_rate_after" not in row
     (pair,) = document["report"]["comparisons"]
     gains = {row["recipe"]: row["gain_removed"] for row in document["rows"]}

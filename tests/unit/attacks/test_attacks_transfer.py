@@ -380,8 +380,10 @@ def test_every_sample_is_timed_under_its_own_rule() -> None:
     )
     records = [{"text": f"{row}", "perturbed_text": f"{row}'"} for row in range(6)]
     rules: list[Any] = [PatienceExit(1 + row % 2) for row in range(6)]
-    found = measure_latency(records, loaded, rules, SilentProgress(), samples=5)
-    assert found["latency_samples"] == 5
+    rows = {"row": (records, rules)}
+    config = AttackConfig(latency_samples=5)
+    found = measure_latency(rows, loaded, config, SilentProgress())["row"]
+    assert (found["latency_samples"], found["timing_repeats"]) == (5, 5)
     own = {text: rules[int(text[0])] for text, _ in timed}
     assert {text for text, _ in timed} == {f"{row}{mark}" for row in range(5) for mark in ("", "'")}
     assert all(criterion in (None, own[text]) for text, criterion in timed)

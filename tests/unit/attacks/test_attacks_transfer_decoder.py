@@ -256,8 +256,9 @@ def test_every_output_is_timed_under_its_own_rule(
 
     monkeypatch.setattr(loaded.model, "decode", decode)
     records = [{"text": word, "perturbed_text": word} for word in words]
-    found = decoder_latency(records, loaded, rules, SilentProgress(), samples=3)
-    assert found["latency_samples"] == 3
+    config = AttackConfig(latency_samples=3)
+    found = decoder_latency({"row": (records, rules)}, loaded, config, SilentProgress())["row"]
+    assert (found["latency_samples"], found["timing_repeats"]) == (3, 5)
     texts = [
         loaded.tokenizer.decode(loaded.tokenizer(word)["input_ids"], skip_special_tokens=True)
         for word in words[:3]

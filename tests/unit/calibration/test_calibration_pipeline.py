@@ -311,7 +311,10 @@ class TestEncoders:
 
     def test_speed_is_measured_in_seconds_too(self, calibrate):
         document = calibrate(delta=0.3, limit=20, test_limit=20, latency_samples=3).document
-        assert document["metrics"]["speedup_seconds"] > 0
+        metrics = document["metrics"]
+        ends = metrics["speedup_seconds_low"], metrics["speedup_seconds_high"]
+        assert 0 < ends[0] <= metrics["speedup_seconds"] <= ends[1]
+        assert (metrics["latency_samples"], metrics["timing_repeats"]) == (3, 5)
         assert document["metrics"]["latency_ms"] > 0
         assert document["timings"]["latency_seconds"] > 0
 

@@ -74,9 +74,9 @@ def test_measured_time_stands_beside_the_layers(finished):
     metrics = finished.document["metrics"]
     for name in ("latency_ms", "latency_full_ms", "throughput", "throughput_full"):
         assert metrics[name] > 0
-    assert metrics["speedup_seconds"] == pytest.approx(
-        metrics["latency_full_ms"] / metrics["latency_ms"]
-    )
+    for name in ("speedup_seconds", "speedup_throughput"):
+        assert 0 < metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
+    assert (metrics["timing_repeats"], metrics["throughput_samples"]) == (5, 24)
     assert metrics["flops_per_sample"] < metrics["flops_full"]
     assert (metrics["batch_size"], metrics["latency_samples"]) == (8, 2)
 

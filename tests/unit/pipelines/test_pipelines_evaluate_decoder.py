@@ -14,6 +14,7 @@ from tiny_decoders import WORDS, save_decoder, save_plain_t5, write_pairs
 from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.metrics.generation_phonemes import edit_distance
+from eexit_cli.pipelines import stopwatch
 from eexit_cli.pipelines.decoder_exiting import decoder_settings, full_model
 from eexit_cli.pipelines.decoder_metrics import token_flops
 from eexit_cli.pipelines.decoding import decode_examples
@@ -103,8 +104,8 @@ def test_depth_follows_from_the_records(finished, records) -> None:
         assert record["mean_exit_layer"] == pytest.approx(np.mean(record["exit_layers"]))
 
 
-def test_times_are_there_and_fit_together(finished) -> None:
-    metrics = finished.document["metrics"]
+def test_the_times_of_a_pass_fit_together(evaluate) -> None:
+    metrics = evaluate().document["metrics"]
     names = ("encoder", "decoder", "filling", "confidence", "head", "other")
     for suffix in ("", "_full"):
         parts = sum(metrics[f"{name}_seconds{suffix}"] for name in names)
@@ -121,15 +122,17 @@ def test_times_are_there_and_fit_together(finished) -> None:
     )
     assert by_layer / 1000 == pytest.approx(metrics["confidence_seconds"])
     assert "confidence_ms_layer_3" not in metrics
-    ratio = metrics["tokens_per_second"] / metrics["tokens_per_second_full"]
-    assert metrics["speedup_throughput"] == pytest.approx(ratio)
+    # Two passes do not compare.
+    assert not [name for name in metrics if name.startswith("speedup_") and "layers" not in name]
 
 
 def test_latency_compares_with_the_full_model_one_by_one(finished, evaluate) -> None:
     metrics = finished.document["metrics"]
     assert metrics["latency_samples"] == 3
-    ratio = metrics["latency_full_ms"] / metrics["latency_ms"]
-    assert metrics["speedup_seconds"] == pytest.approx(ratio)
+    assert metrics["timing_repeats"] == 5
+    assert metrics["throughput_samples"] == SAMPLES
+    for name in ("speedup_seconds", "speedup_throughput", "tokens_per_second"):
+        assert 0 < metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"]
     assert metrics["tokens_per_second_single"] > 0
     assert "latency_ms" not in evaluate().document["metrics"]
 
@@ -192,6 +195,39 @@ def test_a_grid_is_every_combination_and_each_row_a_run_of_its_own(evaluate) -> 
     assert all(
         {"confidence_ms_layer_1", "seconds", "tokens_per_second"} <= set(row) for row in rows
     )
+
+
+def test_every_row_is_timed_in_turn_with_the_full_model(evaluate, monkeypatch) -> None:
+    timed = []
+    in_turn = stopwatch.time_in_turn
+
+    def recorded(ways, items, **options):
+        timed.append((list(ways), items, in_turn(ways, items, **options)))
+        return timed[-1][2]
+
+    monkeypatch.setattr(stopwatch, "time_in_turn", recorded)
+    rows = evaluate(static_layer=(1, 3), latency_samples=4, timing_repeats=6).document["rows"]
+    (names, singles, one), (others, _, many) = timed
+    assert len(singles) == 4
+    assert names == others
+    assert [len(each) for each in one.values()] == [6] * 3
+    full, _, _ = names
+    for row, name in zip(rows, names[1:], strict=True):
+        for figure, seconds in (("speedup_seconds", one), ("speedup_throughput", many)):
+            ratios = sorted(seconds[full].sum(1) / seconds[name].sum(1))
+            expected = [np.median(ratios), ratios[0], ratios[-1]]
+            ends = [row[f"{figure}{end}"] for end in ("", "_low", "_high")]
+            assert ends == pytest.approx(expected)
+        rate = np.median(SAMPLES / many[name].sum(1))
+        assert row["throughput"] == pytest.approx(rate)
+        assert row["latency_ms"] == pytest.approx(1000 * np.median(one[name].mean(1)))
+        for layer in range(1, row["static_layer"] + 1):
+            ms = f"decoder_ms_layer_{layer}"
+            assert row[f"{ms}_low"] <= row[ms] <= row[f"{ms}_high"]
+    # One by one a sweep times its chosen setting alone, which is one of its thresholds here.
+    timed.clear()
+    evaluate(sweep=True, confidence="softmax", limit=5, latency_samples=1)
+    assert [len(ways) for ways, _, _ in timed] == [2, 20]
 
 
 def test_measures_form_rows_too(evaluate) -> None:

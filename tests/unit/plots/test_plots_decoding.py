@@ -67,6 +67,8 @@ def test_a_row_of_the_table_per_setting_and_the_full_model(swept) -> None:
         assert point["quality"] == row["phoneme_error_rate"]
         assert point["mean_exit_layer"] == row["mean_exit_layer"]
         assert point["ms_per_token"] * row["tokens_per_second"] == pytest.approx(1000)
+        assert point["ms_low"] * row["tokens_per_second_high"] == pytest.approx(1000)
+        assert point["ms_high"] * row["tokens_per_second_low"] == pytest.approx(1000)
     full = table[table["series"] == "full model"].iloc[0]
     assert full["quality"] == swept.metrics["phoneme_error_rate_full"]
     assert full["mean_exit_layer"] == 6
@@ -104,6 +106,36 @@ def test_time_per_layer_is_the_rows_own(grid) -> None:
     assert mine.sort_values("layer")["milliseconds"].tolist() == [
         row[f"confidence_ms_layer_{layer}"] for layer in range(1, 6)
     ]
+
+
+def _bars(spec, frame) -> list[list[float]]:
+    """Both ends of each bar, along its own direction."""
+    axes = Figure().subplots()
+    spec.draw(frame, axes)
+    segments = [s for bars in axes.collections for s in bars.get_segments() if len(s)]
+    return sorted([a, c] if b == d else [b, d] for (a, b), (c, d) in segments if (a, b) != (c, d))
+
+
+@pytest.mark.parametrize("name", ["quality-time", "confidence-time"])
+def test_measured_times_have_bars_over_their_interval(name: str, grid) -> None:
+    spec = FIGURES.load(name)
+    frame = spec.frame([grid])
+    ends = ("ms_low", "ms_high") if name == "quality-time" else ("low", "high")
+    expected = sorted(frame[list(ends)].to_numpy().tolist())
+    assert len(expected) == len(frame) > 6
+    for bar, (low, high) in zip(_bars(spec, frame), expected, strict=True):
+        assert low < high
+        assert bar == pytest.approx([low, high])
+    # As an older eexit wrote it: timed once.
+    ends = ("_low", "_high", "timing_repeats")
+    figures = [
+        {key: value for key, value in row.items() if not any(end in key for end in ends)}
+        for row in (grid.metrics, *grid.rows)
+    ]
+    document = {**grid.document, "metrics": figures[0], "rows": figures[1:]}
+    old = spec.frame([RunView("x", "x", document, list)])
+    assert len(old) == len(frame)
+    assert _bars(spec, old) == []
 
 
 def test_one_setting_makes_one_line(single) -> None:
