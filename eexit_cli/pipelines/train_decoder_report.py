@@ -37,11 +37,28 @@ THRESHOLDS = tuple(round(0.95 - 0.05 * step, 2) for step in range(19))
 
 @dataclass(frozen=True)
 class DecodedSetting:
-    """One way of leaving early, measured on validation data."""
+    """One way of leaving early, measured on validation data.
+
+    Attributes:
+        settings: of the exit; empty is the full model.
+        quality: the task's metrics.
+        exit_layers: of all output tokens; empty where there is none.
+        num_layers: L.
+    """
 
     settings: dict[str, Any]
     quality: dict[str, float]
-    mean_exit_layer: float
+    exit_layers: list[int]
+    num_layers: int
+
+    @property
+    def depth(self) -> dict[str, float]:
+        """Over all output tokens; no token is as deep as all layers."""
+        return depth_metrics(self.exit_layers or [self.num_layers], self.num_layers)
+
+    @property
+    def mean_exit_layer(self) -> float:
+        return self.depth["mean_exit_layer"]
 
 
 class Validation:
@@ -70,12 +87,8 @@ class Validation:
         chosen = settings_from(settings, self.loaded) if settings else full_model(self.loaded)
         decoded: DecodedSet = decode_examples(self.loaded, self.sources, chosen)
         self.ticker.advance(1, note=" ".join(str(value) for value in settings.values()))
-        layers = decoded.token_layers
-        return DecodedSetting(
-            settings,
-            compute_generation(self.examples.info, decoded.outputs, self.answers),
-            sum(layers) / len(layers) if layers else float(self.loaded.num_layers),
-        )
+        quality = compute_generation(self.examples.info, decoded.outputs, self.answers)
+        return DecodedSetting(settings, quality, decoded.token_layers, self.loaded.num_layers)
 
     def lost(self, full: DecodedSetting, other: DecodedSetting) -> float:
         """How much worse than the full model, in the leading metric; negative is better."""
@@ -186,7 +199,7 @@ def _layer_metrics(
     chosen = fitting[-1] if fitting else full
     # A threshold of 1 is the full model of a confidence.
     settings = chosen.settings or {"confidence": "softmax", "threshold": 1.0, **more}
-    metrics |= chosen.quality | depth_metrics([chosen.mean_exit_layer], depth)
+    metrics |= chosen.quality | chosen.depth
     metrics |= {"num_layers": depth, "validation_samples": len(job.validation)}
     job.model.config.exit_defaults = {
         **settings,

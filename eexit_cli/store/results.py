@@ -24,7 +24,7 @@ from typing import Any, Literal
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.store.atomic import write_atomically
-from eexit_cli.store.documents import SCHEMA_VERSION, flat_numbers, read_object
+from eexit_cli.store.documents import SCHEMA_VERSION, flat_numbers, read_document, read_object
 from eexit_cli.store.environment import describe_environment
 from eexit_cli.store.locking import FileLock
 from eexit_cli.store.records import RecordFile, encode, plain
@@ -127,7 +127,7 @@ class Run:
         path = self.path / DOCUMENT
         if not path.exists():
             return None
-        return read_object(path, needs=("command", "config", "metrics", "rows"))
+        return read_document(path, needs=("command", "config", "metrics", "rows"))
 
     def finish(
         self,
@@ -391,7 +391,7 @@ def _summarise(path: Path) -> RunSummary:
         header = _read_header(path)
         document = path / DOCUMENT
         finished = document.exists()
-        metrics = read_object(document, needs=("metrics",))["metrics"] if finished else {}
+        metrics = read_document(document, needs=("metrics",))["metrics"] if finished else {}
     except EexitError:
         return RunSummary(path.name, path, "", "", "damaged")
     return RunSummary(
