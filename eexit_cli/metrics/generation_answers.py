@@ -1,4 +1,4 @@
-"""Is the text the right one: exact match, and SQuAD's two (Rajpurkar et al., 2016).
+"""Is the text the right one: exact match, and SQuAD 1.1's two (Rajpurkar et al., 2016).
 
 SQuAD's compare without case, punctuation, articles and repeated spaces.
 """
@@ -32,16 +32,17 @@ def squad_exact_match(prediction: str, references: References) -> float:
 
 
 def squad_f1(prediction: str, references: References) -> float:
-    """Harmonic mean of precision and recall over words, counted with repetition; 1 where neither
-    text has a word."""
+    """Harmonic mean of precision and recall over words, counted with repetition.
+
+    0 where no word is shared, as in the official program of version 1.1, so also where neither
+    text has one (version 2.0's program, which knows questions without an answer, then gives 1).
+    """
     return max(_overlap(answer_words(prediction), answer_words(each)) for each in references)
 
 
 def _overlap(predicted: list[str], expected: list[str]) -> float:
-    if not predicted or not expected:
-        return float(predicted == expected)
     common = (Counter(predicted) & Counter(expected)).total()
-    return 2 * common / (len(predicted) + len(expected))
+    return 2 * common / (len(predicted) + len(expected)) if common else 0.0
 
 
 EXACT_MATCH = GenerationMetric(exact_match)

@@ -15,6 +15,7 @@ from scipy import stats
 from eexit_cli.calibration.bounds import samples_needed, samples_needed_at, upper_bound
 from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.calibration.p_values.betting import bets
+from eexit_cli.calibration.p_values.hoeffding_bentkus import binomial_tail
 from eexit_cli.core.errors import UsageError
 
 VALID = ["hoeffding", "hoeffding-bentkus", "betting"]
@@ -105,6 +106,19 @@ class TestFormulas:
             assert p_of("conformal", losses, delta) == float((total + 1) / (n + 1) > delta)
         if abs(total / n - delta) > 1e-9:
             assert p_of("naive", losses, delta) == float(total / n > delta)
+
+    @pytest.mark.parametrize(
+        ("n", "ones", "delta"),
+        [(100, 3, 0.1), (10**6, 20, 4e-5), (2**31 + 5, 0, 1e-9), (10**11, 60, 1e-9)],
+    )
+    def test_tails_of_any_n(self, n, ones, delta):
+        """32 bits hold no n above 2^31; each term of the sum follows from the last."""
+        term = math.exp(n * math.log1p(-delta))
+        terms = [term]
+        for k in range(ones):
+            terms.append(terms[-1] * (n - k) / (k + 1) * delta / (1 - delta))
+        tail = float(binomial_tail(np.array([float(ones)]), n, delta)[0])
+        assert tail == pytest.approx(math.fsum(terms), rel=1e-9)
 
     def test_a_sum_that_rounding_pushes_over_an_integer_counts_as_that_integer(self):
         losses = np.full(30, 0.1)
@@ -274,6 +288,30 @@ class TestBounds:
         }
         for name, n in expected.items():
             assert samples_needed(P_VALUES.load(name), delta, epsilon) == n
+
+    @pytest.mark.parametrize("name", ["binomial", "hoeffding-bentkus"])
+    @pytest.mark.parametrize(
+        ("delta", "epsilon", "n"),
+        # The first is exact to the sample: ln(1/0.05) / -ln(1 - 1e-9) = 2,995,732,272.06.
+        [(1e-9, 0.05, 2_995_732_273), (1e-6, 0.01, 4_605_168), (1e-11, 0.05, 299_573_227_354)],
+    )
+    def test_samples_needed_beyond_32_bits(self, name, delta, epsilon, n):
+        assert n == math.ceil(math.log(epsilon) / math.log1p(-delta))
+        assert samples_needed(P_VALUES.load(name), delta, epsilon) == n
+
+    @pytest.mark.parametrize(("name", "n"), [("hoeffding", 14_978_661_368), ("conformal", 99_999)])
+    def test_samples_needed_in_closed_form(self, name, n):
+        delta = 1e-5
+        assert samples_needed(P_VALUES.load(name), delta, 0.05) == n
+
+    def test_betting_needs_a_number_too(self):
+        n = samples_needed(P_VALUES.load("betting"), 1e-9, 0.05)
+        all_zero = P_VALUES.load("betting").all_zero
+        assert n > 2_995_732_273, "no valid test of zeros needs fewer than the exact one"
+        assert all_zero(n, 1e-9) <= 0.05 < all_zero(n - 1, 1e-9)
+
+    def test_more_than_10_to_the_12_is_no_number(self):
+        assert samples_needed(P_VALUES.load("binomial"), 1e-13, 0.05) is None
 
     @pytest.mark.parametrize("name", VALID)
     def test_one_sample_fewer_does_not_do(self, name):
