@@ -9,6 +9,7 @@ from typing import Any
 from eexit_cli.calibration.bounds import samples_needed, samples_needed_at, upper_bound
 from eexit_cli.calibration.engine import Answer
 from eexit_cli.calibration.sources import Ledger
+from eexit_cli.core.digits import at_least, confidence, exact
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:
     """The answer in one sentence."""
     question = answer.question
     thresholds = ledger.source.thresholds
-    confidence = _percent(1 - question.epsilon)
+    level, delta = confidence(question.epsilon), exact(question.delta)
     if answer.certified:
         assert answer.chosen is not None
         what = f"{subject.knob} {_number(thresholds[answer.chosen])}"
@@ -40,18 +41,18 @@ def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:
                 f"is weaker ({question.p_value.promise})."
             )
         return (
-            f"With probability at least {confidence} over the draw of the {answer.samples} "
-            f"calibration samples, {what} keeps {subject.loss} at or below {question.delta:g} "
+            f"With probability at least {level} over the draw of the {answer.samples} "
+            f"calibration samples, {what} keeps {subject.loss} at or below {delta} "
             "on new samples like them."
         )
     if answer.chosen is not None:
         return (
-            f"No early exit could be certified at delta {question.delta:g} with probability "
-            f"{confidence}: the answer is the full model ({subject.knob} "
+            f"No early exit could be certified at delta {delta} with probability "
+            f"{level}: the answer is the full model ({subject.knob} "
             f"{_number(thresholds[answer.chosen])}), whose loss is 0 by definition."
         )
     return (
-        f"Nothing certified: at delta {question.delta:g} with probability {confidence} not even "
+        f"Nothing certified: at delta {delta} with probability {level} not even "
         f"the first threshold, {_number(thresholds[0])}, passes its test."
     )
 
@@ -61,6 +62,7 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     if answer.certified:
         return []
     question = answer.question
+    delta, epsilon = exact(question.delta), exact(question.epsilon)
     # In a procedure that divides epsilon, a single hypothesis gets only its part.
     hypotheses = len(ledger) - (1 if ledger.source.full_model else 0)
     level = question.procedure.level(question.epsilon, max(1, hypotheses), starts=question.starts)
@@ -68,12 +70,12 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     notes = []
     if least is None:
         notes.append(
-            f"No number of samples up to 10^12 can certify delta {question.delta:g} at epsilon "
-            f"{question.epsilon:g} with '{question.p_value.name}'."
+            f"No number of samples up to 10^12 can certify delta {delta} at epsilon "
+            f"{epsilon} with '{question.p_value.name}'."
         )
     elif answer.samples < least:
         notes.append(
-            f"delta {question.delta:g} and epsilon {question.epsilon:g} need at least {least} "
+            f"delta {delta} and epsilon {epsilon} need at least {least} "
             f"samples with '{question.p_value.name}', even if every loss were 0; there are "
             f"{answer.samples}."
         )
@@ -85,15 +87,15 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     name = _number(ledger.source.thresholds[first])
     if mean >= question.delta:
         notes.append(
-            f"The first threshold, {name}, already has a mean loss of {mean:.4g} on these samples, "
-            f"not below delta {question.delta:g}: more samples will not help, a larger delta may."
+            f"The first threshold, {name}, already has a mean loss of {at_least(mean)} on these "
+            f"samples, not below delta {delta}: more samples will not help, a larger delta may."
         )
     elif answer.samples >= (least or 0):
         more = samples_needed_at(question.p_value, losses, question.delta, level)
         if more is not None:
             notes.append(
                 f"About {more} samples like these {answer.samples} would certify the first "
-                f"threshold, {name} (mean loss {mean:.4g})."
+                f"threshold, {name} (mean loss {at_least(mean)})."
             )
     return notes
 
@@ -211,9 +213,5 @@ def alternative_rows(
     return rows
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.4g} %"
-
-
 def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return value if isinstance(value, str) else exact(value)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from eexit_cli.core.digits import even_grid, exact
 from eexit_cli.core.errors import UsageError
 
 ENTROPY_STEPS = 40
@@ -54,12 +55,12 @@ def patience_scale(num_layers: int) -> Scale:
 
 
 def default_grid(scale: Scale) -> tuple[float, ...]:
-    """The seed's grid for confidences (1, then 0.95 to 0.05 by 0.05); 0 to ln K in 40 steps for
-    entropy; L to 1 for patience."""
+    """The seed's grid for confidences (1, then 0.95 to 0.05 by 0.05); 0 to ln K in 40 steps of
+    four decimals for entropy; L to 1 for patience."""
     if scale.kind == "patience":
         return tuple(float(value) for value in range(int(scale.full), 0, -1))
     if scale.kind == "entropy":
-        return tuple(scale.eager * step / ENTROPY_STEPS for step in range(ENTROPY_STEPS + 1))
+        return tuple(even_grid(scale.full, scale.eager, ENTROPY_STEPS))
     return tuple(step / 20 for step in range(20, 0, -1))
 
 
@@ -81,21 +82,22 @@ def check_grid(thresholds: Sequence[float], scale: Scale) -> tuple[float, ...]:
         if not (math.isfinite(value) and low <= value <= top and whole):
             bounds = "0 or more" if scale.kind == "entropy" else f"{low:g} to {high:g}"
             raise UsageError(
-                f"{value:g} is no {scale.knob}",
+                f"{exact(value)} is no {scale.knob}",
                 hint=f"Give {'whole numbers, ' if scale.kind == 'patience' else ''}{bounds}",
             )
     way = "descend" if scale.descends else "ascend"
-    example = f"--thresholds {','.join(f'{value:.3g}' for value in default_grid(scale)[:4])},..."
+    example = f"--thresholds {','.join(map(exact, default_grid(scale)[:4]))},..."
     for before, after in pairwise(values):
         if (after >= before) if scale.descends else (after <= before):
             raise UsageError(
-                f"Thresholds are not in order from cautious to eager: {after:g} after {before:g}",
+                "Thresholds are not in order from cautious to eager: "
+                f"{exact(after)} after {exact(before)}",
                 hint=f"For this criterion they must {way}: {example}",
             )
     if not values or values[0] != scale.full:
-        first = f"they begin with {values[0]:g}" if values else "there are none"
+        first = f"they begin with {exact(values[0])}" if values else "there are none"
         raise UsageError(
             f"Thresholds lack the full model: {first}",
-            hint=f"The first {scale.knob} must be {scale.full:g}: {example}",
+            hint=f"The first {scale.knob} must be {exact(scale.full)}: {example}",
         )
     return tuple(values)

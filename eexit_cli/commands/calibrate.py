@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eexit_cli.config import CalibrateConfig
+from eexit_cli.core.digits import exact
 from eexit_cli.ui import options_calibration
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
@@ -24,7 +25,7 @@ def calibrate(config: CalibrateConfig, output: Output) -> None:
     from eexit_cli.ui.screens.calibrate import show_calibration
 
     with output.progress() as progress:
-        begun = f"Calibrating {config.losses or config.model} at delta {config.delta:g}"
+        begun = f"Calibrating {config.losses or config.model} at delta {exact(config.delta)}"
         progress.message(f"Resuming {config.resume}" if config.resume else begun)
         from eexit_cli.pipelines.calibrate import run_calibration
 

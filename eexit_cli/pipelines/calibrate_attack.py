@@ -20,6 +20,7 @@ from eexit_cli.calibration.report import column_figures, guarantee, needs
 from eexit_cli.calibration.sources import Column, Ledger
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.digits import at_least, exact
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.seed import stream
 from eexit_cli.metrics.depth import gain_removed
@@ -230,7 +231,7 @@ def verdict(figures: dict[str, Any], delta: float) -> str:
     whoever is driven to the last layer answers as the full model does."""
     mean, low, high = (figures[f"mean_loss{part}_after"] for part in ("", "_low", "_high"))
     n = figures["attack_samples"]
-    what = f"On {n} adversarial inputs the mean loss is {mean:.4g}, delta is {delta:g}"
+    what = f"On {n} adversarial inputs the mean loss is {at_least(mean)}, delta is {exact(delta)}"
     if low > delta:
         said = f"{what}: the promise does not survive this attack."
     elif high <= delta:

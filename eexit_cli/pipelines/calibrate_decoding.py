@@ -13,6 +13,7 @@ from eexit_cli.calibration.risks import Consistency, LossFunction
 from eexit_cli.calibration.sources import Column
 from eexit_cli.calibration.text_metrics import TextQuality
 from eexit_cli.calibration.thresholds import Scale
+from eexit_cli.core.digits import exact
 from eexit_cli.core.types import Examples
 from eexit_cli.metrics.generation import References
 from eexit_cli.models.seq2seq.settings import DecodeSettings
@@ -166,7 +167,7 @@ class DecoderSource:
         # First of all: an interrupted run has it then.
         column = self._part.full()
         if index > 0:
-            name = f"{self._knob.confidence} {self._knob.thresholds[index]:g}"
+            name = f"{self._knob.confidence} {exact(self._knob.thresholds[index])}"
             settings = settings_from(self._knob.settings(index), self._part.loaded)
             column = self._part.decode(settings, name)
         self._outputs[index] = column.outputs or ()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.confidence import DECODER_MEASURES
 from eexit_cli.config.evaluate import EvaluateConfig
+from eexit_cli.core.digits import exact
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import Examples, RunResult
@@ -260,7 +261,7 @@ def _title(settings: DecodeSettings) -> str:
     if "confidence" not in described:
         return "full model"
     top_k = f", top {settings.top_k}" if settings.top_k else ""
-    return f"{described['confidence']} {described['threshold']:g}{top_k}"
+    return f"{described['confidence']} {exact(described['threshold'])}{top_k}"
 
 
 def _swept(config: EvaluateConfig, loaded: LoadedDecoder) -> list[DecodeSettings]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from eexit_cli.confidence import DECODER_MEASURES, MEASURES
+from eexit_cli.core.digits import even_grid
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.exits import CRITERIA
@@ -178,11 +179,12 @@ SWEEP_STEPS = 40
 def threshold_grid(measure: Measure, num_classes: int, steps: int = SWEEP_STEPS) -> list[float]:
     """Thresholds from the most cautious (the full model) to the most eager, ``steps`` + 1 of them.
 
-    A confidence descends from 1 to its lower bound, entropy ascends from 0 to ln K.
+    A confidence descends from 1 to its lower bound, entropy ascends from 0 to ln K; with few
+    digits, to be retyped.
     """
     low, high = measure.bounds(num_classes)
     cautious, eager = (1.0, low) if measure.rises else (0.0, high)
-    return [cautious + (eager - cautious) * step / steps for step in range(steps + 1)]
+    return even_grid(cautious, eager, steps)
 
 
 def sweep_settings(

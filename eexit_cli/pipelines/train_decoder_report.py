@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eexit_cli.config.train import TrainConfig
+from eexit_cli.core.digits import exact
 from eexit_cli.metrics.depth import depth_metrics
 from eexit_cli.metrics.generation import GENERATION_METRICS, compute_generation
 from eexit_cli.models.conversion import as_dtype
@@ -214,9 +215,9 @@ def _layer_metrics(
         },
     }
     job.progress.message(
-        f"Default exit: softmax threshold {settings['threshold']:g}, chosen on validation data: "
-        f"{leading} {chosen.quality[leading]:.4f} against {full.quality[leading]:.4f} of the full "
-        f"model, mean exit layer {chosen.mean_exit_layer:.2f} of {depth}"
+        f"Default exit: softmax threshold {exact(settings['threshold'])}, chosen on validation "
+        f"data: {leading} {chosen.quality[leading]:.4f} against {full.quality[leading]:.4f} of the "
+        f"full model, mean exit layer {chosen.mean_exit_layer:.2f} of {depth}"
     )
     return metrics, rows
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eexit_cli.core.digits import exact
+
 FAMILY_TITLES = {
     "deebert": "DeeBERT (ACL 2020, arXiv:2004.12993): a pooler and a classifier after every layer",
     "pabee": "PABEE (NeurIPS 2020, arXiv:2006.04152): one pooler, a classifier after every layer",
@@ -92,7 +94,7 @@ def command_line(options: Mapping[str, Any]) -> str:
 def describe_exit(settings: Mapping[str, Any]) -> str:
     """``entropy threshold 0.19`` or ``patience 3``, as a person says it."""
     if settings["criterion"] == "threshold":
-        return f"{settings['confidence']} threshold {settings['threshold']:g}"
+        return f"{settings['confidence']} threshold {exact(settings['threshold'])}"
     if settings["criterion"] == "patience" and settings["patience"] == 0:
         return "patience 0 (the full model)"
     return f"{settings['criterion']} {settings[settings['criterion']]}"

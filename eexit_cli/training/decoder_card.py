@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eexit_cli.core.digits import exact
+
 
 def write_decoder_card(
     name: str,
@@ -110,7 +112,7 @@ All tokens leaving at one layer:
 |---|---|
 {rows}
 
-Default exit: **{exits["confidence"]} threshold {exits["threshold"]:g}**, {metric} \
+Default exit: **{exits["confidence"]} threshold {exact(exits["threshold"])}**, {metric} \
 {values[metric]:.4f} against {values[f"{metric}_full"]:.4f}
 of the full model, mean exit layer {values["mean_exit_layer"]:.2f} of {depth} \
 ({100 * share:.0f} % of the layers saved). Of the thresholds from

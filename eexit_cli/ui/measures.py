@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from eexit_cli.core.digits import at_least, exact, fixed_down, fixed_up
+
 Write = Callable[[float], str]
 
 
@@ -22,6 +24,20 @@ def factor(value: float) -> str:
 
 def coefficient(value: float) -> str:
     return f"{value:.3f}"
+
+
+def loss(value: float) -> str:
+    """Not below itself: a mean just above delta must not look like delta."""
+    # Means of the same numbers in another order differ in the last digits.
+    return fixed_up(round(value, 12), 3)
+
+
+def upper(value: float) -> str:
+    return fixed_up(value, 3)
+
+
+def lower(value: float) -> str:
+    return fixed_down(value, 3)
 
 
 def depth(value: float) -> str:
@@ -54,6 +70,11 @@ def count(value: float) -> str:
 
 def significance(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def tested(value: float) -> str:
+    """A p-value that a guarantee rests on: not below itself, or it might look rejected."""
+    return fixed_up(value, 3) if value >= 0.001 else at_least(value, 2)
 
 
 def flops(value: float) -> str:
@@ -92,7 +113,7 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "speedup_throughput": ("Speedup in inputs per second", factor),
     "flops_per_sample": ("Work per sample", flops),
     "flops_full": ("Work per sample, full model", flops),
-    "adapted_threshold": ("Threshold in the end", coefficient),
+    "adapted_threshold": ("Threshold in the end", upper),
     "agreement": ("Outputs as the full model's", share),
     "output_similarity": ("Likeness to the full model's outputs", share),
     "total_layers_mean": ("Layers per output", depth),
@@ -138,13 +159,13 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "examples": ("Examples", count),
     "epochs": ("Epochs", count),
     "seconds": ("Time", seconds),
-    "threshold": ("Threshold", coefficient),
-    "mean_loss": ("Mean loss", coefficient),
-    "mean_loss_bound": ("Bound on the mean loss", coefficient),
-    "mean_loss_low": ("Mean loss, lower bound", coefficient),
-    "mean_loss_high": ("Mean loss, upper bound", coefficient),
-    "test_mean_loss": ("Mean loss, test", coefficient),
-    "p_value": ("p-value", significance),
+    "threshold": ("Threshold", exact),
+    "mean_loss": ("Mean loss", loss),
+    "mean_loss_bound": ("Bound on the mean loss", upper),
+    "mean_loss_low": ("Mean loss, lower bound", lower),
+    "mean_loss_high": ("Mean loss, upper bound", upper),
+    "test_mean_loss": ("Mean loss, test", loss),
+    "p_value": ("p-value", tested),
     "quality": ("Quality", coefficient),
     "promise_kept": ("Mean loss within delta", str),
     "loss": ("Loss", coefficient),

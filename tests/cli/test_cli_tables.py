@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,16 @@ def test_sheet_of_takes_columns_as_they_come() -> None:
         ("queries_mean", 1234.5, "1,234.5"),
         ("flops_per_sample", 2.5e9, "2.50 GFLOP"),
         ("flops_per_sample", 5e5, "0.50 MFLOP"),
+        ("threshold", 0.641161, "0.641161"),
+        ("threshold", 1.0, "1"),
+        ("mean_loss", 0.10001, "0.101"),
+        ("mean_loss", 0.1 + 0.2, "0.300"),
+        ("mean_loss_bound", 0.0991, "0.100"),
+        ("mean_loss_low", 0.0999, "0.099"),
+        ("mean_loss_high", 0.0991, "0.100"),
+        ("p_value", 0.0500001, "0.051"),
+        ("p_value", 0.05, "0.050"),
+        ("p_value", 1.23e-7, "1.3e-7"),
         ("unheard_of", 0.123456, "0.1235"),
         ("anything", None, "-"),
         ("anything", True, "yes"),
@@ -107,6 +118,21 @@ def test_sheet_of_takes_columns_as_they_come() -> None:
 )
 def test_figures_are_written_for_people(name, value, expected) -> None:
     assert written(name, value) == expected
+
+
+@given(st.floats(0, 1))
+def test_what_a_guarantee_rests_on_is_never_past_itself(value) -> None:
+    assert float(written("threshold", value)) == value
+    for name in ("mean_loss_bound", "mean_loss_high", "p_value"):
+        assert Fraction(written(name, value)) >= Fraction(repr(value))
+    assert Fraction(written("mean_loss_low", value)) <= Fraction(repr(value))
+    for settings in (
+        {"criterion": "threshold", "confidence": "entropy", "threshold": value},
+        {"criterion": "shallow-deep", "confidence": "softmax", "shallow_layer": 1}
+        | {"threshold": value},
+        {"criterion": "voting", "voting": value},
+    ):
+        assert float(criterion_words(settings).split()[-1]) == value
 
 
 def test_the_three_speed_figures_keep_their_own_names() -> None:

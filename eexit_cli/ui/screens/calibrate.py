@@ -210,7 +210,7 @@ def thresholds(document: Mapping[str, Any], *, all_rows: bool = True) -> Sheet:
 def _threshold(row: Row) -> str:
     if row["threshold"] is None:
         return "none"
-    words = row["threshold"] if isinstance(row["threshold"], str) else f"{row['threshold']:.4g}"
+    words = written("threshold", row["threshold"])
     return f"{words} or further" if row["at_least"] else words
 
 

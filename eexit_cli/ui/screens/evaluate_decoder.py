@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from eexit_cli.core.digits import exact
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
@@ -206,7 +207,7 @@ def _short(row: Row) -> str:
     """A setting in few words: a table has a row for each."""
     if row["criterion"] != "threshold":
         return _SHORT.get(row["criterion"], criterion_words)(row)
-    words = f"{row['confidence']} > {row['threshold']:g}"
+    words = f"{row['confidence']} > {exact(row['threshold'])}"
     return f"{words}, top {row['top_k_propagation']}" if row.get("top_k_propagation") else words
 
 
@@ -214,7 +215,7 @@ _SHORT: dict[str, Callable[[Row], str]] = {
     "full": lambda row: "full model",
     "static": lambda row: f"layer {row['static_layer']}",
     "shallow-deep": lambda row: (
-        f"layer {row['shallow_layer']} if {row['confidence']} > {row['threshold']:g}"
+        f"layer {row['shallow_layer']} if {row['confidence']} > {exact(row['threshold'])}"
     ),
 }
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from eexit_cli.core.digits import exact
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
@@ -32,7 +34,7 @@ def _unnamed(settings: Mapping[str, Any]) -> str:
 def _threshold(settings: Mapping[str, Any]) -> str:
     measure = settings.get("confidence", "entropy")
     side = "below" if measure in _FALLS else "above"
-    return f"{measure} {side} {settings['threshold']:g}{_of_decoders(settings)}"
+    return f"{measure} {side} {exact(settings['threshold'])}{_of_decoders(settings)}"
 
 
 def _of_decoders(settings: Mapping[str, Any]) -> str:
@@ -51,16 +53,20 @@ def _of_decoders(settings: Mapping[str, Any]) -> str:
 def _shallow_deep(settings: Mapping[str, Any]) -> str:
     start = settings.get("threshold_start", settings["threshold"])
     adaptive = settings.get("adaptive") or settings.get("adaptive_threshold")
-    threshold = f"an adaptive threshold from {start:g}" if adaptive else f"{start:g}"
+    threshold = f"an adaptive threshold from {exact(start)}" if adaptive else exact(start)
     words = f"layer {settings['shallow_layer']} or the last: {settings['confidence']} above "
     return words + threshold + _of_decoders(settings)
+
+
+def _voting(settings: Mapping[str, Any]) -> str:
+    return f"votes of {exact(settings.get('voting', settings.get('threshold')))}"
 
 
 _CRITERIA = {
     "full": lambda settings: "none, the full model",
     "threshold": _threshold,
     "patience": lambda settings: f"patience {settings['patience']}",
-    "voting": lambda settings: f"votes of {settings.get('voting', settings.get('threshold')):g}",
+    "voting": _voting,
     "shallow-deep": _shallow_deep,
     "static": lambda settings: f"always after layer {settings['static_layer']}",
 }

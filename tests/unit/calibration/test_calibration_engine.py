@@ -189,6 +189,32 @@ def test_the_report_describes_the_accepted_threshold_and_not_the_failing_one():
     assert "at or below 0.1" in sentence
 
 
+def test_a_small_epsilon_is_not_promised_away():
+    ledger = Ledger(MatrixSource(THRESHOLDS, graded_losses(3000), full_model=True))
+    answer = calibrate(ledger, question(epsilon=5e-5))
+    assert "With probability at least 99.995 %" in guarantee(answer, ledger, Subject())
+    answer = calibrate(ledger, question(epsilon=5e-5, delta=1e-4))
+    assert "with probability 99.995 %" in guarantee(answer, ledger, Subject())
+
+
+@given(
+    scale=st.floats(1e-3, 3),
+    delta=st.floats(0.3, 0.6),
+    epsilon=st.floats(0.01, 0.3),
+    falls=st.booleans(),
+)
+def test_what_the_sentence_says_is_what_was_certified(scale, delta, epsilon, falls):
+    """Read back, the threshold and delta are the same numbers, whatever their digits."""
+    thresholds = [scale * (step + 1) / 7 for step in range(20)]
+    thresholds = thresholds[::-1] if falls else thresholds
+    ledger = Ledger(MatrixSource(thresholds, graded_losses(100)))
+    answer = calibrate(ledger, question(delta=delta, epsilon=epsilon))
+    words = guarantee(answer, ledger, Subject()).split()
+    assert float(words[words.index("threshold") + 1]) == thresholds[answer.chosen]
+    assert float(words[words.index("below") + 1]) == delta
+    assert float(words[words.index("least") + 1]) <= 100 * (1 - epsilon)
+
+
 def test_a_weaker_promise_is_marked():
     ledger = Ledger(MatrixSource(THRESHOLDS, graded_losses(300), full_model=True))
     for name in ("clt", "conformal", "naive"):
