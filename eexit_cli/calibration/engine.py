@@ -94,9 +94,14 @@ class Answer:
     complete: bool = True
 
     @property
-    def certified(self) -> bool:
+    def accepted(self) -> bool:
         """A test accepted the chosen threshold: it is neither nothing nor just the full model."""
         return self.chosen is not None and bool(np.isfinite(self.p_values[self.chosen]))
+
+    @property
+    def certified(self) -> bool:
+        """A test that gives a guarantee accepted it."""
+        return self.accepted and self.question.guarantees
 
 
 def calibrate(ledger: Ledger, question: Question, *, run_all: bool = False) -> Answer:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eexit_cli.calibration.bounds import samples_needed, samples_needed_at, upper_bound
 from eexit_cli.calibration.engine import Answer
+from eexit_cli.calibration.losses import FloatArray
 from eexit_cli.calibration.sources import Ledger
 from eexit_cli.core.digits import at_least, confidence, exact
 
@@ -32,7 +33,7 @@ def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:
     question = answer.question
     thresholds = ledger.source.thresholds
     level, delta = confidence(question.epsilon), exact(question.delta)
-    if answer.certified:
+    if answer.accepted:
         assert answer.chosen is not None
         what = f"{subject.knob} {_number(thresholds[answer.chosen])}"
         if not question.guarantees:
@@ -45,15 +46,17 @@ def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:
             f"calibration samples, {what} keeps {subject.loss} at or below {delta} "
             "on new samples like them."
         )
+    weaker = f"with '{question.p_value.name}', which gives no guarantee"
+    how = f"with probability {level}" if question.guarantees else weaker
+    done = "certified" if question.guarantees else "accepted"
     if answer.chosen is not None:
         return (
-            f"No early exit could be certified at delta {delta} with probability "
-            f"{level}: the answer is the full model ({subject.knob} "
-            f"{_number(thresholds[answer.chosen])}), whose loss is 0 by definition."
+            f"No early exit could be {done} at delta {delta} {how}: the answer is the full model "
+            f"({subject.knob} {_number(thresholds[answer.chosen])}), whose loss is 0 by definition."
         )
     return (
-        f"Nothing certified: at delta {delta} with probability {level} not even "
-        f"the first threshold, {_number(thresholds[0])}, passes its test."
+        f"Nothing {done}: at delta {delta} {how}, not even the first threshold, "
+        f"{_number(thresholds[0])}, passes its test."
     )
 
 
@@ -62,7 +65,13 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     if answer.certified:
         return []
     question = answer.question
-    delta, epsilon = exact(question.delta), exact(question.epsilon)
+    if answer.accepted:
+        return [f"'{question.p_value.name}' gives no guarantee; --p-value hoeffding-bentkus does."]
+    certify = "certify" if question.guarantees else "accept"
+    delta = exact(question.delta)
+    asked = f"delta {delta}"
+    if question.guarantees:
+        asked += f" and epsilon {exact(question.epsilon)}"
     # In a procedure that divides epsilon, a single hypothesis gets only its part.
     hypotheses = len(ledger) - (1 if ledger.source.full_model else 0)
     level = question.procedure.level(question.epsilon, max(1, hypotheses), starts=question.starts)
@@ -70,13 +79,13 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     notes = []
     if least is None:
         notes.append(
-            f"No number of samples up to 10^12 can certify delta {delta} at epsilon "
-            f"{epsilon} with '{question.p_value.name}'."
+            f"No number of samples up to 10^12 can {certify} {asked} with "
+            f"'{question.p_value.name}'."
         )
     elif answer.samples < least:
         notes.append(
-            f"delta {delta} and epsilon {epsilon} need at least {least} "
-            f"samples with '{question.p_value.name}', even if every loss were 0; there are "
+            f"{asked} need{'' if question.guarantees else 's'} at least {least} samples with "
+            f"'{question.p_value.name}', even if every loss were 0; there are "
             f"{answer.samples}."
         )
     first = 1 if ledger.source.full_model else 0
@@ -94,7 +103,7 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
         more = samples_needed_at(question.p_value, losses, question.delta, level)
         if more is not None:
             notes.append(
-                f"About {more} samples like these {answer.samples} would certify the first "
+                f"About {more} samples like these {answer.samples} would {certify} the first "
                 f"threshold, {name} (mean loss {at_least(mean)})."
             )
     return notes
@@ -107,10 +116,16 @@ def metrics(
 
     Returns:
         ``delta``, ``epsilon``, ``samples``, ``certified``, ``samples_needed``, and, unless nothing
-        is certified, ``threshold`` (where it is a number), ``threshold_index``, ``p_value``,
-        ``mean_loss``, ``mean_loss_bound`` (holds with probability 1 - epsilon for this threshold
-        taken alone), depth, and with ``test`` the same figures as ``test_*`` and
-        ``test_within_delta``.
+        is accepted, ``threshold`` (where it is a number), ``threshold_index``, ``p_value``,
+        ``mean_loss``, depth, and with ``test`` the same figures as ``test_*`` and
+        ``test_within_delta``. Where a guarantee is given also ``mean_loss_bound`` and, with
+        ``test``, ``test_mean_loss_bound``; each holds with probability
+        ``mean_loss_bound_level``, 1 - epsilon, for the threshold that was chosen.
+
+    A bound made from the calibration samples would hold for a threshold fixed beforehand and not
+    for the accepted one, which was chosen because its mean was low on them: they promise delta and
+    nothing finer. The test samples took no part in the choice. Given it, they are as good as drawn
+    afterwards, and the p-value inverted on them is a bound at its full level.
     """
     question = answer.question
     figures: dict[str, Any] = {
@@ -128,12 +143,12 @@ def metrics(
     if isinstance(threshold, (int, float)):
         figures["threshold"] = threshold
     figures["threshold_index"] = answer.chosen
-    column = ledger.get(answer.chosen)
-    if answer.certified:
+    if answer.accepted:
         figures["p_value"] = float(answer.p_values[answer.chosen])
-        figures["mean_loss_bound"] = upper_bound(question.p_value, column.losses, question.epsilon)
-    else:
-        figures["mean_loss_bound"] = 0.0
+    if answer.certified or not answer.accepted:
+        # The full model's loss is 0 by definition.
+        figures["mean_loss_bound"] = question.delta if answer.accepted else 0.0
+        figures["mean_loss_bound_level"] = 1 - question.epsilon
     figures |= column_figures(ledger, answer.chosen, subject)
     if test is not None:
         figures |= {
@@ -142,7 +157,42 @@ def metrics(
         }
         figures["test_samples"] = test.source.samples
         figures["test_within_delta"] = figures["test_mean_loss"] <= question.delta
+        bound = bound_after(answer, test.get(answer.chosen).losses)
+        if bound is not None:
+            figures["test_mean_loss_bound"] = bound
     return figures
+
+
+def bound_after(answer: Answer, losses: FloatArray) -> float | None:
+    """A bound on the accepted threshold's mean loss, at level 1 - epsilon.
+
+    Args:
+        losses: of samples that took no part in the choice. Shape: [samples].
+
+    Returns:
+        None where the p-value gives no guarantee, or is not defined for these losses.
+    """
+    question = answer.question
+    if not answer.accepted:
+        return 0.0
+    if not question.guarantees or not question.p_value.applies(losses):
+        return None
+    return upper_bound(question.p_value, losses, question.epsilon)
+
+
+def bound_words(figures: Mapping[str, Any]) -> str | None:
+    """The bound from the test samples in one sentence; None where there is none.
+
+    Args:
+        figures: see :func:`metrics`.
+    """
+    if not figures["certified"] or "test_mean_loss_bound" not in figures:
+        return None
+    return (
+        f"With probability at least {confidence(figures['epsilon'])} over the draw of the "
+        f"{figures['test_samples']} test samples, which took no part in the choice, its mean loss "
+        f"on new samples like them is at most {at_least(figures['test_mean_loss_bound'])}."
+    )
 
 
 def column_figures(ledger: Ledger, index: int, subject: Subject) -> dict[str, float]:
@@ -211,6 +261,16 @@ def alternative_rows(
                 }
         rows.append(row)
     return rows
+
+
+def alternatives_note(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """What :func:`alternative_rows` do not promise, where several rows promise something."""
+    if sum(row["guarantee"] for row in rows) < 2:
+        return None
+    return (
+        "Each p-value's guarantee holds for itself, named beforehand: it does not cover choosing "
+        "the most eager of these thresholds afterwards."
+    )
 
 
 def _number(value: float | str) -> str:

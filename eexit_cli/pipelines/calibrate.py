@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eexit_cli.calibration.engine import Answer, Question, ask
 from eexit_cli.calibration.losses import check_delta
+from eexit_cli.calibration.report import bound_words
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import RiskNotControlledError
 from eexit_cli.core.progress import SilentProgress
@@ -138,7 +139,7 @@ def _calibrated(session: Session, question: Question, attacked: Run | None) -> C
         figures |= speed
         timings["latency_seconds"] = time.perf_counter() - started
     session.record_curves(answer)
-    report = session.report(answer)
+    report = {"bound": bound_words(figures), **session.report(answer)}
     if config.compare_naive:
         report["comparison"] = compare_naive(subject, session.ledger, session.test, answer, speed)
     if config.verify_on is not None or config.under_attack is not None:

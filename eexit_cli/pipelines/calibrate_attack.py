@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eexit_cli.calibration.bounds import upper_bound
 from eexit_cli.calibration.engine import Answer, Question, calibrate
-from eexit_cli.calibration.report import column_figures, guarantee, needs
+from eexit_cli.calibration.report import bound_after, column_figures, guarantee, needs
 from eexit_cli.calibration.sources import Column, Ledger
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
@@ -60,7 +59,7 @@ def attack_part(
         Metrics before and after the attack, and those of a calibration on a mixture.
     """
     if attacked is None:
-        if not answer.certified:
+        if not answer.accepted:
             report["attack"] = {"verdict": "Nothing to attack: the answer is the full model."}
             return {}
         attacked = attack_calibrated(config, subject, answer, progress)
@@ -74,7 +73,7 @@ def attack_part(
     report["attack"] = {
         "run": attacked.id,
         "left_out": checked.left_out,
-        "verdict": verdict(figures, answer.question.delta),
+        "verdict": verdict(figures, answer.question),
         "mixture": guarantee(mixed, ledger, subject.subject),
         "mixture_needs": needs(mixed, ledger),
     }
@@ -194,11 +193,11 @@ def attack_metrics(
     """Realised risk and depth at the accepted threshold, before and after.
 
     Returns:
-        ``mean_loss_before`` and ``_after`` with ``mean_loss_low_*`` and ``mean_loss_high_*``,
-        bounds that each hold with probability 1 - epsilon for samples like these;
-        ``mean_exit_layer_*``, ``speedup_layers_*``; ``gain_removed``;
-        ``promise_kept_before`` and ``_after``: the realised mean is at most delta;
-        ``attack_samples``.
+        ``mean_loss_before`` and ``_after``, where the p-value gives a guarantee with
+        ``mean_loss_low_*`` and ``mean_loss_high_*``, bounds that each hold with probability
+        1 - epsilon for samples like these; ``mean_exit_layer_*``, ``speedup_layers_*``;
+        ``gain_removed``; ``within_delta_before`` and ``_after``: the realised mean is at most
+        delta; ``attack_samples``.
     """
     assert answer.chosen is not None
     figures: dict[str, float | int | bool | None] = {"attack_samples": checked.samples}
@@ -208,14 +207,16 @@ def attack_metrics(
         depth = column.mean_exit_layer
         assert depth is not None
         mean = float(column.losses.mean())
-        low = 1 - upper_bound(question.p_value, 1 - column.losses, question.epsilon)
+        # No calibration sample is among these: they took no part in the choice.
+        high, rest = (bound_after(answer, losses) for losses in (column.losses, 1 - column.losses))
+        if high is not None and rest is not None:
+            figures |= {
+                f"mean_loss_low_{when}": max(0.0, 1 - rest) if answer.accepted else 0.0,
+                f"mean_loss_high_{when}": high,
+            }
         figures |= {
             f"mean_loss_{when}": mean,
-            f"mean_loss_low_{when}": max(0.0, low),
-            f"mean_loss_high_{when}": upper_bound(
-                question.p_value, column.losses, question.epsilon
-            ),
-            f"promise_kept_{when}": mean <= question.delta,
+            f"within_delta_{when}": mean <= question.delta,
             f"mean_exit_layer_{when}": depth,
             f"speedup_layers_{when}": num_layers / depth,
         }
@@ -226,15 +227,23 @@ def attack_metrics(
     return figures
 
 
-def verdict(figures: dict[str, Any], delta: float) -> str:
+def verdict(figures: dict[str, Any], question: Question) -> str:
     """Does the promise survive, and do the savings? A slowdown attack may take the savings alone:
-    whoever is driven to the last layer answers as the full model does."""
-    mean, low, high = (figures[f"mean_loss{part}_after"] for part in ("", "_low", "_high"))
+    whoever is driven to the last layer answers as the full model does. Where none was made, none
+    is broken."""
+    delta = question.delta
+    mean, low, high = (figures.get(f"mean_loss{part}_after") for part in ("", "_low", "_high"))
+    assert mean is not None
     n = figures["attack_samples"]
     what = f"On {n} adversarial inputs the mean loss is {at_least(mean)}, delta is {exact(delta)}"
-    if low > delta:
+    if not question.guarantees:
+        said = (
+            f"{what}: {'within' if mean <= delta else 'above'} delta on these samples; "
+            f"'{question.p_value.name}' gave no guarantee that an attack could break."
+        )
+    elif low is not None and low > delta:
         said = f"{what}: the promise does not survive this attack."
-    elif high <= delta:
+    elif high is not None and high <= delta:
         said = f"{what}: the promise survives this attack."
     else:
         leaning = "kept on these samples" if mean <= delta else "broken on these samples"

@@ -15,6 +15,7 @@ from eexit_cli.calibration.engine import Answer, Question, alternatives, calibra
 from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.calibration.report import (
     alternative_rows,
+    alternatives_note,
     guarantee,
     metrics,
     needs,
@@ -166,11 +167,13 @@ class Session:
     def report(self, answer: Answer) -> dict[str, Any]:
         """Sentences and the tables beside the main one."""
         about = self.subject.subject
+        others = alternative_rows(self._alternatives, self.ledger, about, self.test)
         report: dict[str, Any] = {
             "guarantee": guarantee(answer, self.ledger, about),
             "needs": needs(answer, self.ledger),
             "exit": None if answer.chosen is None else self.subject.settings(answer.chosen),
-            "alternatives": alternative_rows(self._alternatives, self.ledger, about, self.test),
+            "alternatives": others,
+            "alternatives_note": alternatives_note(others),
             "notes": [*self._notes(), *self.subject.notes],
         }
         return report

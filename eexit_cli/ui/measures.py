@@ -167,7 +167,7 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "test_mean_loss": ("Mean loss, test", loss),
     "p_value": ("p-value", tested),
     "quality": ("Quality", coefficient),
-    "promise_kept": ("Mean loss within delta", str),
+    "within_delta": ("Mean loss within delta", str),
     "loss": ("Loss", coefficient),
 }
 """Flat name -> what people call it, and how its numbers are written."""

@@ -43,9 +43,23 @@ def test_losses_of_ones_own(eexit, losses) -> None:
     said = " ".join(done.out.split())
     assert "With probability at least 95 % over the draw of the 300 calibration samples" in said
     assert "keeps the mean loss at or below 0.1" in said
+    assert "Bound on the mean loss (95 % sure)" in said
+    assert "over the draw of the 300 test samples, which took no part in the choice" in said
+    assert "it does not cover choosing the most eager of these thresholds afterwards" in said
     for words in ("hoeffding-bentkus", "betting", "no guarantee", "Mean exit layer", "Chosen"):
         assert words in said
     assert "eexit plot calibration --run" in done.err
+
+
+def test_what_gives_no_guarantee_certifies_nothing(eexit, losses) -> None:
+    done = eexit("calibrate", "--losses", losses, "--delta", 0.1, "--p-value", "naive", "--strict")
+    assert done.code == 4
+    assert "without a guarantee" in done.err
+    assert "--p-value hoeffding-bentkus does" in done.err
+    done = eexit("calibrate", "--losses", losses, "--delta", 0.1, "--p-value", "naive")
+    assert done.code == 0
+    assert "Bound on" not in done.out
+    assert "nothing certified" in eexit("results", "list").out
 
 
 def test_json_is_the_document_and_nothing_else(eexit, losses, tmp_path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from eexit_cli.core.digits import confidence
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
@@ -33,7 +34,7 @@ _ATTACK = (
     "mean_loss",
     "mean_loss_low",
     "mean_loss_high",
-    "promise_kept",
+    "within_delta",
     "mean_exit_layer",
     "speedup_layers",
 )
@@ -81,10 +82,15 @@ def _one(output: Output, document: Mapping[str, Any]) -> None:
     _promise(output, document)
     output.sheet(chosen(document))
     _paragraph(output, speed_words(document["metrics"]), "dim")
+    if report.get("bound"):
+        _paragraph(output, report["bound"])
+        output.say()
     output.sheet(alternatives(document))
     for row in report.get("alternatives", ()):
         if not row["guarantee"]:
             output.say(f"[dim]{escape(str(row['p_value']))}: {escape(str(row['promise']))}[/]")
+    if report.get("alternatives_note"):
+        _paragraph(output, report["alternatives_note"], "dim")
     output.say()
     if report.get("comparison"):
         output.sheet(comparison(document))
@@ -120,11 +126,12 @@ def chosen(document: Mapping[str, Any]) -> Sheet:
             "calibration_words": with_spread(name, metrics),
         }
         for name in _FIGURES
-        if name in metrics
+        # Runs of earlier versions have a bound without a level, which did not hold.
+        if name in metrics and (name != "mean_loss_bound" or f"{name}_level" in metrics)
     ]
     return Sheet(
         [
-            Column("metric", "", text=lambda row: label(row["metric"])),
+            _metric(metrics),
             _value("calibration", f"Calibration, {metrics['samples']:,} samples"),
             _value(
                 "test", f"Test, {metrics['test_samples']:,}" if "test_samples" in metrics else ""
@@ -221,6 +228,21 @@ def _value(key: str, heading: str) -> Column:
     return Column(key, heading, text=text, numeric=True, whole=True)
 
 
+_BOUNDS = ("mean_loss_bound", "mean_loss_low", "mean_loss_high")
+
+
+def _metric(metrics: Mapping[str, Any]) -> Column:
+    """Names of figures; those of bounds say how surely they hold."""
+
+    def text(row: Row) -> str:
+        name = label(row["metric"])
+        return (
+            f"{name} ({confidence(metrics['epsilon'])} sure)" if row["metric"] in _BOUNDS else name
+        )
+
+    return Column("metric", "", text=text)
+
+
 def _head(output: Output, document: Mapping[str, Any]) -> None:
     config = document["config"]
     output.say()
@@ -271,7 +293,7 @@ def _attack(output: Output, document: Mapping[str, Any]) -> None:
         output.sheet(
             Sheet(
                 [
-                    Column("metric", "", text=lambda row: label(row["metric"])),
+                    _metric(metrics),
                     _value("before", "Before"),
                     _value("after", "After"),
                 ],

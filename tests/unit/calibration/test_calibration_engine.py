@@ -22,6 +22,7 @@ from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.calibration.report import (
     Subject,
     alternative_rows,
+    alternatives_note,
     guarantee,
     metrics,
     needs,
@@ -217,15 +218,30 @@ def test_what_the_sentence_says_is_what_was_certified(scale, delta, epsilon, fal
 
 def test_a_weaker_promise_is_marked():
     ledger = Ledger(MatrixSource(THRESHOLDS, graded_losses(300), full_model=True))
+    losses = graded_losses(300)
     for name in ("clt", "conformal", "naive"):
         sentence = guarantee(calibrate(ledger, question(p_value=name)), ledger, Subject())
         assert "without a guarantee" in sentence
+        # Nor where it accepts nothing: no probability is named, and nothing is called certified.
+        for full_model in (True, False):
+            first = 0 if full_model else 1
+            strict = Ledger(MatrixSource(THRESHOLDS[first:], losses[:, first:], None, full_model))
+            answer = calibrate(strict, question(p_value=name, delta=0.004))
+            sentence = " ".join([guarantee(answer, strict, Subject()), *needs(answer, strict)])
+            assert "accepted" in sentence
+            assert f"with '{name}', which gives no guarantee" in sentence
+            for word in ("probability", "certif", "epsilon"):
+                assert word not in sentence
     rows = alternative_rows(alternatives(ledger, question()), ledger, Subject())
     assert {row["p_value"] for row in rows if not row["guarantee"]} == {
         "clt",
         "conformal",
         "naive",
     }
+    assert not any(row["certified"] for row in rows if not row["guarantee"])
+    assert "it does not cover choosing the most eager" in alternatives_note(rows)
+    assert alternatives_note([row for row in rows if not row["guarantee"]]) is None
+    assert alternatives_note(rows[:1]) is None
 
 
 def test_one_threshold_alone_is_the_full_model():

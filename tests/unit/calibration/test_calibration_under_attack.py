@@ -68,7 +68,7 @@ class TestUnderAttack:
             low, high = metrics[f"mean_loss_low_{when}"], metrics[f"mean_loss_high_{when}"]
             assert low <= metrics[f"mean_loss_{when}"] <= high
         assert report["run"] == run.id
-        assert metrics["promise_kept_after"] == (metrics["mean_loss_after"] <= 0.3)
+        assert metrics["within_delta_after"] == (metrics["mean_loss_after"] <= 0.3)
 
     def test_a_mixture_of_clean_samples_alone_is_the_clean_calibration(self, calibrate, attacked):
         run = attacked(shift=0)
@@ -113,6 +113,21 @@ class TestUnderAttack:
         assert metrics["mean_exit_layer_after"] >= metrics["mean_exit_layer_before"]
         with pytest.raises(UsageError, match="Unknown"):
             calibrate(under_attack="same-tokn")
+
+    @pytest.mark.parametrize("name", ["naive", "conformal", "clt"])
+    def test_no_promise_is_broken_where_none_was_made(self, calibrate, attacked, name):
+        document = calibrate(delta=0.3, p_value=name, verify_on=attacked().id).document
+        metrics, report = document["metrics"], document["report"]
+        verdict = report["attack"]["verdict"]
+        assert f"'{name}' gave no guarantee that an attack could break" in verdict
+        assert "promise" not in verdict
+        above = metrics["mean_loss_after"] > 0.3
+        assert f"{'above' if above else 'within'} delta on these samples" in verdict
+        # The mean itself is no bound.
+        assert not any(key.startswith(("mean_loss_low", "mean_loss_high")) for key in metrics)
+        assert metrics["certified"] is False
+        assert report["bound"] is None
+        assert "mean_loss_bound" not in metrics
 
     def test_there_is_nothing_to_attack_at_the_full_model(self, calibrate):
         report = calibrate(delta=0.001, under_attack="same-token").document["report"]
