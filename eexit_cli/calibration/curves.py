@@ -81,7 +81,7 @@ class Splits:
     exit_layers: FloatArray
 
     def violations(self, delta: float) -> float:
-        """Share of the splits whose test loss is above delta.
+        """Share of the splits whose test loss is above delta; no answer violates nothing.
 
         The test part's own noise is in it: near the boundary this is above the probability that
         the true risk is violated.
@@ -170,29 +170,33 @@ def split_rows(
     """Bands for the figures: over deltas at every sample size.
 
     Yields:
-        ``n``, ``delta``, ``repeats``, ``violations``, and for ``mean_loss``, ``mean_exit_layer``
-        and ``index`` the 5 %, 50 % and 95 % quantiles as ``<name>_low``, ``<name>``,
-        ``<name>_high``. Deltas at which some split certifies nothing at all are left out.
+        ``n``, ``delta``, ``repeats``, ``violations`` (of all splits), ``uncertified`` (splits in
+        which no test accepted a threshold), ``answered`` (splits with an answer, be it the full
+        model), and over those, for ``mean_loss``, ``mean_exit_layer`` and ``index``, the 5 %, 50 %
+        and 95 % quantiles as ``<name>_low``, ``<name>``, ``<name>_high``; None where there is no
+        such split.
     """
+    first = 1 if source.full_model else 0
     questions = [replace(question, delta=delta) for delta in deltas]
     for n in sizes:
         splits = repeated_splits(source, questions, n=n, repeats=repeats, seed=seed)
         for delta, split in zip(deltas, splits, strict=True):
-            if (split.chosen < 0).any():
-                continue
+            answered = split.chosen >= 0
             yield {
                 "n": n,
                 "delta": delta,
                 "repeats": repeats,
                 "violations": split.violations(delta),
-                **_band("mean_loss", split.test_losses),
-                **_band("mean_exit_layer", split.exit_layers),
-                **_band("index", split.chosen.astype(np.float64)),
+                "uncertified": int((split.chosen < first).sum()),
+                "answered": int(answered.sum()),
+                **_band("mean_loss", split.test_losses[answered]),
+                **_band("mean_exit_layer", split.exit_layers[answered]),
+                **_band("index", split.chosen[answered].astype(np.float64)),
             }
 
 
 def _band(name: str, values: FloatArray) -> dict[str, float | None]:
-    if np.isnan(values).any():
+    if not values.size or np.isnan(values).any():
         return {f"{name}_low": None, name: None, f"{name}_high": None}
     # Nearest rank, so that an index stays an index.
     low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), method="nearest")

@@ -32,15 +32,19 @@ class LossTable:
         losses: in [0, 1]. Shape: [samples, thresholds].
         exit_layers: layers executed. Shape: [samples, thresholds]; None where not given.
         ids: one per sample.
+        full_model: the first column is the full model.
     """
 
     thresholds: tuple[float | str, ...]
     losses: FloatArray
     exit_layers: FloatArray | None
     ids: tuple[str, ...]
+    full_model: bool = False
 
 
-def read_losses(path: Path, exit_layers: Path | None = None) -> LossTable:
+def read_losses(
+    path: Path, exit_layers: Path | None = None, full_model: str | None = None
+) -> LossTable:
     """Read a table of losses.
 
     CSV and Parquet: a header with one name per threshold; a column ``id`` names the samples, and
@@ -49,11 +53,14 @@ def read_losses(path: Path, exit_layers: Path | None = None) -> LossTable:
 
     Args:
         exit_layers: a second file of the same shape with the layers executed.
+        full_model: the column that is the full model, or ``first``.
 
     Raises:
         MissingArtifactError: no such file.
         UsageError: an unknown format, columns that are not numbers or not in order, losses
-            outside [0, 1] or NaN (naming the rows), exit layers of another shape or below 1.
+            outside [0, 1] or NaN (naming the rows), exit layers of another shape or below 1,
+            columns that run from eager to cautious, or a full model that is not the first column
+            or differs from itself.
         EexitError: the file is damaged.
     """
     columns = _read(path)
@@ -68,11 +75,15 @@ def read_losses(path: Path, exit_layers: Path | None = None) -> LossTable:
             _same_names(columns.names, other.names, source)
     if layers is not None:
         _check_layers(layers, losses, source)
+        _check_order(layers, path)
+    if full_model is not None:
+        _check_full_model(full_model, columns.names, losses, path)
     return LossTable(
         thresholds=_thresholds(columns.names, path),
         losses=losses,
         exit_layers=layers,
         ids=columns.ids or tuple(str(row + 1) for row in range(len(losses))),
+        full_model=full_model is not None,
     )
 
 
@@ -268,6 +279,68 @@ def _check_layers(layers: FloatArray, losses: FloatArray, path: Path) -> None:
             f"{describe_rows(rows)}",
             hint="Exit layers count from 1",
         )
+
+
+def _check_order(layers: FloatArray, path: Path) -> None:
+    """Columns that get deeper stand the wrong way round.
+
+    They are not turned here: an order that the losses themselves suggest voids the guarantee of a
+    fixed sequence, so whoever made the file must say it.
+    """
+    depth = layers.mean(axis=0)
+    if (np.diff(depth) >= 0).all() and depth[-1] > depth[0]:
+        raise UsageError(
+            f"The columns of '{path.name}' run from eager to cautious: their mean exit layers "
+            f"rise from {depth[0]:.4g} to {depth[-1]:.4g}",
+            hint="Turn them round: the full model or the most cautious threshold comes first",
+        )
+
+
+FIRST = "first"
+
+
+def _check_full_model(name: str, names: Sequence[str], losses: FloatArray, path: Path) -> None:
+    index = _position(name, names)
+    if index is None:
+        raise UsageError(
+            f"'{path.name}' has no column '{name}' to be the full model",
+            hint=f"Give --full-model {names[0]}, or --full-model {FIRST}",
+        )
+    if index > 0:
+        reversed_ = index == len(names) - 1
+        raise UsageError(
+            f"The full model, column '{names[index]}' of '{path.name}', is the last: the columns "
+            "run from eager to cautious"
+            if reversed_
+            else f"The full model, column '{names[index]}' of '{path.name}', is not the first",
+            hint="Order the columns from the full model to the most eager threshold",
+        )
+    rows = np.flatnonzero(losses[:, 0])
+    if rows.size:
+        raise UsageError(
+            f"The full model's losses are not 0: column '{names[0]}' of '{path.name}', "
+            f"{describe_rows(rows)}",
+            hint="Give losses relative to the full model: max(0, R(early) - R(full)) per sample",
+        )
+
+
+def _position(name: str, names: Sequence[str]) -> int | None:
+    """A column by its name, or by its number in another spelling; ``first`` is the first."""
+    if name in names:
+        return names.index(name)
+    if name == FIRST:
+        return 0
+    try:
+        return [float(other) for other in names].index(float(name))
+    except ValueError:
+        return None
+
+
+def falls(losses: FloatArray) -> bool:
+    """Mean losses are highest in the first column and lowest in the last: an order from eager to
+    cautious, it seems. Shape: [samples, thresholds]."""
+    means = losses.mean(axis=0)
+    return bool(means[0] == means.max() > means.min() == means[-1])
 
 
 def _thresholds(names: Sequence[str], path: Path) -> tuple[float | str, ...]:

@@ -49,9 +49,21 @@ def check_losses(losses: ArrayLike, names: Sequence[str] | None = None) -> Float
         raise UsageError(
             f"{len(rows)} of {len(matrix)} rows have losses that are not in [0, 1]: "
             f"{describe_rows(rows)} (row {row + 1}{where} has {matrix[row, column]:g})",
-            hint="A guarantee needs bounded losses: rescale or drop these rows",
+            hint=_repair(matrix[bad]),
         )
     return np.clip(matrix, 0.0, 1.0)
+
+
+def _repair(values: FloatArray) -> str:
+    """What to do about losses that are outside; leaving samples out comes last, as it biases."""
+    if (values < 0).any():
+        return (
+            "Clip differences per sample: max(0, R(early) - R(full)) is 0 where leaving early was "
+            "no worse; dropping such rows would bias the result"
+        )
+    if (values > 1).any():
+        return "Divide by the largest possible loss; dropping such rows would bias the result"
+    return "Every sample needs a loss; dropping those without one would bias the result"
 
 
 def describe_rows(rows: NDArray[np.integer], *, at_most: int = 5) -> str:

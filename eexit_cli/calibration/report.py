@@ -20,12 +20,12 @@ class Subject:
     Attributes:
         knob: what the threshold is called ("entropy threshold", "patience", "threshold").
         loss: what the mean loss is ("the rate of answers that differ from the full model's").
-        num_layers: L; None where nobody knows.
+        num_layers: L, whole but for losses that somebody else made; None where nobody knows.
     """
 
     knob: str = "threshold"
     loss: str = "the mean loss"
-    num_layers: int | None = None
+    num_layers: float | None = None
 
 
 def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:

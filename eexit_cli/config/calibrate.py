@@ -29,7 +29,9 @@ class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig, TimingConfig)
         test_limit: test samples; None or 0 is all there are.
         losses: a table of losses in place of a model.
         exit_layers: a table of the layers that go with ``losses``.
-        num_layers: L, for ``losses``; None is the largest exit layer given.
+        full_model: the column of ``losses`` that is the full model, or ``first``: the answer where
+            no other is certified. None: no column is.
+        num_layers: L, for ``losses``; None is the full model's, or the largest exit layer given.
         curves: run every threshold, also past the first failure, and draw repeated splits.
         deltas: the deltas of the curves.
         repeats: repeated random splits behind the bands of the curves.
@@ -57,7 +59,8 @@ class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig, TimingConfig)
     test_limit: int | None = None
     losses: Path | None = None
     exit_layers: Path | None = None
-    num_layers: int | None = None
+    full_model: str | None = None
+    num_layers: float | None = None
     curves: bool = False
     deltas: tuple[float, ...] = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
     repeats: int = 100

@@ -65,7 +65,7 @@ def attack_part(
         attacked = attack_calibrated(config, subject, answer, progress)
     checked = verify(attacked, subject)
     num_layers = subject.subject.num_layers
-    assert num_layers is not None
+    assert isinstance(num_layers, int), "only losses from elsewhere have a depth that is not whole"
     figures: dict[str, Any] = dict(attack_metrics(checked, answer, num_layers))
     mixed, ledger = mixture(
         checked, answer.question, clean_share=config.clean_share, seed=config.seed

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eexit_cli.calibration.external import LossTable, read_losses
+from eexit_cli.calibration.external import LossTable, falls, read_losses
 from eexit_cli.calibration.report import Subject
 from eexit_cli.calibration.sources import Column, MatrixSource
 from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.digits import exact
 from eexit_cli.core.errors import UsageError
 from eexit_cli.pipelines.calibrate_subjects import Parts, divide
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 class ExternalLosses:
     """Losses from a file, one column per threshold, cautious to eager.
 
-    Nothing is known about the thresholds but their order, so no column counts as the full model:
-    if the first cannot be certified, nothing is.
+    Nothing is known about the thresholds but their order. Where no column is said to be the full
+    model, none is: if the first cannot be certified, nothing is.
     """
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
         assert config.losses is not None
-        self._table: LossTable = read_losses(config.losses, config.exit_layers)
+        self._table: LossTable = read_losses(config.losses, config.exit_layers, config.full_model)
         self._num_layers = _num_layers(self._table, config.num_layers, progress)
         self._parts: Parts = divide(
             len(self._table.losses),
@@ -38,7 +39,9 @@ class ExternalLosses:
             what=f"'{config.losses.name}'",
         )
         table = self._table
-        self._source = MatrixSource(table.thresholds, table.losses, table.exit_layers)
+        self._source = MatrixSource(
+            table.thresholds, table.losses, table.exit_layers, full_model=table.full_model
+        )
 
     @property
     def measure(self) -> None:
@@ -46,7 +49,15 @@ class ExternalLosses:
 
     @property
     def notes(self) -> list[str]:
-        return []
+        table = self._table
+        if table.full_model or table.exit_layers is not None or not falls(table.losses):
+            return []
+        first, last = table.thresholds[0], table.thresholds[-1]
+        return [
+            f"Mean losses fall from column '{first}' to column '{last}': the columns seem to run "
+            "from eager to cautious. They are tested in the order of the file, which must be from "
+            "cautious to eager."
+        ]
 
     def restore(self, part: str, columns: Mapping[int, Column]) -> None:
         """Nothing to save: the losses are there."""
@@ -91,7 +102,8 @@ class ExternalLosses:
         return None
 
 
-def _num_layers(table: LossTable, given: int | None, progress: Progress) -> int | None:
+def _num_layers(table: LossTable, given: float | None, progress: Progress) -> float | None:
+    """The full depth as it is; depths averaged over tokens need not be whole."""
     if table.exit_layers is None:
         if given is not None:
             raise UsageError(
@@ -101,11 +113,21 @@ def _num_layers(table: LossTable, given: int | None, progress: Progress) -> int 
         return None
     largest = float(table.exit_layers.max())
     if given is None:
-        progress.message(f"Taking the largest exit layer, {largest:g}, as the full depth")
-        return int(np.ceil(largest))
+        whose, depth = "the largest exit layer", largest
+        if table.full_model:
+            of_full = table.exit_layers[:, 0]
+            # A mean of equal numbers is that number only up to rounding.
+            same = bool((of_full == of_full[0]).all())
+            whose, depth = "the full model's", float(of_full[0] if same else of_full.mean())
+        progress.message(f"Taking {whose}, {exact(depth)}, as the full depth")
+        return _whole(depth)
     if given < largest:
         raise UsageError(
-            f"There are exit layers up to {largest:g}, above --num-layers {given}",
-            hint=f"Give --num-layers {int(np.ceil(largest))} or more",
+            f"There are exit layers up to {exact(largest)}, above --num-layers {exact(given)}",
+            hint=f"Give --num-layers {exact(largest)} or more",
         )
-    return given
+    return _whole(given)
+
+
+def _whole(depth: float) -> float:
+    return int(depth) if float(depth).is_integer() else depth

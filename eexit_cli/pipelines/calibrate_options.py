@@ -32,9 +32,10 @@ def check_combination(config: CalibrateConfig) -> None:
     if config.under_attack is not None:
         ATTACKS.canonical(config.under_attack)
     if config.losses is None:
-        if config.exit_layers is not None or config.num_layers is not None:
+        if not config.exit_layers is config.num_layers is config.full_model is None:
             raise UsageError(
-                "--exit-layers and --num-layers go with --losses", hint="Add --losses FILE"
+                "--exit-layers, --full-model and --num-layers go with --losses",
+                hint="Add --losses FILE",
             )
         return
     needs_model = {

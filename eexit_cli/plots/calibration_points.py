@@ -143,7 +143,8 @@ def _bands(run: RunView, value: str) -> dict[float, dict[str, Any]]:
     """The run's own question over repeated splits, by delta."""
     if value == "threshold":
         return {}
-    return {record["delta"]: record for record in near_splits(run, str(run.config["p_value"]))}
+    splits = near_splits(run, str(run.config["p_value"]))
+    return {record["delta"]: record for record in splits if always_answered(record)}
 
 
 def near_splits(run: RunView, p_value: str) -> list[dict[str, Any]]:
@@ -156,6 +157,11 @@ def near_splits(run: RunView, p_value: str) -> list[dict[str, Any]]:
     n = int(run.metrics["samples"])
     size = min((int(record["n"]) for record in splits), key=lambda one: abs(one - n), default=0)
     return [record for record in splits if record["n"] == size]
+
+
+def always_answered(split: dict[str, Any]) -> bool:
+    """Every repeat has an answer: figures of some alone would be those of the luckier ones."""
+    return bool(split.get("answered", split["repeats"]) == split["repeats"])
 
 
 def _number(value: Any) -> float:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.calibration_points import by_measure, log_delta_axis, suits_splits, table
+from eexit_cli.plots.calibration_points import (
+    always_answered,
+    by_measure,
+    log_delta_axis,
+    table,
+)
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
 if TYPE_CHECKING:
@@ -16,6 +21,11 @@ WHOSE = "whose"
 """The column that says which of several runs a panel stands for, where it has no title."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def suits_sizes(run: RunView) -> bool:
+    """Calibrations with repeated splits, at some size and delta all with an answer."""
+    return any(record.get("kind") == "split" and always_answered(record) for record in run.records)
 
 
 def frame(runs: Sequence[RunView]) -> DataFrame:
@@ -35,7 +45,9 @@ def _points(run: RunView) -> Iterator[dict[str, Any]]:
     splits = [
         record
         for record in run.records
-        if record.get("kind") == "split" and record["p_value"] == run.config["p_value"]
+        if record.get("kind") == "split"
+        and record["p_value"] == run.config["p_value"]
+        and always_answered(record)
     ]
     value = "mean_exit_layer"
     if any(record[value] is None for record in splits):
@@ -87,7 +99,7 @@ FIGURE = FigureSpec(
     commands=("calibrate",),
     needs="a calibration with --curves",
     make="eexit calibrate --delta 0.1 --curves",
-    suits=suits_splits,
+    suits=suits_sizes,
     frame=frame,
     draw=draw,
     panel_height=2.2,

@@ -389,6 +389,7 @@ NEEDS: dict[str, str] = {
     "source_column": "data_file",
     "target_column": "data_file",
     "exit_layers": "losses",
+    "full_model": "losses",
     "num_layers": "losses",
     "attack_limit": "under_attack",
 }

@@ -220,14 +220,24 @@ ExitLayers = Annotated[
         help="The layers that go with the losses, in the same shape.",
     ),
 ]
+FullModel = Annotated[
+    str | None,
+    option(
+        "--full-model",
+        panel=LOSSES,
+        metavar="COLUMN",
+        help="The column that is the full model, or 'first': its losses are 0, and it is the "
+        "answer where nothing else is certified.",
+    ),
+]
 NumLayers = Annotated[
-    int | None,
+    float | None,
     option(
         "--num-layers",
         panel=LOSSES,
-        metavar="N",
+        metavar="X",
         min=1,
-        help="Layers of the full model; by default the largest exit layer.",
+        help="Layers of the full model; by default the full model's, or the largest exit layer.",
     ),
 ]
 VerifyOn = Annotated[
@@ -300,6 +310,7 @@ OPTIONS: dict[str, Any] = {
     "test_limit": TestLimit,
     "losses": Losses,
     "exit_layers": ExitLayers,
+    "full_model": FullModel,
     "num_layers": NumLayers,
     "verify_on": VerifyOn,
     "under_attack": UnderAttack,

@@ -164,6 +164,7 @@ def test_a_calibration_survives_an_attackers_texts_or_not(eexit, own_model, revi
         ("--starts 3", 2, "--starts says nothing"),
         ("--data-file x.csv", 2, "--losses and --data-file exclude each other"),
         ("--verify-on x", 2, "--verify-on needs a model"),
+        ("--full-model 0.9", 2, "column '0.9' of 'losses.parquet', is not the first"),
     ],
 )
 def test_bad_input_is_one_clear_line(eexit, losses, options, code, complaint) -> None:
@@ -188,6 +189,15 @@ def test_options_of_the_losses_need_them(eexit) -> None:
     done = eexit("calibrate", "--exit-layers", "x.npy")
     assert done.code == 2
     assert "--exit-layers says nothing without --losses" in done.err
+    done = eexit("calibrate", "--full-model", "first")
+    assert done.code == 2
+    assert "--full-model says nothing without --losses" in done.err
+
+
+def test_the_full_model_of_ones_own_losses(eexit, losses) -> None:
+    done = eexit("calibrate", "--losses", losses, "--full-model", 1, "--delta", 0.0001)
+    assert done.code == 0, done.err
+    assert "the answer is the full model" in " ".join(done.out.split())
 
 
 # Decoders ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from calibration_tiny import THRESHOLDS, graded_losses
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from eexit_cli.calibration import PROCEDURES
 from eexit_cli.calibration.curves import (
@@ -31,6 +32,7 @@ from eexit_cli.calibration.report import (
 from eexit_cli.calibration.sources import Column, Ledger, MatrixSource
 from eexit_cli.calibration.testing import last_rejected
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.seed import derive_seed
 
 
 class Counted:
@@ -323,8 +325,6 @@ class TestCurves:
         source = MatrixSource(THRESHOLDS, losses, layers, full_model=True)
         asked = question(p_value=p_name, procedure=procedure)
         (splits,) = repeated_splits(source, [asked], n=70, repeats=5, seed=3)
-        from eexit_cli.core.seed import derive_seed
-
         rng = np.random.default_rng(derive_seed(3, "splits", 70))
         for repeat in range(5):
             order = rng.permutation(120)
@@ -340,7 +340,33 @@ class TestCurves:
         assert (splits.chosen == -1).all()
         assert np.isnan(splits.test_losses).all()
         rows = split_rows(source, question(), deltas=(0.01,), sizes=[30], repeats=4, seed=0)
-        assert list(rows) == []
+        (row,) = rows
+        assert (row["uncertified"], row["answered"], row["violations"]) == (4, 0, 0.0)
+        assert row["mean_loss"] is row["mean_exit_layer"] is row["index"] is None
+
+    @pytest.mark.parametrize("full_model", [True, False])
+    def test_splits_are_counted_whether_they_certify_or_not(self, full_model):
+        """Binary losses at n = 40: some splits accept the second threshold, the others nothing."""
+        ones = np.random.default_rng(5).random((160, 1)) < [[0.0, 0.05]]
+        losses = np.c_[ones, np.ones(160)].astype(float)[:, 0 if full_model else 1 :]
+        source = MatrixSource(THRESHOLDS[: losses.shape[1]], losses, losses + 1, full_model)
+        asked = question(delta=0.12, p_value="binomial")
+        (row,) = split_rows(source, asked, deltas=(0.12,), sizes=[40], repeats=50, seed=0)
+        rng = np.random.default_rng(derive_seed(0, "splits", 40))
+        certified = []
+        for _ in range(50):
+            order = rng.permutation(160)
+            column = losses[:, -2]
+            if stats.binom.cdf(column[order[:40]].sum(), 40, 0.12) <= 0.05:
+                certified.append(column[order[40:]].mean())
+        assert 0 < len(certified) < 50
+        assert row["uncertified"] == 50 - len(certified)
+        assert row["answered"] == (50 if full_model else len(certified))
+        assert row["violations"] == np.mean(np.r_[certified] > 0.12) * len(certified) / 50
+        if not full_model:
+            median = np.quantile(certified, 0.5, method="nearest")
+            assert row["mean_loss"] == pytest.approx(median)
+            assert row["mean_exit_layer"] == pytest.approx(median + 1)
 
     def test_bands_hold_the_median(self):
         source = MatrixSource(THRESHOLDS, graded_losses(300), full_model=True)

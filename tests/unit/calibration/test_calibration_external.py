@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from calibration_tiny import THRESHOLDS, graded_losses
 
-from eexit_cli.calibration.external import read_losses
+from eexit_cli.calibration.external import falls, read_losses
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 
 LOSSES = graded_losses(30)
@@ -98,6 +100,27 @@ def test_a_byte_order_mark_and_booleans_are_read(tmp_path):
     assert table.losses.tolist() == [[1, 0], [0, 0]]
 
 
+@pytest.mark.parametrize("name", ["1.0", "1", "first"])
+def test_a_column_is_the_full_model(write, name):
+    table = read_losses(write("csv"), full_model=name)
+    assert table.full_model
+    assert not read_losses(write("csv")).full_model
+
+
+def test_a_column_called_first_is_that_column(tmp_path):
+    path = text(tmp_path, "full,first\n0,0\n0,1\n")
+    with pytest.raises(UsageError, match=r"full model, column 'first' of .* is the last"):
+        read_losses(path, full_model="first")
+    assert read_losses(path, full_model="full").full_model
+
+
+def test_losses_that_fall_seem_to_stand_the_wrong_way_round():
+    assert not falls(LOSSES)
+    assert falls(LOSSES[:, ::-1])
+    assert not falls(np.zeros((5, 3)))
+    assert not falls(LOSSES[:, :1])
+
+
 def text(tmp_path, content: str):
     path = tmp_path / "losses.csv"
     path.write_text(content, encoding="utf-8")
@@ -105,6 +128,36 @@ def text(tmp_path, content: str):
 
 
 class TestRefusals:
+    @pytest.mark.parametrize(
+        ("content", "full_model", "message"),
+        [
+            ("1,0.5\n0,0\n", "0.7", "no column '0.7' to be the full model"),
+            ("a,b\n0,0\n", "full", "no column 'full' to be the full model"),
+            ("0.5,1\n0,0\n", "1.0", "'1' of 'losses.csv', is the last: the columns run from eager"),
+            ("1,0.5,0.2\n0,0,0\n", "0.5", "column '0.5' of 'losses.csv', is not the first"),
+            ("1,0.5\n0,0\n0.5,0\n", "1", "losses are not 0: column '1' of 'losses.csv', row 2"),
+            (
+                "1,0.5,exit_layer_1,exit_layer_0.5\n0,0,2,6\n",
+                None,
+                "run from eager to cautious: their mean exit layers rise from 2 to 6",
+            ),
+        ],
+    )
+    def test_a_full_model_that_is_none(self, tmp_path, content, full_model, message):
+        with pytest.raises(UsageError, match=message) as caught:
+            read_losses(text(tmp_path, content), full_model=full_model)
+        assert caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("value", "repair"),
+        [("-0.2", r"max\(0, R\(early\) - R\(full\)\)"), ("3", "Divide"), ("", "Every sample")],
+    )
+    def test_dropping_rows_is_never_the_repair(self, tmp_path, value, repair):
+        with pytest.raises(UsageError) as caught:
+            read_losses(text(tmp_path, f"1,0.5\n0,{value}\n0,0\n"))
+        assert re.search(repair, caught.value.hint)
+        assert "would bias the result" in caught.value.hint
+
     @pytest.mark.parametrize(
         ("content", "message"),
         [

@@ -137,6 +137,42 @@ class TestExternalLosses:
             calibrate(None, losses=losses, **options)
         assert caught.value.hint
 
+    def test_the_full_model_is_the_answer_where_nothing_is_certified(self, calibrate, tmp_path):
+        """As with CALM's public losses on CNN/DM: n = 100 is too few for Hoeffding at 0.1, 0.1."""
+        names = ["full", "careful", "bold"]
+        table = pd.DataFrame(np.zeros((100, 3)), columns=names)
+        for name, depth in zip(names, (14.8757, 9.0, 4.5), strict=True):
+            table[f"exit_layer_{name}"] = depth
+        path = tmp_path / "calm.csv"
+        table.to_csv(path, index=False)
+        options = {"losses": path, "p_value": "hoeffding", "epsilon": 0.1, "test_limit": 0}
+        document = calibrate(None, **options).document
+        assert document["metrics"]["certified"] is False
+        assert "mean_exit_layer" not in document["metrics"]
+        document = calibrate(None, **options, full_model="full").document
+        metrics = document["metrics"]
+        assert metrics["certified"] is False
+        assert (metrics["mean_loss"], metrics["mean_loss_bound"]) == (0, 0)
+        assert metrics["mean_exit_layer"] == pytest.approx(14.8757)
+        # The depth as it is, not the next whole number.
+        assert metrics["num_layers"] == 14.8757
+        assert metrics["speedup_layers"] == pytest.approx(1.0)
+        assert "the answer is the full model (threshold full)" in document["report"]["guarantee"]
+        assert "need at least 116 samples" in document["report"]["needs"][0]
+        given = calibrate(None, **options, full_model="first", num_layers=24.0).document["metrics"]
+        assert given["num_layers"] == 24
+        with pytest.raises(UsageError, match=r"up to 14\.8757, above --num-layers 14\.5"):
+            calibrate(None, **options, num_layers=14.5)
+
+    def test_losses_that_fall_are_said_to(self, calibrate, tmp_path):
+        path = tmp_path / "turned.csv"
+        pd.DataFrame(graded_losses(60)[:, ::-1], columns=[f"c{i}" for i in range(20)]).to_csv(
+            path, index=False
+        )
+        (note,) = calibrate(None, losses=path).document["report"]["notes"]
+        assert "seem to run from eager to cautious" in note
+        assert "from column 'c0' to column 'c19'" in note
+
     def test_torch_is_not_needed(self, losses, tmp_path):
         code = (
             "import sys\n"

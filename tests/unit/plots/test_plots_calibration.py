@@ -277,3 +277,24 @@ def test_a_line_over_delta_never_mixes_calibration_and_test(run) -> None:
     assert dict(zip(own["x"], own["y"], strict=True)) == pytest.approx(
         {delta: loss for delta, loss in expected.items() if loss is not None}
     )
+
+
+def test_splits_without_an_answer_leave_the_bands_and_stay_in_the_violations(run) -> None:
+    """Figures of the splits that happened to certify something are those of the luckier ones."""
+    (view,) = views(run)
+    records = [dict(record) for record in view.records]
+    splits = [record for record in records if record["kind"] == "split"]
+    delta = splits[0]["delta"]
+    for record in splits:
+        if record["delta"] == delta:
+            record["answered"] = record["repeats"] - 1
+    partly = RunView(view.id, view.label, view.document, lambda: records)
+    for name, column in (("calibration-samples", "y"), ("calibration-risk", "low")):
+        before, after = (FIGURES.load(name).frame([one]) for one in (view, partly))
+        assert delta in set(before.dropna(subset=[column])["x"])
+        assert delta not in set(after.dropna(subset=[column])["x"])
+    violations = FIGURES.load("calibration-violations").frame([partly])
+    assert delta in set(violations["x"])
+    for record in splits:
+        record["answered"] = 0
+    assert not FIGURES.load("calibration-samples").suits(partly)
