@@ -20,7 +20,7 @@ Examples:
 
 
 @from_config(CalibrateConfig, **options_calibration.OPTIONS)
-def calibrate(config: CalibrateConfig, output: Output) -> None:
+def calibrate(config: CalibrateConfig, output: Output, explicit: frozenset[str]) -> None:
     """Choose the exit threshold that saves most, with a guarantee on what it may cost."""
     from eexit_cli.ui.screens.calibrate import show_calibration
 
@@ -29,5 +29,5 @@ def calibrate(config: CalibrateConfig, output: Output) -> None:
         progress.message(f"Resuming {config.resume}" if config.resume else begun)
         from eexit_cli.pipelines.calibrate import run_calibration
 
-        result = run_calibration(config, progress=progress)
+        result = run_calibration(config, progress=progress, explicit=explicit)
     show_calibration(output, result)

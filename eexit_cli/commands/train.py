@@ -20,7 +20,7 @@ Examples:
 
 
 @from_config(TrainConfig, **options_training.OPTIONS)
-def train(config: TrainConfig, output: Output) -> None:
+def train(config: TrainConfig, output: Output, explicit: frozenset[str]) -> None:
     """Train a model with an exit after every layer."""
     from eexit_cli.ui.screens.train import show_training
 
@@ -32,5 +32,5 @@ def train(config: TrainConfig, output: Output) -> None:
             progress.message(f"Training {config.subject}; the model goes to {output_folder}")
         from eexit_cli.pipelines.train import run_training
 
-        result = run_training(config, progress=progress)
+        result = run_training(config, progress=progress, explicit=explicit)
     show_training(output, result)

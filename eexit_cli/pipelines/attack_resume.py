@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.pipelines.resume import resumed
 from eexit_cli.store.results import Run
 
-_PATHS = ("results_dir", "data_file", "data_dir")
 _FREE = ("resume", "results_dir", "workers")
 """Options that a resumed run may have otherwise than the first: no record depends on them."""
-
-
-def config_from(stored: Mapping[str, Any]) -> AttackConfig:
-    """An attack's configuration from its JSON form; what the pipeline noted beside it is left."""
-    known = {item.name for item in dataclasses.fields(AttackConfig)}
-    values: dict[str, Any] = {name: value for name, value in stored.items() if name in known}
-    for name in _PATHS:
-        if values.get(name) is not None:
-            values[name] = Path(values[name])
-    for name, value in values.items():
-        if isinstance(value, list):
-            values[name] = tuple(value)
-    return AttackConfig(**values)
 
 
 def resumed_config(config: AttackConfig, run: Run, explicit: Collection[str] = ()) -> AttackConfig:
@@ -44,20 +30,15 @@ def resumed_config(config: AttackConfig, run: Run, explicit: Collection[str] = (
             hint="Start it again, as it takes seconds: eexit attack --transfer "
             + " --transfer ".join(run.config["transfer"]),
         )
-    original = dataclasses.replace(config_from(run.config), results_dir=config.results_dir)
-    defaults = AttackConfig()
-    for item in dataclasses.fields(AttackConfig):
-        if item.name in _FREE:
-            continue
-        given, before = getattr(config, item.name), getattr(original, item.name)
-        unsaid = item.name not in explicit and given == getattr(defaults, item.name)
-        if given != before and not unsaid:
-            raise UsageError(
-                f"--{item.name.replace('_', '-')} {given} differs from the run's {before}",
-                hint=f"Leave it out to go on with {run.id}, or start a new run without --resume",
-            )
-    workers = original.workers if config.workers is None else config.workers
-    return dataclasses.replace(original, resume=run.id, workers=workers)
+    original = resumed(
+        config,
+        run.config,
+        what="run",
+        repair=f"go on with {run.id}, or start a new run without --resume",
+        explicit=explicit,
+        free=_FREE,
+    )
+    return dataclasses.replace(original, results_dir=config.results_dir, resume=run.id)
 
 
 def check_samples(run: Run, samples: Sequence[Mapping[str, Any]]) -> None:

@@ -47,10 +47,12 @@ def _serve(lines: IO[str], answers: IO[str]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from eexit_cli.pipelines.attack_resume import config_from
+    from eexit_cli.config.attack import AttackConfig
     from eexit_cli.pipelines.attack_samples import ATTACKERS
+    from eexit_cli.pipelines.resume import config_from
 
-    attacker = ATTACKERS[setup["family"]](config_from(setup["config"]), setup["learned"])
+    config = config_from(AttackConfig, setup["config"])
+    attacker = ATTACKERS[setup["family"]](config, setup["learned"])
     _answer(answers, {"ready": True})
     for line in lines:
         job = json.loads(line)

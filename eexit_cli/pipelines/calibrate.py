@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +15,7 @@ from eexit_cli.core.errors import RiskNotControlledError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import RunResult
 from eexit_cli.pipelines.calibrate_naive import compare_naive
-from eexit_cli.pipelines.calibrate_options import check_combination, find_attack_run, resumed
+from eexit_cli.pipelines.calibrate_options import check_combination, find_attack_run, resumed_config
 from eexit_cli.pipelines.calibrate_session import Session, known_columns
 from eexit_cli.pipelines.calibrate_subjects import Calibratable
 from eexit_cli.store.calibrations import StoredCalibration, keep
@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from eexit_cli.pipelines.calibrate_subjects import Attackable
 
 
-def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None) -> RunResult:
+def run_calibration(
+    config: CalibrateConfig, *, progress: Progress | None = None, explicit: Collection[str] = ()
+) -> RunResult:
     """Choose an exit threshold with a guarantee.
 
     Args:
         config: see :class:`CalibrateConfig`.
         progress: where to show it; None is silent.
+        explicit: options that were given, even where they say what is the default; with
+            ``resume`` they must agree with the run's.
 
     Returns:
         The run: metrics of the accepted threshold, a row per threshold that was run, and under
@@ -51,7 +55,7 @@ def run_calibration(config: CalibrateConfig, *, progress: Progress | None = None
     if config.resume is None:
         return _run(config, None, progress)
     with ResultStore(config.results_dir).resume(config.resume, command="calibrate") as run:
-        return _run(resumed(config, run), run, progress)
+        return _run(resumed_config(config, run, explicit), run, progress)
 
 
 def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) -> RunResult:

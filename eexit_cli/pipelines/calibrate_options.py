@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.calibration.thresholds import Scale, check_grid, default_grid
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderExitConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.pipelines.resume import resumed
 from eexit_cli.store.results import ResultStore, Run
 
 
@@ -87,32 +87,33 @@ def grid_of(config: CalibrateConfig, scale: Scale) -> tuple[float, ...]:
     return check_grid(config.thresholds, scale) if config.thresholds else default_grid(scale)
 
 
-def resumed(config: CalibrateConfig, run: Run) -> CalibrateConfig:
+def resumed_config(
+    config: CalibrateConfig, run: Run, explicit: Collection[str] = ()
+) -> CalibrateConfig:
     """The configuration of an interrupted run.
 
     Args:
         config: what was given beside ``resume``: nothing, or the same again.
+        explicit: options that were given, even where they say what is the default.
 
     Raises:
         UsageError: an option says something else than the run's.
     """
-    names = [field.name for field in dataclasses.fields(CalibrateConfig)]
-    noted = {name: run.config[name] for name in names if run.config.get(name) is not None}
-    for name in ("data_file", "data_dir", "losses", "exit_layers"):
-        if name in noted:
-            noted[name] = Path(noted[name])
-    noted = {name: tuple(v) if isinstance(v, list) else v for name, v in noted.items()}
-    noted["results_dir"] = config.results_dir
-    stored = CalibrateConfig(**noted)
-    for name in names:
-        given = getattr(config, name)
-        if name == "resume" or given in (getattr(CalibrateConfig(), name), getattr(stored, name)):
-            continue
-        raise UsageError(
-            f"--{name.replace('_', '-')} differs from that of run '{run.id}'",
-            hint="Give --resume alone, or start a new run",
-        )
-    return stored
+    # Losses of somebody's own name no model and no consistency: see ``ExternalLosses.described``.
+    noted = {
+        name: value
+        for name, value in run.config.items()
+        if value is not None or name not in ("model", "consistency")
+    }
+    stored = resumed(
+        config,
+        noted,
+        what="run",
+        repair=f"go on with {run.id}, or start a new run without --resume",
+        explicit=explicit,
+        free=("resume", "results_dir"),
+    )
+    return dataclasses.replace(stored, results_dir=config.results_dir, resume=config.resume)
 
 
 def find_attack_run(config: CalibrateConfig) -> Run:

@@ -77,7 +77,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         return run_decoder_evaluation(config, progress=progress)
     seed_everything(config.seed)
     refuse_decoder_options(config, config.model)
-    loaded = load_model(config)
+    loaded = load_model(config, progress=progress)
     model = loaded.model
     config = task_of(config, loaded, progress)
     examples = load_examples(

@@ -27,7 +27,7 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
 
     Args:
         config: see :class:`PredictConfig`.
-        progress: accepted as by every pipeline; a handful of texts needs none.
+        progress: told how a checkpoint was converted, and what a stored threshold promises.
 
     Returns:
         ``num_layers``, ``label_names``, ``criterion`` and, per text, its exit layer, its answer
@@ -47,9 +47,9 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
 
         return run_decoder_prediction(config, progress=progress)
     refuse_decoder_options(config, config.model)
-    loaded = load_model(config)
+    loaded = load_model(config, progress=progress)
     model = loaded.model
-    config = with_calibrated(config, loaded, task=None)
+    config = with_calibrated(config, loaded, task=None, progress=progress)
     criterion = build_criterion(
         config,
         model.config.exit_defaults,

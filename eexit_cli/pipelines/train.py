@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eexit_cli.config.train import DECODER_FAMILY, TrainConfig
+from eexit_cli.config.train import DECODER_FAMILY, OF_BACKBONE, TrainConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import RunResult
 from eexit_cli.pipelines.loading import resolve_device
 from eexit_cli.pipelines.own_data import task_of_export
+from eexit_cli.pipelines.resume import resumed
 from eexit_cli.pipelines.train_source import settled
 from eexit_cli.pipelines.training_jobs import Plan, Shared, training_settings
 from eexit_cli.store.results import ResultStore, Run
@@ -25,7 +26,9 @@ from eexit_cli.training.processes import Processes
 _FREE_ON_RESUME = ("resume", "results_dir", "output", "device", "licence")
 
 
-def run_training(config: TrainConfig, *, progress: Progress | None = None) -> RunResult:
+def run_training(
+    config: TrainConfig, *, progress: Progress | None = None, explicit: Collection[str] = ()
+) -> RunResult:
     """Train a multi-exit model and write it to ``config.output``.
 
     The default exit is chosen on the validation data; test data are not read. Until the model is
@@ -35,6 +38,8 @@ def run_training(config: TrainConfig, *, progress: Progress | None = None) -> Ru
     Args:
         config: see :class:`TrainConfig`.
         progress: where to show it; None is silent.
+        explicit: options that were given, even where they say what is the default; with
+            ``resume`` they must agree with those of the unfinished training.
 
     Returns:
         The run: validation metrics per exit and at the default exit, one record per validation
@@ -52,7 +57,7 @@ def run_training(config: TrainConfig, *, progress: Progress | None = None) -> Ru
     if stored is None:
         config = task_of_export(settled(completed))
     else:
-        config = replace(_resumed(config, stored.settings), output=completed.output)
+        config = _resumed(config, stored.settings, explicit)
     device = resolve_device(config.device)
     if device.index:
         raise UsageError(
@@ -100,27 +105,24 @@ def _plan(config: TrainConfig) -> Plan:
     return plan_encoder(config)
 
 
-def _resumed(config: TrainConfig, stored: dict[str, Any]) -> TrainConfig:
+def _resumed(config: TrainConfig, stored: dict[str, Any], explicit: Collection[str]) -> TrainConfig:
     """The unfinished training's configuration; options left at their defaults need no repeating.
 
     Raises:
         UsageError: an option contradicts the unfinished training.
     """
-    given, defaults = config.as_dict(), TrainConfig().as_dict()
-    changes: dict[str, Any] = {}
-    for item in fields(TrainConfig):
-        name = item.name
-        stored.setdefault(name, defaults[name])
-        if name in _FREE_ON_RESUME or given[name] == stored[name]:
-            continue
-        if given[name] != defaults[name]:
-            raise UsageError(
-                f"The unfinished training has {name} {stored[name]}, this command {given[name]}",
-                hint=f"Leave --{name.replace('_', '-')} out to go on as it began",
-            )
-        is_path = name in ("data_file", "data_dir") and stored[name] is not None
-        changes[name] = Path(stored[name]) if is_path else stored[name]
-    return replace(config, **changes)
+    if config.model == OF_BACKBONE:
+        # That was settled when the training began.
+        explicit = set(explicit) - {"model"}
+    began = resumed(
+        config,
+        stored,
+        what="unfinished training",
+        repair="go on as it began",
+        explicit=explicit,
+        free=_FREE_ON_RESUME,
+    )
+    return replace(began, resume=True, output=config.completed().output)
 
 
 def _finished_run(config: TrainConfig, notes: dict[str, Any]) -> RunResult | None:

@@ -147,6 +147,15 @@ def test_a_run_with_other_samples_or_options_is_not_resumed(calibrate, tmp_path)
     (left,) = ResultStore(tmp_path / "results").list()
     with pytest.raises(UsageError, match="started with other samples"):
         calibrate(Decoder(samples=299), resume=left.id)
-    with pytest.raises(UsageError, match="--delta differs"):
+    with pytest.raises(UsageError, match=r"--delta 0.3 differs from the run's 0.2"):
         calibrate(Decoder(), resume=left.id, delta=0.3)
     assert calibrate(Decoder(), resume=left.id).document["metrics"]["delta"] == 0.2
+
+
+def test_an_option_said_at_its_default_must_agree_with_the_run(calibrate, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(Decoder(breaks_at=2), delta=0.2)
+    (left,) = ResultStore(tmp_path / "results").list()
+    config = CalibrateConfig(resume=left.id, results_dir=tmp_path / "results")
+    with pytest.raises(UsageError, match=r"--delta 0.1 differs from the run's 0.2"):
+        run_calibration(config, explicit={"delta"})
