@@ -32,6 +32,7 @@ class Question:
         p_value: how one threshold is tested.
         procedure: how many are tested together.
         starts: starting points of a fixed sequence with several.
+        void: why no test can promise anything on these samples; empty where one can.
     """
 
     delta: float
@@ -39,11 +40,12 @@ class Question:
     p_value: PValue
     procedure: Procedure
     starts: int = 1
+    void: str = ""
 
     @property
     def guarantees(self) -> bool:
         """The answer carries the promise P(risk <= delta) >= 1 - epsilon."""
-        return self.p_value.valid
+        return self.p_value.valid and not self.void
 
 
 def ask(

@@ -36,6 +36,8 @@ def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:
     if answer.accepted:
         assert answer.chosen is not None
         what = f"{subject.knob} {_number(thresholds[answer.chosen])}"
+        if question.void:
+            return f"Accepted {what}, without a guarantee: {question.void}."
         if not question.guarantees:
             return (
                 f"Accepted {what}, without a guarantee: the promise of '{question.p_value.name}' "
@@ -47,6 +49,8 @@ def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:
             "on new samples like them."
         )
     weaker = f"with '{question.p_value.name}', which gives no guarantee"
+    if question.void:
+        weaker = f"(no guarantee either way: {question.void})"
     how = f"with probability {level}" if question.guarantees else weaker
     done = "certified" if question.guarantees else "accepted"
     if answer.chosen is not None:
@@ -65,6 +69,8 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     if answer.certified:
         return []
     question = answer.question
+    if answer.accepted and question.void:
+        return ["Samples that the model was not trained on give a guarantee."]
     if answer.accepted:
         return [f"'{question.p_value.name}' gives no guarantee; --p-value hoeffding-bentkus does."]
     certify = "certify" if question.guarantees else "accept"
@@ -245,8 +251,8 @@ def alternative_rows(
         test_of = answer.question.p_value
         row: dict[str, Any] = {
             "p_value": test_of.name,
-            "guarantee": test_of.valid,
-            "promise": test_of.promise,
+            "guarantee": answer.question.guarantees,
+            "promise": answer.question.void or test_of.promise,
             "threshold": None,
             "certified": answer.certified,
             "at_least": not answer.complete,

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from eexit_cli.config.common import (
     CommonConfig,
-    DataConfig,
     DecoderExitConfig,
     ExitConfig,
     TimingConfig,
+    UnseenDataConfig,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackConfig(CommonConfig, DataConfig, ExitConfig, DecoderExitConfig, TimingConfig):
+class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig, TimingConfig):
     """A slowdown attack. ``lam`` to ``per_size`` default to SAME's published settings.
 
     Attributes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eexit_cli.config.common import CommonConfig, DataConfig, DecoderExitConfig, TimingConfig
+from eexit_cli.config.common import CommonConfig, DecoderExitConfig, TimingConfig, UnseenDataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateConfig(CommonConfig, DataConfig, DecoderExitConfig, TimingConfig):
+class CalibrateConfig(CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingConfig):
     """The exit threshold that saves most while the risk stays below delta.
 
     Attributes:

@@ -41,6 +41,16 @@ class CommonConfig:
         return {item.name for item in fields(cls)}
 
 
+COLUMNS: dict[str, str | None] = {
+    "text_column": "text",
+    "text_pair_column": None,
+    "label_column": "label",
+    "source_column": "source",
+    "target_column": "target",
+}
+"""Of a data file, where nobody names others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which samples.
@@ -51,7 +61,8 @@ class DataConfig:
         data_dir: a folder in GLUE's TSV layout in place of the hub's copy.
         split: None is the command's own (test for reports, train for training).
         limit: number of samples; None is all.
-        text_column, text_pair_column, label_column: columns of ``data_file``.
+        text_column, text_pair_column, label_column: columns of ``data_file``; None are those of
+            the model's training where the file has them, else those of :data:`COLUMNS`.
         source_column, target_column: the same for text pairs (generation).
         source_prefix: put before every source text (generation); None is the task's own.
     """
@@ -61,12 +72,29 @@ class DataConfig:
     data_dir: Path | None = None
     split: str | None = None
     limit: int | None = None
-    text_column: str = "text"
+    text_column: str | None = None
     text_pair_column: str | None = None
-    label_column: str = "label"
-    source_column: str = "source"
-    target_column: str = "target"
+    label_column: str | None = None
+    source_column: str | None = None
+    target_column: str | None = None
     source_prefix: str | None = None
+
+    def column(self, name: str) -> str | None:
+        """A column of ``data_file`` by the name of its field; None for no second text."""
+        given: str | None = getattr(self, name)
+        return COLUMNS[name] if given is None else given
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnseenDataConfig(DataConfig):
+    """Samples to judge a model by.
+
+    Attributes:
+        include_training_rows: keep samples that the model was trained on; what they show is no
+            promise about others.
+    """
+
+    include_training_rows: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

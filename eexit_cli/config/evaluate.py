@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from eexit_cli.config.common import (
     CommonConfig,
-    DataConfig,
     DecoderConfig,
     DecoderExitConfig,
     ExitConfig,
     ExitGridConfig,
     TimingConfig,
+    UnseenDataConfig,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(CommonConfig, DataConfig, ExitGridConfig, DecoderConfig, TimingConfig):
+class EvaluateConfig(CommonConfig, UnseenDataConfig, ExitGridConfig, DecoderConfig, TimingConfig):
     """Quality against speed, at one setting, at several (a row each), or at all of them.
 
     Attributes:

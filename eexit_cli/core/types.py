@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -94,12 +94,15 @@ class Examples:
             no labels). For generation ``id``, ``source`` (str, with the task's prefix), ``target``
             (str) and, where samples have several accepted answers, ``references`` (list of str).
         total: samples in the split before a limit.
+        training_rows: how many of the split trained the model that they are for, and what became of
+            those (``pipelines.seen_rows``); ``unknown`` where nothing says.
     """
 
     info: TaskInfo
     split: str
     dataset: Any
     total: int
+    training_rows: Mapping[str, int] | str = "unknown"
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -15,6 +15,7 @@ from eexit_cli.core.catalog import Catalog
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.core.types import Examples, TaskInfo
+    from eexit_cli.data.samples import LeaveOut
 
 TASKS = Catalog(
     "task",
@@ -83,6 +84,7 @@ def load_examples(
     label_names: Sequence[str] | None = None,
     generates: bool = False,
     progress: Progress | None = None,
+    leave_out: LeaveOut | None = None,
 ) -> Examples:
     """Read the samples that a configuration names.
 
@@ -95,6 +97,7 @@ def load_examples(
         generates: the model writes text: the task must be one of generation, and own files hold
             pairs of source and target. A generation task is read as such in any case.
         progress: told what was chosen for the user (a hidden test split, a short data set).
+        leave_out: takes out, before any limit, the samples that the model has learned.
 
     Returns:
         The samples. With a positive limit of N, the first N of a seeded permutation, so that a
@@ -115,6 +118,7 @@ def load_examples(
         label_names=label_names,
         generates=generates,
         progress=progress,
+        leave_out=leave_out,
     )
 
 

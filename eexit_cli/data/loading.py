@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from eexit_cli.data import TASKS
 from eexit_cli.data.generation_own import read_own_pairs
 from eexit_cli.data.labels import align, refuse_generation
 from eexit_cli.data.own import read_own
-from eexit_cli.data.samples import SPLIT_ALIASES, Samples, Task
+from eexit_cli.data.samples import SPLIT_ALIASES, LeaveOut, Samples, Task
 from eexit_cli.data.suggestions import suggest
 
 
@@ -27,6 +27,7 @@ def load(
     label_names: Sequence[str] | None,
     generates: bool,
     progress: Progress | None,
+    leave_out: LeaveOut | None = None,
 ) -> Examples:
     """See :func:`eexit_cli.data.load_examples`."""
     progress = progress or SilentProgress()
@@ -55,13 +56,17 @@ def load(
             hint="Choose another one with --split, or check the data",
         )
     _refuse_unused(config, info)
+    seen: Mapping[str, int] | str = "unknown"
+    if leave_out is not None:
+        samples, seen = leave_out(samples, f"the {split} split of '{info.name}'")
+        total = len(samples)
     samples = _limited(samples, config, split, progress)
     if info.kind == "generation":
         info, samples = _prefixed(info, samples, config.source_prefix)
         dataset = _pairs(samples)
     else:
         dataset = _dataset(samples)
-    return Examples(info=info, split=split, dataset=dataset, total=total)
+    return Examples(info=info, split=split, dataset=dataset, total=total, training_rows=seen)
 
 
 def _from_file(
@@ -75,17 +80,17 @@ def _from_file(
             Path(config.data_file),
             split=_spelling(config.split or default_split),
             seed=config.seed,
-            source_column=config.source_column,
-            target_column=config.target_column,
+            source_column=config.column("source_column"),
+            target_column=config.column("target_column"),
             task=task,
         )
     return read_own(
         Path(config.data_file),
         split=_spelling(config.split or default_split),
         seed=config.seed,
-        text_column=config.text_column,
-        pair_column=config.text_pair_column,
-        label_column=config.label_column,
+        text_column=config.column("text_column"),
+        pair_column=config.column("text_pair_column"),
+        label_column=config.column("label_column"),
         task=task,
         label_names=label_names,
     )

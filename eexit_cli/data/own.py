@@ -177,6 +177,31 @@ def _origins(table: Table, samples: Samples) -> list[Key] | None:
     ]
 
 
+def originals_of(
+    path: Path, ids: Sequence[str], *, pairs: bool
+) -> tuple[list[str], list[str] | None]:
+    """What rows of an attack's export were made from; nothing for a row that is its own.
+
+    Args:
+        path: of the file.
+        ids: of the rows, as :func:`read_own` gives them.
+        pairs: the rows have a second text.
+
+    Returns:
+        Texts, and their second ones.
+    """
+    table = read_table(path)
+    wanted = set(ids)
+    names = [f"{path.stem}-{number}" for number in table.numbers]
+    columns = [table.columns.get(name) or [None] * len(names) for name in _ORIGINALS]
+    found = [
+        (text, second)
+        for name, text, second in zip(names, *columns, strict=True)
+        if name in wanted and text and isinstance(text, str) and (second or not pairs)
+    ]
+    return [text for text, _ in found], [str(second) for _, second in found] if pairs else None
+
+
 def split_positions(
     samples: Samples,
     split: str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +48,11 @@ class Samples:
 
     def with_labels(self, labels: Sequence[int | float] | None) -> Samples:
         return replace(self, labels=labels)
+
+
+LeaveOut = Callable[[Samples, str], tuple[Samples, Mapping[str, int] | str]]
+"""(samples, what they are) -> those that a model has not learned, and what is known of the rest;
+see ``core.types.Examples.training_rows``."""
 
 
 class Task(Protocol):

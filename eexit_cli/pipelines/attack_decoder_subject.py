@@ -78,6 +78,7 @@ class DecoderSubject:
             **self.config.as_dict(),
             "split": split,
             "exit": describe_settings(self.exit),
+            "training_rows": self.examples.training_rows,
         }
 
     def search_texts(self) -> Sequence[str]:

@@ -25,6 +25,7 @@ from eexit_cli.pipelines.exit_grid import refuse_decoder_options
 from eexit_cli.pipelines.exiting import describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.loading_decoder import is_decoder_model
+from eexit_cli.pipelines.seen_rows import leaving_out
 from eexit_cli.pipelines.tracing import check_fits, model_label_names, task_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,11 @@ class EncoderSubject:
         loaded = load_model(config, progress=progress)
         config = task_of(config, loaded, progress)
         examples = load_examples(
-            config, default_split="test", label_names=model_label_names(loaded), progress=progress
+            config,
+            default_split="test",
+            label_names=model_label_names(loaded),
+            progress=progress,
+            leave_out=leaving_out(config, loaded, progress),
         )
         check_fits(examples.info, loaded)
         config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
@@ -153,6 +158,7 @@ class EncoderSubject:
             "split": split,
             "exit": describe(self.criterion),
             "label_names": list(self.examples.info.label_names),
+            "training_rows": self.examples.training_rows,
         }
 
     def search_texts(self) -> Sequence[Text]:

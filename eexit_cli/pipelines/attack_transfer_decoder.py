@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ from eexit_cli.pipelines.decoder_exiting import (
 )
 from eexit_cli.pipelines.decoder_task import prefix_of
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
+from eexit_cli.pipelines.seen_rows import tell_trained
 from eexit_cli.store.results import Run
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class DecoderVictim:
             prefix = prefix_of(loaded)
         for source in sources:
             _tell_task(source, loaded, name, progress)
+            its = str(source.run.config.get("source_prefix") or "")
+            tell_trained(loaded, chain.from_iterable(source.records.values()), its, progress)
         config = with_calibrated(config, loaded, task=_info(sources[0].run).name, progress=progress)
         return cls(name, loaded, settings_by_input(config, loaded), prefix)
 

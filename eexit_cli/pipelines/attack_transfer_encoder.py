@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -36,6 +37,7 @@ from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
+from eexit_cli.pipelines.seen_rows import tell_trained
 from eexit_cli.pipelines.tracing import model_label_names, record_trace
 from eexit_cli.store.results import Run
 
@@ -65,6 +67,7 @@ class EncoderVictim:
         loaded = load_model(config, progress=progress)
         for source in sources:
             _check_task(source, loaded, config.model, progress)
+            tell_trained(loaded, chain.from_iterable(source.records.values()), "", progress)
         name = config.model
         config = with_calibrated(config, loaded, task=_info(sources[0].run).name, progress=progress)
         return cls(name, loaded, criterion_of(config, loaded))

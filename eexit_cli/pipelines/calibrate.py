@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from eexit_cli.calibration.engine import Answer, Question, ask
@@ -15,7 +15,12 @@ from eexit_cli.core.errors import RiskNotControlledError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import RunResult
 from eexit_cli.pipelines.calibrate_naive import compare_naive
-from eexit_cli.pipelines.calibrate_options import check_combination, find_attack_run, resumed_config
+from eexit_cli.pipelines.calibrate_options import (
+    check_combination,
+    find_attack_run,
+    resumed_config,
+    void,
+)
 from eexit_cli.pipelines.calibrate_session import Session, known_columns
 from eexit_cli.pipelines.calibrate_subjects import Calibratable
 from eexit_cli.store.calibrations import StoredCalibration, keep
@@ -72,6 +77,7 @@ def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) ->
     attacked = None if config.verify_on is None else find_attack_run(config)
     subjects = prepare(config, progress)
     first = subjects[0]
+    question = replace(question, void=void(first.described))
     settings = {**config.as_dict(), **first.described}
     if len(subjects) > 1:
         settings["confidence"] = [subject.measure for subject in subjects]

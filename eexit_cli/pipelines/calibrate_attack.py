@@ -237,9 +237,10 @@ def verdict(figures: dict[str, Any], question: Question) -> str:
     n = figures["attack_samples"]
     what = f"On {n} adversarial inputs the mean loss is {at_least(mean)}, delta is {exact(delta)}"
     if not question.guarantees:
+        who = "training rows" if question.void else f"'{question.p_value.name}'"
         said = (
             f"{what}: {'within' if mean <= delta else 'above'} delta on these samples; "
-            f"'{question.p_value.name}' gave no guarantee that an attack could break."
+            f"{who} gave no guarantee that an attack could break."
         )
     elif low is not None and low > delta:
         said = f"{what}: the promise does not survive this attack."

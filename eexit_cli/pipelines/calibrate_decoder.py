@@ -20,8 +20,7 @@ from eexit_cli.calibration.thresholds import confidence_scale
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderConfig, DecoderExitConfig, ExitConfig
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.types import Examples
-from eexit_cli.data import TASKS, load_examples
+from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.metrics.generation import References
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.calibrate_decoding import DecoderKnob, DecoderPart, DecoderSource
@@ -34,7 +33,7 @@ from eexit_cli.pipelines.decoder_exiting import (
     resolve_settings,
     settings_from,
 )
-from eexit_cli.pipelines.decoder_task import own_task, references_of
+from eexit_cli.pipelines.decoder_task import load_pairs, own_task, references_of
 from eexit_cli.pipelines.decoding import (
     sources_of,
 )
@@ -97,18 +96,17 @@ class DecoderSamples:
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = choose_knobs(config, self.loaded)
-        self.metric = text_metric(self.config, self.loaded)
-        self.quality: TextQuality = TEXT_METRICS.load(self.metric)
+        asked = None if config.metric is None else TEXT_METRICS.canonical(config.metric)
         self.examples = calibration_examples(self.config, self._load, progress)
+        self.metric = asked or text_metric(self.examples["calibration"].info)
+        self.quality: TextQuality = TEXT_METRICS.load(self.metric)
         self.parts = {
             part: self.part(samples, references_of(samples), part)
             for part, samples in self.examples.items()
         }
 
     def _load(self, config: CalibrateConfig, default_split: str) -> Examples:
-        return load_examples(
-            config, default_split=default_split, generates=True, progress=self.progress
-        )
+        return load_pairs(config, self.loaded, default_split=default_split, progress=self.progress)
 
     def part(
         self,
@@ -141,13 +139,9 @@ class DecoderSamples:
         )
 
 
-def text_metric(config: CalibrateConfig, loaded: LoadedDecoder) -> str:
-    """The metric asked for, or ROUGE-L: over phonemes where the task's outputs are that."""
-    if config.metric is not None:
-        return TEXT_METRICS.canonical(config.metric)
-    task = config.task or loaded.task
-    metrics = () if task is None else TASKS.load(task).info.metrics
-    return "rouge-l-tokens" if _OF_PHONEMES in metrics else "rouge-l"
+def text_metric(info: TaskInfo) -> str:
+    """ROUGE-L, where nobody asks for another: over phonemes where the outputs are that."""
+    return "rouge-l-tokens" if _OF_PHONEMES in info.metrics else "rouge-l"
 
 
 class DecoderCalibration:
@@ -200,6 +194,7 @@ class DecoderCalibration:
             "criterion": "threshold",
             "confidence": self.knob.confidence,
             "metric": samples.metric,
+            "training_rows": samples.examples["calibration"].training_rows,
         }
 
     @property

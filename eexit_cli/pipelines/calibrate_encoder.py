@@ -35,6 +35,7 @@ from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Recor
 from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import DEFAULT_MEASURE, criterion_from
 from eexit_cli.pipelines.loading import LoadedModel, load_model
+from eexit_cli.pipelines.seen_rows import leaving_out
 from eexit_cli.pipelines.tracing import (
     check_fits,
     labels_of,
@@ -187,6 +188,7 @@ class EncoderSamples:
             default_split=default_split,
             label_names=model_label_names(self.loaded),
             progress=self.progress,
+            leave_out=leaving_out(config, self.loaded, self.progress),
         )
         check_fits(examples.info, self.loaded)
         return examples
@@ -263,6 +265,7 @@ class EncoderCalibration:
             "confidence": self.knob.confidence,
             # Only generated texts have one.
             "metric": None,
+            "training_rows": self._samples.examples["calibration"].training_rows,
         }
 
     @property

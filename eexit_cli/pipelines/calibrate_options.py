@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.calibration.thresholds import Scale, check_grid, default_grid
@@ -114,6 +115,21 @@ def resumed_config(
         free=("resume", "results_dir"),
     )
     return dataclasses.replace(stored, results_dir=config.results_dir, resume=config.resume)
+
+
+def void(described: Mapping[str, Any]) -> str:
+    """Why nothing can be promised, whatever a test says; empty where something can.
+
+    Args:
+        described: what is calibrated, and on what; see ``Calibratable.described``.
+    """
+    rows = described.get("training_rows")
+    if not isinstance(rows, Mapping) or not rows["included"]:
+        return ""
+    return (
+        f"{rows['included']} of the {rows['of']} samples that it comes from trained the model "
+        "(--include-training-rows)"
+    )
 
 
 def find_attack_run(config: CalibrateConfig) -> Run:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from eexit_cli.calibration.bounds import samples_needed
+from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
@@ -42,10 +44,12 @@ def calibration_examples(
             load(dataclasses.replace(config, split=split, limit=limit), split)
             for split, limit in zip(splits, limits, strict=True)
         ]
+        _check_enough(config, parts[0], len(parts[0]))
         for part, limit, flag in zip(parts, limits, ("--limit", "--test-limit"), strict=True):
             if limit is not None and limit > part.total:
                 raise UsageError(
-                    f"The {part.split} split of '{part.info.name}' has {part.total} samples, "
+                    f"The {part.split} split of '{part.info.name}'{_without(part)} has "
+                    f"{part.total} samples, "
                     f"fewer than asked: {flag} {limit}",
                     hint=f"Give {flag} {part.total} or less",
                 )
@@ -61,12 +65,43 @@ def calibration_examples(
         limit=config.limit,
         test_limit=config.test_limit,
         seed=config.seed,
-        what=f"The {whole.split} split of '{whole.info.name}'",
+        what=f"The {whole.split} split of '{whole.info.name}'{_without(whole)}",
     )
+    _check_enough(config, whole, len(rows.calibration))
     chosen = {"calibration": _take(whole, rows.calibration)}
     if rows.test:
         chosen["test"] = _take(whole, rows.test)
     return chosen
+
+
+def _without(examples: Examples) -> str:
+    rows = examples.training_rows
+    if isinstance(rows, str) or not rows["left_out"]:
+        return ""
+    return f", without the {rows['left_out']} samples that trained the model,"
+
+
+def _check_enough(config: CalibrateConfig, examples: Examples, count: int) -> None:
+    """Where what trained a model is left out, too little may stay to say anything.
+
+    Raises:
+        UsageError: not even losses of 0 could certify a threshold.
+    """
+    rows = examples.training_rows
+    if isinstance(rows, str) or rows["included"] or not rows["left_out"] + rows["chose_the_exit"]:
+        return
+    least = samples_needed(P_VALUES.load(config.p_value), config.delta, config.epsilon)
+    if least is None or count >= least:
+        return
+    stay = len(examples)
+    asked = f"delta {config.delta:g} and epsilon {config.epsilon:g}"
+    more = "--test-limit 0 calibrates on all of them, or give" if stay >= least else "Give"
+    raise UsageError(
+        f"Of {rows['of']} samples of '{examples.info.name}' {rows['left_out']} trained the model; "
+        f"{count} of the {stay} that stay calibrate, and {asked} need at least {least}",
+        hint=f"{more} samples that it was not trained on (--data-file, --task), or a larger "
+        "--delta; with --include-training-rows nothing is promised",
+    )
 
 
 def _take(examples: Examples, rows: Sequence[int]) -> Examples:

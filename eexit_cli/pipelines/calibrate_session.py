@@ -182,6 +182,9 @@ class Session:
         if self.config.losses is not None:
             return []
         notes = [f"{CONSISTENCIES.load(self.config.consistency).meaning}."]
+        rows = self.subject.described.get("training_rows")
+        if isinstance(rows, Mapping) and rows["chose_the_exit"]:
+            notes.append(_CHOSE.format(count=rows["chose_the_exit"]))
         if self.test is None:
             notes.append("No test samples: nothing was checked on samples kept aside.")
         return [note[0].upper() + note[1:] for note in notes]
@@ -241,6 +244,12 @@ class Session:
             full_model=own.full_model,
             tokens=_joined(own.tokens, other.tokens),
         )
+
+
+_CHOSE = (
+    "{count} of the samples chose the model's default exit in its training; its weights were not "
+    "fitted to them, and the thresholds that are tested do not depend on that choice."
+)
 
 
 def _joined(

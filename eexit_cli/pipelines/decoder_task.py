@@ -11,6 +11,7 @@ from eexit_cli.core.types import Examples
 from eexit_cli.data import TASKS, load_examples, task_info
 from eexit_cli.metrics.generation import References
 from eexit_cli.pipelines.own_data import own_samples
+from eexit_cli.pipelines.seen_rows import leaving_out
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -46,10 +47,10 @@ def load_pairs(
     default_split: str,
     progress: Progress | None = None,
 ) -> Examples:
-    """Sources and targets for a decoder.
+    """Sources and targets for a decoder, without those that it was trained on.
 
     Args:
-        config: as :func:`own_task` returns it, with ``seed``.
+        config: as :func:`own_task` returns it, with ``seed`` and ``include_training_rows``.
 
     Raises:
         UsageError: a task of another kind, no task at all, or data that do not fit.
@@ -61,7 +62,13 @@ def load_pairs(
             f"Model '{loaded.ref.name}' names no task of its own",
             hint=f"Use --task with one of {', '.join(known)}, or --data-file",
         )
-    return load_examples(config, default_split=default_split, generates=True, progress=progress)
+    return load_examples(
+        config,
+        default_split=default_split,
+        generates=True,
+        progress=progress,
+        leave_out=leaving_out(config, loaded, progress or SilentProgress()),
+    )
 
 
 def references_of(examples: Examples) -> list[References]:

@@ -37,6 +37,7 @@ from eexit_cli.pipelines.exiting import (
 )
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.loading_decoder import is_decoder_model
+from eexit_cli.pipelines.seen_rows import leaving_out
 from eexit_cli.pipelines.stopwatch import FULL, time_ways
 from eexit_cli.pipelines.tracing import (
     DEFAULT_BATCH_SIZE,
@@ -81,7 +82,11 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
     model = loaded.model
     config = task_of(config, loaded, progress)
     examples = load_examples(
-        config, default_split="test", label_names=model_label_names(loaded), progress=progress
+        config,
+        default_split="test",
+        label_names=model_label_names(loaded),
+        progress=progress,
+        leave_out=leaving_out(config, loaded, progress),
     )
     check_fits(examples.info, loaded)
     if labels_of(examples) is None:
@@ -109,7 +114,12 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
     criterion = criteria[0]
     # A file names its own split, which --split does not take: a repeated run must be able to.
     split = config.split if config.data_file else examples.split
-    settings = {**config.as_dict(), "split": split, "exit": describe(criterion)}
+    settings = {
+        **config.as_dict(),
+        "split": split,
+        "exit": describe(criterion),
+        "training_rows": examples.training_rows,
+    }
     with ResultStore(config.results_dir).create("evaluate", settings) as run:
         started = time.perf_counter()
         trace = record_trace(loaded, examples, batch_size=config.batch_size, progress=progress)

@@ -98,7 +98,12 @@ def run_decoder_evaluation(
     data = _Data.of(loaded, examples, config, progress)
     # A file names its own split, which --split does not take: a repeated run must be able to.
     split = config.split if config.data_file else examples.split
-    asked = {**config.as_dict(), "split": split, "exit": describe_settings(settings[0])}
+    asked = {
+        **config.as_dict(),
+        "split": split,
+        "exit": describe_settings(settings[0]),
+        "training_rows": examples.training_rows,
+    }
     with ResultStore(config.results_dir).create("evaluate", asked) as run:
         full = data.measure(full_model(loaded), progress, "Full model")
         known = {_key(full.settings): full}

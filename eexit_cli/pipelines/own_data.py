@@ -14,10 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.config.common import COLUMNS
 from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.data import TASKS
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.data import TASKS, task_info
 from eexit_cli.data.origin import Origin, origin_of
 from eexit_cli.data.samples import SPLIT_ALIASES
+from eexit_cli.data.tables import read_table
 
 if TYPE_CHECKING:
     from eexit_cli.config.train import TrainConfig
@@ -28,13 +31,6 @@ KEY = "held_out"
 
 HELD_OUT = "validation"
 
-_COLUMNS = (
-    "text_column",
-    "text_pair_column",
-    "label_column",
-    "source_column",
-    "target_column",
-)
 _REPAIR = "Name the data: --data-file FILE or --task NAME"
 
 
@@ -76,7 +72,7 @@ def held_out(config: TrainConfig, progress: Progress) -> dict[str, Any] | None:
         "split": HELD_OUT,
         "seed": config.seed,
         "task": config.task,
-        **{name: getattr(config, name) for name in _COLUMNS},
+        **{name: config.column(name) for name in COLUMNS},
     }
 
 
@@ -103,6 +99,9 @@ def own_samples(
 ) -> Any:
     """The configuration with a model's own data, for a user who names none.
 
+    Where he names a file, the columns that he leaves out are those of the model's training, if the
+    file has them.
+
     Args:
         config: with the attributes of ``config.common.DataConfig``, and ``seed``.
         training: how the model was made, from its configuration.
@@ -112,37 +111,24 @@ def own_samples(
 
     Raises:
         UsageError: the training's data are of no task here, or the file, the seed or the split
-            do not give the samples that the training held out.
+            do not give the samples that the training held out; a file that cannot be read.
         MissingArtifactError: the file is gone.
     """
-    if config.task is not None or config.data_file is not None:
-        return config
     record = training.get(KEY)
-    if config.data_dir is not None or not isinstance(record, Mapping):
+    own = record if isinstance(record, Mapping) else None
+    if config.data_file is not None:
+        return config if own is None else _with_columns(config, own, model, progress)
+    if config.task is not None:
+        return config
+    if config.data_dir is not None or own is None:
         known = task is None or _known(task)
         if not known and config.data_dir is None:
             raise UsageError(
                 f"Model '{model}' was trained on '{task}', which is no task here", hint=_REPAIR
             )
         return dataclasses.replace(config, task=task if known else None)
-    path = Path(str(record["data_file"]))
-    if not path.is_file():
-        raise MissingArtifactError(
-            f"Model '{model}' was trained on {path}, which is not there any more", hint=_REPAIR
-        )
-    if _digest(path) != record["sha256"]:
-        raise UsageError(
-            f"Model '{model}' was trained on {path}, which has changed since: what was held out "
-            "is not known any more",
-            hint=_REPAIR,
-        )
-    if config.seed != record["seed"]:
-        raise UsageError(
-            f"Model '{model}' was trained on {path}, parted by seed {record['seed']}: with "
-            f"--seed {config.seed} its training samples would get in",
-            hint=f"Add --seed {record['seed']}, or name the data: --data-file FILE or --task NAME",
-        )
-    split = SPLIT_ALIASES.get(config.split, config.split) or record["split"]
+    path = _own_file(own, config.seed, model)
+    split = SPLIT_ALIASES.get(config.split, config.split) or own["split"]
     if split not in ("train", "validation"):
         raise UsageError(
             f"Model '{model}' was trained on {path}, which has no split '{split}' apart from its "
@@ -155,12 +141,100 @@ def own_samples(
             f"Data: the tenth of {path.name} that the training of '{model}' held out (it chose "
             "the default exit)"
         )
-    given = {name: getattr(config, name) for name in _COLUMNS if hasattr(config, name)}
-    standard = {
-        item.name: item.default for item in dataclasses.fields(config) if item.name in given
+    return dataclasses.replace(
+        config, data_file=path, split=split, task=own["task"], **_columns(config, own)
+    )
+
+
+def to_train_on(config: TrainConfig, made: Mapping[str, Any], model: str) -> TrainConfig:
+    """A training's configuration with what the model that it goes on from was trained on.
+
+    Its data where nobody names any, its columns and the text before its sources where nobody names
+    others: what is added to a model must read what the model reads.
+
+    Args:
+        config: of a training that starts from a model with exits.
+        made: that model's configuration.
+        model: its name, for messages.
+
+    Raises:
+        UsageError: the file has changed, or the seed would part it otherwise.
+        MissingArtifactError: the file is gone.
+    """
+    training = made.get("training") or {}
+    record = training.get(KEY)
+    own = record if isinstance(record, Mapping) else None
+    if config.data_file is not None:
+        config = config if own is None else _with_columns(config, own, model, SilentProgress())
+    elif config.task is None and config.data_dir is None:
+        task = made.get("task")
+        if own is not None:
+            path = _own_file(own, config.seed, model)
+            config = dataclasses.replace(
+                config, data_file=path, task=own["task"], **_columns(config, own)
+            )
+        elif task is not None and _known(task):
+            config = dataclasses.replace(config, task=task)
+        elif task is not None:
+            raise UsageError(
+                f"Model '{model}' was trained on '{task}', which is no task here", hint=_REPAIR
+            )
+    prefix = made.get("source_prefix")
+    if prefix is None or config.source_prefix is not None:
+        return config
+    of_task = "" if config.task is None else task_info(config.task).extra.get("source_prefix", "")
+    # A decoder that learns another task takes that one's prefix; its classifiers keep the model's.
+    if prefix == of_task or (config.task is not None and config.confidence is None):
+        return config
+    return dataclasses.replace(config, source_prefix=prefix)
+
+
+def _own_file(record: Mapping[str, Any], seed: int, model: str) -> Path:
+    """The file that a model was trained on, which parts as it did then.
+
+    Raises:
+        UsageError: it has changed, or another seed would part it otherwise.
+        MissingArtifactError: it is gone.
+    """
+    path = Path(str(record["data_file"]))
+    if not path.is_file():
+        raise MissingArtifactError(
+            f"Model '{model}' was trained on {path}, which is not there any more", hint=_REPAIR
+        )
+    if _digest(path) != record["sha256"]:
+        raise UsageError(
+            f"Model '{model}' was trained on {path}, which has changed since: what was held out "
+            "is not known any more",
+            hint=_REPAIR,
+        )
+    if seed != record["seed"]:
+        raise UsageError(
+            f"Model '{model}' was trained on {path}, parted by seed {record['seed']}: with "
+            f"--seed {seed} its training samples would get in",
+            hint=f"Add --seed {record['seed']}, or name the data: --data-file FILE or --task NAME",
+        )
+    return path
+
+
+def _columns(config: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns that a model was trained on, where nobody names others and they are not the usual."""
+    return {
+        name: record[name]
+        for name in COLUMNS
+        if getattr(config, name) is None and record.get(name) not in (None, COLUMNS[name])
     }
-    columns = {name: record[name] for name, value in given.items() if value == standard[name]}
-    return dataclasses.replace(config, data_file=path, split=split, task=record["task"], **columns)
+
+
+def _with_columns(config: Any, record: Mapping[str, Any], model: str, progress: Progress) -> Any:
+    columns = _columns(config, record)
+    if columns:
+        there = read_table(Path(config.data_file)).columns
+        columns = {name: column for name, column in columns.items() if column in there}
+    if not columns:
+        return config
+    named = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in columns.items())
+    progress.message(f"Columns as in the training of '{model}': {named}")
+    return dataclasses.replace(config, **columns)
 
 
 def _known(task: str) -> bool:

@@ -70,6 +70,11 @@ def run_training(
     progress = (progress if processes.is_main else None) or SilentProgress()
     if plan.origin:
         progress.message(plan.origin)
+    if stored is None and config.data_file is not None and completed.data_file is None:
+        progress.message(
+            f"Data: {config.data_file.name}, which '{config.backbone}' was trained on, parted as "
+            "it was then"
+        )
     notes = {} if stored is None else stored.notes
     finished = _finished_run(config, notes)
     # Nothing is written before data and backbone have turned out to be there.

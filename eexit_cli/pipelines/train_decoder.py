@@ -37,6 +37,7 @@ from eexit_cli.pipelines.train_source import Source, refuse_kind, source_of
 from eexit_cli.pipelines.training_jobs import Plan, Shared, recorder, refuse_options, splits
 from eexit_cli.store.models import BUNDLED
 from eexit_cli.store.results import Run
+from eexit_cli.store.training_rows import TrainingRows, read_training_rows
 from eexit_cli.training import DECODER_STRATEGIES
 from eexit_cli.training.checkpoints import Workspace
 from eexit_cli.training.decoder_batches import TokenizedPairs
@@ -86,6 +87,7 @@ class DecoderJob:
     purpose: Purpose
     backbone: str | None
     held_out: dict[str, Any] | None
+    seen_before: TrainingRows | None
     model: MultiExitT5
     tokenizer: Any
     training: Examples
@@ -206,7 +208,8 @@ def _start_from(config: TrainConfig, purpose: Purpose) -> tuple[str | None, str 
 def _job(shared: Shared, purpose: Purpose, source: Source | None) -> DecoderJob:
     config, progress = shared.config, shared.progress
     seed_everything(config.seed)
-    training, validation = splits(config, progress, generates=True)
+    before = None if source is None else read_training_rows(source.folder)
+    training, validation = splits(config, progress, generates=True, before=before)
     memory = held_out(config, progress)
     if source is None:
         tokenizer = pronunciation_tokenizer()
@@ -225,6 +228,10 @@ def _job(shared: Shared, purpose: Purpose, source: Source | None) -> DecoderJob:
     longest = int(min(tokenizer.model_max_length, SOURCE_TOKENS))
     max_source = longest if config.max_length is None else config.max_length
     max_target = config.max_target_length or int(min(tokenizer.model_max_length, TARGET_TOKENS))
+    if purpose.classifiers:
+        # They judge the model as it is run: on inputs and outputs of its own lengths.
+        max_source = config.max_length or model.config.max_source_length or max_source
+        max_target = config.max_target_length or model.config.max_target_length or max_target
     for name, value in (("max-length", max_source), ("max-target-length", max_target)):
         if value < 2:
             raise UsageError(f"--{name} {value} is too short", hint="Give at least 2")
@@ -234,6 +241,7 @@ def _job(shared: Shared, purpose: Purpose, source: Source | None) -> DecoderJob:
         purpose=purpose,
         backbone=None if source is None else source.name,
         held_out=memory,
+        seen_before=before,
         model=model,
         tokenizer=tokenizer,
         training=training,

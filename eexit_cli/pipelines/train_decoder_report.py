@@ -16,6 +16,7 @@ from eexit_cli.pipelines.decoder_exiting import full_model, settings_from
 from eexit_cli.pipelines.decoding import DecodedSet, Sources, decode_examples, prepare_sources
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder
 from eexit_cli.pipelines.own_data import KEY, path_of_data
+from eexit_cli.pipelines.seen_rows import note_training_rows
 from eexit_cli.pipelines.training_jobs import made_by, versions
 from eexit_cli.store.models import ModelRef
 from eexit_cli.training.decoder_card import write_decoder_card
@@ -148,8 +149,12 @@ def finish_decoder_training(job: DecoderJob, run: Run, timings: dict[str, float]
             licence=config.licence,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
+        remembers = note_training_rows(
+            folder, config, job.training, job.validation, job.seen_before
+        )
         size = sum(item.stat().st_size for item in folder.iterdir())
     job.progress.message(f"Model written to {job.workspace.output} ({size / 1e6:.1f} MB)")
+    job.progress.message(remembers)
     timings = {**timings, "seconds": sum(timings.values())}
     metrics |= {"epochs": config.epochs, "examples": len(job.training)}
     return run.finish(metrics=metrics | {"seconds": timings["seconds"]}, rows=rows, timings=timings)

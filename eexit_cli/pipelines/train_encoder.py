@@ -43,6 +43,7 @@ from eexit_cli.pipelines.training_jobs import (
     splits,
 )
 from eexit_cli.store.results import Run
+from eexit_cli.store.training_rows import TrainingRows, read_training_rows
 from eexit_cli.training import FAMILY_STRATEGIES, STRATEGIES
 from eexit_cli.training.batches import TokenizedTexts
 from eexit_cli.training.checkpoints import Workspace
@@ -64,6 +65,7 @@ class EncoderJob:
         source: what it starts from.
         start: of a model whose exits go on, what it was and whether its exits fitted.
         held_out: see :func:`eexit_cli.pipelines.own_data.held_out`.
+        seen_before: the rows that the source was trained on.
     """
 
     config: TrainConfig
@@ -72,6 +74,7 @@ class EncoderJob:
     source: Source
     start: dict[str, Any] | None
     held_out: dict[str, Any] | None
+    seen_before: TrainingRows | None
     model: MultiExitClassifier
     tokenizer: Any
     training: Examples
@@ -115,7 +118,8 @@ def plan_encoder(config: TrainConfig) -> Plan:
 def _job(shared: Shared, strategy: Strategy, source: Source) -> EncoderJob:
     config, progress = shared.config, shared.progress
     seed_everything(config.seed)
-    training, validation = splits(config, progress)
+    before = read_training_rows(source.folder)
+    training, validation = splits(config, progress, before=before)
     memory = held_out(config, progress)
     start: dict[str, Any] | None = None
     if source.family is None:
@@ -158,6 +162,7 @@ def _job(shared: Shared, strategy: Strategy, source: Source) -> EncoderJob:
         source=source,
         start=start,
         held_out=memory,
+        seen_before=before,
         model=model,
         tokenizer=tokenizer,
         training=training,

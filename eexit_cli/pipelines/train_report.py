@@ -13,6 +13,7 @@ from eexit_cli.models.conversion import as_dtype
 from eexit_cli.pipelines.exiting import criterion_from
 from eexit_cli.pipelines.loading import LoadedModel
 from eexit_cli.pipelines.own_data import KEY, path_of_data
+from eexit_cli.pipelines.seen_rows import note_training_rows
 from eexit_cli.pipelines.tracing import record_trace
 from eexit_cli.pipelines.training_jobs import made_by, versions
 from eexit_cli.store.models import ModelRef
@@ -66,8 +67,12 @@ def finish_training(job: EncoderJob, run: Run, timings: dict[str, float]) -> dic
         model.to(stored).save_pretrained(folder)
         job.tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(write_card(facts), encoding="utf-8")
+        remembers = note_training_rows(
+            folder, config, job.training, job.validation, job.seen_before
+        )
         size = sum(item.stat().st_size for item in folder.iterdir())
     job.progress.message(f"Model written to {job.workspace.output} ({size / 1e6:.1f} MB)")
+    job.progress.message(remembers)
     timings = {**timings, "seconds": sum(timings.values())}
     metrics |= {"epochs": config.epochs, "examples": len(job.training)}
     return run.finish(metrics=metrics | {"seconds": timings["seconds"]}, rows=rows, timings=timings)

@@ -11,6 +11,7 @@ from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.data.labels import are_generic, match_classes
 from eexit_cli.models.checkpoints import find_folder, read_config
+from eexit_cli.pipelines.own_data import to_train_on
 from eexit_cli.store.models import is_decoder, registered, summarise
 
 
@@ -57,20 +58,33 @@ def source_of(backbone: str) -> Source:
 
 
 def settled(config: TrainConfig) -> TrainConfig:
-    """The configuration with its exits' family and pooling, of the backbone's where nobody says.
+    """The configuration with the exits' family, their pooling and the data, of the backbone's where
+    nobody says.
 
     Args:
         config: completed, so that it has an output.
 
     Raises:
-        UsageError: the finished model would go by another one's name.
-        MissingArtifactError, EexitError: as :func:`source_of`.
+        UsageError: the finished model would go by another one's name, or the backbone's data are
+            not what they were.
+        MissingArtifactError, EexitError: as :func:`source_of`, or the backbone's data are gone.
     """
     assert config.output is not None
     _check_output(config.output)
     if config.model == OF_BACKBONE:
         family = _family(config.backbone) or DEFAULT_FAMILY
-        config = replace(config, model=family).completed()
+        config = replace(config, model=family)
+    if config.backbone is not None and (config.task is None or config.confidence is not None):
+        source = source_of(config.backbone)
+        if source.family is not None:
+            config = to_train_on(config, read_config(source.folder), source.name)
+    if not (config.task or config.data_file or config.data_dir):
+        if config.confidence is not None and config.backbone is not None:
+            raise UsageError(
+                f"Model '{config.backbone}' names no data of its own to train classifiers on",
+                hint="Name the data: --data-file FILE or --task NAME",
+            )
+        config = replace(config, task=config.default_task)
     # A decoder has no pooling; where the user gives one, that is told later.
     if config.pooling is None and config.model != DECODER_FAMILY:
         config = replace(config, pooling=_pooling(config.backbone))

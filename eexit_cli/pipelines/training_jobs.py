@@ -12,6 +12,8 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
+from eexit_cli.pipelines.seen_rows import not_learned
+from eexit_cli.store.training_rows import TrainingRows
 from eexit_cli.training.card import command_line
 from eexit_cli.training.checkpoints import Workspace
 from eexit_cli.training.processes import Processes
@@ -107,9 +109,17 @@ def training_settings(
 
 
 def splits(
-    config: TrainConfig, progress: Progress, *, generates: bool = False
+    config: TrainConfig,
+    progress: Progress,
+    *,
+    generates: bool = False,
+    before: TrainingRows | None = None,
 ) -> tuple[Examples, Examples]:
     """Training and validation data.
+
+    Args:
+        before: what the model that the training goes on from has seen; what it was trained on does
+            not validate.
 
     Raises:
         UsageError: a split that would train on validation data.
@@ -128,7 +138,7 @@ def splits(
             f"--split {config.split} would train on validation data",
             hint="Leave --split out: train on the train split",
         )
-    return training, validation
+    return training, not_learned(validation, before, config.backbone or config.model, progress)
 
 
 def recorder(run: Run | None, stage: str, progress: Progress) -> Callable[[dict[str, float]], None]:

@@ -104,8 +104,13 @@ DataDir = Annotated[
     ),
 ]
 TextColumn = Annotated[
-    str,
-    option("--text-column", panel=DATA, metavar="NAME", help="Column of the text (--data-file)."),
+    str | None,
+    option(
+        "--text-column",
+        panel=DATA,
+        metavar="NAME",
+        help="Column of the text (--data-file); by default as in training, or text.",
+    ),
 ]
 TextPairColumn = Annotated[
     str | None,
@@ -117,25 +122,40 @@ TextPairColumn = Annotated[
     ),
 ]
 LabelColumn = Annotated[
-    str,
-    option("--label-column", panel=DATA, metavar="NAME", help="Column of the label (--data-file)."),
+    str | None,
+    option(
+        "--label-column",
+        panel=DATA,
+        metavar="NAME",
+        help="Column of the label (--data-file); by default as in training, or label.",
+    ),
 ]
 SourceColumn = Annotated[
-    str,
+    str | None,
     option(
         "--source-column",
         panel=DATA,
         metavar="NAME",
-        help="Column of the source text (--data-file, text generation).",
+        help="Column of the source text (--data-file, text generation); by default as in "
+        "training, or source.",
     ),
 ]
 TargetColumn = Annotated[
-    str,
+    str | None,
     option(
         "--target-column",
         panel=DATA,
         metavar="NAME",
-        help="Column of the wanted text (--data-file, text generation).",
+        help="Column of the wanted text (--data-file, text generation); by default as in "
+        "training, or target.",
+    ),
+]
+IncludeTrainingRows = Annotated[
+    bool,
+    option(
+        "--include-training-rows",
+        panel=DATA,
+        help="Keep samples that the model was trained on; nothing is then promised.",
     ),
 ]
 SourcePrefix = Annotated[
@@ -349,6 +369,7 @@ OPTIONS: dict[str, Any] = {
     "source_prefix": SourcePrefix,
     "split": Split,
     "limit": Limit,
+    "include_training_rows": IncludeTrainingRows,
     "confidence": Confidence,
     "threshold": Threshold,
     "patience": Patience,

@@ -36,6 +36,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "data_file": (["--data-file", "a.csv"], Path("a.csv")),
     "data_dir": (["--data-dir", "glue"], Path("glue")),
     "split": (["--split", "validation"], "validation"),
+    "include_training_rows": (["--include-training-rows"], True),
     "limit": (["--limit", "0"], 0),
     "text_column": (["--text-column", "body", "--data-file", "a.csv"], "body"),
     "text_pair_column": (["--text-pair-column", "two", "--data-file", "a.csv"], "two"),

@@ -106,9 +106,10 @@ def test_the_held_out_part_and_no_other_sample(config: TrainConfig) -> None:
     subject = open_subject("encoder", AttackConfig(**options, limit=0), SilentProgress())
     assert {str(sample["id"]) for sample in subject.samples} == wanted
     # The training's own samples, to be trained on again, must be asked for.
-    trained = open_subject(
-        "encoder", AttackConfig(**options, limit=0, split="train"), SilentProgress()
-    )
+    own = AttackConfig(**options, limit=0, split="train")
+    with pytest.raises(UsageError, match=r"Every sample .* trained"):
+        open_subject("encoder", own, SilentProgress())
+    trained = open_subject("encoder", replace(own, include_training_rows=True), SilentProgress())
     assert len(trained.samples) == 90
     calibrated = run_calibration(
         CalibrateConfig(**options, delta=0.9, limit=8, test_limit=0, latency_samples=0)
@@ -181,7 +182,7 @@ def test_the_users_own_columns_win(tmp_path: Path) -> None:
     record = held_out(TrainConfig(data_file=data, text_column="a"), SilentProgress())
     config = EvaluateConfig(text_column="b")
     found = own_samples(config, {KEY: record}, "d", "m", SilentProgress())
-    assert (found.text_column, found.label_column) == ("b", "label")
+    assert (found.text_column, found.column("label_column")) == ("b", "label")
     named = EvaluateConfig(task="sst2")
     assert own_samples(named, {KEY: record}, "d", "m", SilentProgress()) is named
 
