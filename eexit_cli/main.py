@@ -12,7 +12,7 @@ import typer
 from eexit_cli import __version__
 from eexit_cli.commands import attack, calibrate, evaluate, models, plot, predict, results, train
 from eexit_cli.core.errors import INTERRUPTED, EexitError
-from eexit_cli.ui import errors
+from eexit_cli.ui import errors, streams
 from eexit_cli.ui.help import HelpCommand, HelpGroup
 
 ENVIRONMENT = """
@@ -45,7 +45,9 @@ def _group(help: str, epilog: str, *, completion: bool = False) -> typer.Typer:
 
 
 app = _group(
-    "Train, attack, evaluate and plot early-exit transformers.", ENVIRONMENT, completion=True
+    "Train, attack, calibrate, evaluate and plot early-exit transformers.",
+    ENVIRONMENT,
+    completion=True,
 )
 model_app = _group("See the models that --model takes by name.", models.EXAMPLES)
 result_app = _group("See the runs of the result folder.", results.EXAMPLES)
@@ -105,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 usage, 3 missing artifact, 4 risk not controlled,
             130 interrupted.
     """
+    streams.prepare()
     _quieten_libraries()
     try:
         code = app(args=arguments, prog_name="eexit", standalone_mode=False)

@@ -9,7 +9,17 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from eexit_cli.ui.layout import GAP, Extent, Part, arrange, extent, shortened_middle, telling_apart
+from eexit_cli.core.text import readable
+from eexit_cli.ui.layout import (
+    ELLIPSIS,
+    GAP,
+    Extent,
+    Part,
+    arrange,
+    extent,
+    shortened_middle,
+    telling_apart,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,10 +30,15 @@ if TYPE_CHECKING:
 class Drawn:
     """Draws a sheet as one table, as several below each other, or as a block per row."""
 
-    def __init__(self, sheet: Sheet) -> None:
+    def __init__(self, sheet: Sheet, encoding: str = "utf-8") -> None:
         self._sheet = sheet
-        self._cells = [[column.cell(row) for column in sheet.columns] for row in sheet.rows]
-        self._headed = any(column.title for column in sheet.columns)
+        # As they are shown, so that their widths are known.
+        self._titles = [readable(column.title, encoding) for column in sheet.columns]
+        self._cells = [
+            [readable(column.cell(row), encoding) for column in sheet.columns] for row in sheet.rows
+        ]
+        self._headed = any(self._titles)
+        self._mark = readable(ELLIPSIS, encoding)
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -46,7 +61,7 @@ class Drawn:
     def _extent(self, place: int) -> Extent:
         column = self._sheet.columns[place]
         return extent(
-            column.title,
+            self._titles[place],
             [row[place] for row in self._cells],
             wraps=not (column.whole or column.numeric),
             shortest=column.shortest,
@@ -61,9 +76,9 @@ class Drawn:
             pad_edge=False,
         )
         columns = [self._sheet.columns[place] for place in part.columns]
-        for column, width in zip(columns, part.widths, strict=True):
+        for place, column, width in zip(part.columns, columns, part.widths, strict=True):
             table.add_column(
-                Text(column.title),
+                Text(self._titles[place]),
                 justify="right" if column.numeric else "left",
                 style=column.style,
                 width=width,
@@ -71,13 +86,13 @@ class Drawn:
             )
         for row in self._cells:
             cells = [row[place] for place in part.columns]
-            table.add_row(*map(_fitted, columns, cells, part.widths))
+            table.add_row(*map(self._fitted, columns, cells, part.widths))
         return table
 
     def _blocks(self, width: int) -> Iterator[RenderableType]:
         """A line per value, its heading before it; an empty line between rows."""
         columns = self._sheet.columns
-        headings = [" ".join(column.title.split()) for column in columns]
+        headings = [" ".join(title.split()) for title in self._titles]
         left = min(max(map(len, headings)), width // 3)
         right = width - left - GAP
         for row in self._cells:
@@ -86,10 +101,12 @@ class Drawn:
             block.add_column(width=left, style="dim", overflow="fold")
             block.add_column(width=right, overflow="fold")
             for column, heading, cell in zip(columns, headings, row, strict=True):
-                block.add_row(Text(heading), _fitted(column, cell, right, style=column.style or ""))
+                style = column.style or ""
+                block.add_row(Text(heading), self._fitted(column, cell, right, style))
             yield block
         yield Text()
 
-
-def _fitted(column: Column, cell: str, width: int, *, style: str = "") -> Text:
-    return Text(cell if column.shortest is None else shortened_middle(cell, width), style=style)
+    def _fitted(self, column: Column, cell: str, width: int, style: str = "") -> Text:
+        if column.shortest is not None:
+            cell = shortened_middle(cell, width, self._mark)
+        return Text(cell, style=style)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import typer
 
 from eexit_cli.core.errors import INTERRUPTED, EexitError, UsageError
+from eexit_cli.ui import streams
 
 # The class of everything that typer itself says about a command line. Older versions take it from
 # click, newer ones from a copy inside typer; either way it stands two above BadParameter.
@@ -44,12 +44,12 @@ def show(error: EexitError) -> None:
 
 def show_interrupted(error: EexitError) -> None:
     """The one line after Ctrl-C."""
-    typer.echo(error.message + (f". {error.hint}" if error.hint else ""), err=True)
+    streams.tell(error.message + (f". {error.hint}" if error.hint else ""))
 
 
 def _line(word: str, color: str, text: str) -> None:
     label = f"{word}:" if "NO_COLOR" in os.environ else typer.style(f"{word}:", fg=color, bold=True)
-    typer.echo(f"{label} {' '.join(text.split())}", err=True)
+    streams.tell(" ".join(text.split()), label=f"{label} ")
 
 
 def from_command_line(error: Exception) -> EexitError:
@@ -146,4 +146,4 @@ def bug(error: BaseException) -> None:
     """Print an unexpected exception with its traceback."""
     import traceback
 
-    traceback.print_exception(error, file=sys.stderr)
+    streams.tell("".join(traceback.format_exception(error)).rstrip("\n"))

@@ -150,8 +150,8 @@ def _part(columns: Sequence[int], extents: Sequence[Extent], width: int) -> Part
     return Part(tuple(columns), tuple(widths))
 
 
-def shortened_middle(text: str, width: int) -> str:
+def shortened_middle(text: str, width: int, mark: str = ELLIPSIS) -> str:
     """The beginning and the end of an id; ``ResultStore.open`` takes it in place of the whole."""
     if len(text) <= width:
         return text
-    return text[: width - _TAIL - 1] + ELLIPSIS + text[-_TAIL:]
+    return text[: width - _TAIL - len(mark)] + mark + text[-_TAIL:]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import typer
+from eexit_cli.core.text import json_text, readable
+from eexit_cli.ui import streams
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from eexit_cli.core.protocols import Progress
+    from eexit_cli.ui.console import Screen
     from eexit_cli.ui.tables import Sheet
 
 PIPE_WIDTH = 160
@@ -47,11 +49,11 @@ class Output:
         return self.format in (None, "table", "markdown", "latex")
 
     @cached_property
-    def console(self) -> Console:
+    def console(self) -> Screen:
         """stdout, made on first use: rich is not needed to print JSON."""
-        from rich.console import Console
+        from eexit_cli.ui.console import Screen
 
-        console = Console(highlight=False)
+        console = Screen()
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = PIPE_WIDTH
         return console
@@ -61,26 +63,30 @@ class Output:
         """The display for a pipeline, on stderr: bars, plain lines, or nothing."""
         from eexit_cli.ui.progress import display
 
-        with display(quiet=self.quiet) as progress:
+        with display(quiet=self.quiet) as progress, streams.aside(quiet=self.quiet):
             yield progress
 
     def document(self, document: dict[str, Any]) -> None:
-        """Print a document as JSON."""
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        """Print a document as JSON, valid and exact in whatever encoding stdout has."""
+        streams.write(json_text(document, streams.encoding_of(sys.stdout)))
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Print ids or paths, one a line, as scripts read them."""
+        """Print ids, paths or answers, one a line, as scripts read them.
+
+        What is no text in them is written out here as everywhere; ``--json`` has the exact names.
+        """
         for line in lines:
-            typer.echo(line)
+            streams.write(readable(line, streams.encoding_of(sys.stdout)))
 
     def sheet(self, sheet: Sheet) -> None:
         """Print a table in the format that the user chose."""
         from eexit_cli.ui.tables import render
 
         if self.format in (None, "table"):
-            self.console.print(sheet.drawn())
+            self.console.print(sheet.drawn(self.console.encoding))
         else:
-            typer.echo(render(sheet, str(self.format)), nl=False)
+            text = render(sheet, str(self.format), streams.encoding_of(sys.stdout))
+            streams.write(text, newline=False)
 
     def result(self, document: dict[str, Any], sheet: Sheet, *quiet_lines: str) -> bool:
         """Print a result in the user's form: a document, a table, or a few bare lines.
@@ -104,4 +110,4 @@ class Output:
     def hint(self, text: str) -> None:
         """One line on stderr: what to do next, where a file went."""
         if not self.quiet:
-            typer.echo(text, err=True)
+            streams.tell(text)

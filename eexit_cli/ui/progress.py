@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.text import readable
+from eexit_cli.ui.streams import encoding_of
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -122,7 +124,7 @@ class PlainProgress:
         ticker.finish()
 
     def message(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(readable(text, encoding_of(self._stream)), file=self._stream, flush=True)
 
 
 # Bars ------------------------------------------------------------------------------------------
@@ -152,10 +154,8 @@ class BarProgress:
 
     @contextmanager
     def task(self, title: str, total: int | None = None) -> Iterator[Ticker]:
-        from rich.markup import escape
-
         indent = "  " * self._depth
-        task = self._bars.add_task(f"{indent}{escape(title)}", total=total, note="")
+        task = self._bars.add_task(f"{indent}{readable(title)}", total=total, note="")
         self._depth += 1
         try:
             yield _BarTicker(self._bars, task)
@@ -171,7 +171,6 @@ class BarProgress:
 
 @contextmanager
 def _bars(stream: TextIO) -> Iterator[Progress]:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -185,6 +184,8 @@ def _bars(stream: TextIO) -> Iterator[Progress]:
     from rich.table import Column
     from rich.text import Text
 
+    from eexit_cli.ui.console import Screen
+
     class Speed(ProgressColumn):
         def render(self, task: Any) -> Text:
             return Text(speed(task.completed, task.elapsed or 0.0), style="progress.data.speed")
@@ -197,10 +198,11 @@ def _bars(stream: TextIO) -> Iterator[Progress]:
         def render(self, task: Any) -> Text:
             return Text(task.fields.get("note", ""), style="dim", overflow="ellipsis")
 
-    console = Console(file=stream)
+    console = Screen(file=stream)
+    spinner = "line" if console.options.ascii_only else "dots"
     columns: list[ProgressColumn] = [
-        SpinnerColumn(finished_text="[green]✓[/]"),
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        SpinnerColumn(spinner, finished_text="[green]✓[/]"),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(bar_width=20),
         Counted(),
         Speed(table_column=Column(no_wrap=True)),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.core.text import escaped, json_text, readable
 from eexit_cli.ui.measures import label, written
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class Sheet:
     rows: Sequence[Row]
     title: str | None = None
 
-    def drawn(self) -> Drawn:
-        """For the terminal, in whatever layout its width allows."""
+    def drawn(self, encoding: str = "utf-8") -> Drawn:
+        """For a terminal of some encoding, in whatever layout its width allows."""
         from eexit_cli.ui.drawing import Drawn
 
-        return Drawn(self)
+        return Drawn(self, encoding)
 
 
 def sheet_of(rows: Sequence[Row], *, title: str | None = None) -> Sheet:
@@ -82,56 +82,69 @@ def sheet_of(rows: Sequence[Row], *, title: str | None = None) -> Sheet:
     return Sheet(columns, rows, title)
 
 
-def render(sheet: Sheet, form: str) -> str:
-    """The table as text that ends in a newline.
+def render(sheet: Sheet, form: str, encoding: str = "utf-8") -> str:
+    r"""The table as text that ends in a newline.
 
     Args:
         sheet: the table.
         form: json, csv, markdown or latex.
+        encoding: where it goes; characters that it lacks are written out (``\u4e2d``), as is
+            everything in a text that would command a terminal.
     """
-    return _RENDERERS[form](sheet)
+    return _RENDERERS[form](sheet, encoding)
 
 
-def _json(sheet: Sheet) -> str:
+def _json(sheet: Sheet, encoding: str) -> str:
     rows = [{column.key: row.get(column.key) for column in sheet.columns} for row in sheet.rows]
-    return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    return json_text(rows, encoding, default=str) + "\n"
 
 
-def _csv(sheet: Sheet) -> str:
+def _csv(sheet: Sheet, encoding: str) -> str:
+    """Raw values. A text that begins as a formula does ("=1+1") stays what it is: data."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([column.key for column in sheet.columns])
+    writer.writerow([escaped(column.key, encoding) for column in sheet.columns])
     for row in sheet.rows:
-        writer.writerow([row.get(column.key) for column in sheet.columns])
+        values = (row.get(column.key) for column in sheet.columns)
+        writer.writerow(
+            [value if value is None else escaped(str(value), encoding) for value in values]
+        )
     return text.getvalue()
 
 
-def _markdown(sheet: Sheet) -> str:
+def _markdown(sheet: Sheet, encoding: str) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |\n"
 
     rule = line(["---:" if column.numeric else "---" for column in sheet.columns])
-    head = line([_in_markdown(column.title) for column in sheet.columns])
-    body = [line([_in_markdown(c.cell(row)) for c in sheet.columns]) for row in sheet.rows]
-    return head + rule + "".join(body)
+    titles, rows = _cells(sheet, encoding)
+    body = [line([_in_markdown(cell) for cell in row]) for row in rows]
+    return line([_in_markdown(title) for title in titles]) + rule + "".join(body)
+
+
+def _cells(sheet: Sheet, encoding: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows as people read them."""
+    titles = [readable(column.title, encoding) for column in sheet.columns]
+    rows = [[readable(c.cell(row), encoding) for c in sheet.columns] for row in sheet.rows]
+    return titles, rows
 
 
 def _in_markdown(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|")
+    marked = text.replace("\\", "\\\\").replace("|", "\\|")
     for character in "*_`<[":
-        escaped = escaped.replace(character, f"\\{character}")
-    return " ".join(escaped.split())
+        marked = marked.replace(character, f"\\{character}")
+    return " ".join(marked.split())
 
 
-def _latex(sheet: Sheet) -> str:
+def _latex(sheet: Sheet, encoding: str) -> str:
     def line(cells: Sequence[str]) -> str:
-        return f"{' & '.join(cells)} \\\\\n"
+        return f"{' & '.join(map(_in_latex, cells))} \\\\\n"
 
     places = "".join("r" if column.numeric else "l" for column in sheet.columns)
-    head = line([_in_latex(column.title) for column in sheet.columns])
-    body = [line([_in_latex(c.cell(row)) for c in sheet.columns]) for row in sheet.rows]
+    titles, rows = _cells(sheet, encoding)
     return (
-        f"\\begin{{tabular}}{{{places}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n"
+        f"\\begin{{tabular}}{{{places}}}\n\\hline\n{line(titles)}\\hline\n"
+        f"{''.join(map(line, rows))}\\hline\n"
         "\\end{tabular}\n"
     )
 
@@ -151,7 +164,7 @@ def _in_latex(text: str) -> str:
     return " ".join("".join(_LATEX_WORDS.get(character, character) for character in text).split())
 
 
-_RENDERERS: dict[str, Callable[[Sheet], str]] = {
+_RENDERERS: dict[str, Callable[[Sheet, str], str]] = {
     "json": _json,
     "csv": _csv,
     "markdown": _markdown,

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from eexit_cli.core.text import readable
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
@@ -193,7 +194,7 @@ def _examples(
                 drawn = highlighted(text, marked, style, brackets=brackets)
             output_of = record.get(f"output_{word.strip()}")
             if output_of is not None:
-                drawn.append(f"  {output_of}", style="dim")
+                drawn.append(readable(f"  {output_of}"), style="dim")
             lines.add_row(Text(word, style="dim"), drawn)
         output.console.print(lines)
     output.say()
@@ -228,10 +229,10 @@ def highlighted(
     drawn = Text()
     start = 0
     for at, word in _places(text, changes):
-        drawn.append(text[start:at])
-        drawn.append(f"[{word}]" if brackets else word, style=style)
+        drawn.append(readable(text[start:at]))
+        drawn.append(readable(f"[{word}]" if brackets else word), style=style)
         start = at + len(word)
-    drawn.append(text[start:])
+    drawn.append(readable(text[start:]))
     return drawn
 
 
@@ -261,10 +262,11 @@ def highlighted_letters(
         shift += inserted - deleted
         if not change[key]:
             continue
-        drawn.append(text[start:at])
-        drawn.append(f"[{text[at]}]" if brackets else text[at], style=style)
+        drawn.append(readable(text[start:at]))
+        letter = readable(text[at])
+        drawn.append(f"[{letter}]" if brackets else letter, style=style)
         start = at + 1
-    drawn.append(text[start:])
+    drawn.append(readable(text[start:]))
     return drawn
 
 

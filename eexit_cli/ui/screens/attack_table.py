@@ -233,7 +233,7 @@ def unit_of(row: Row) -> str:
 def _say_left_out(output: Output, document: Mapping[str, Any]) -> None:
     for row in document["rows"]:
         if "status" in row:
-            output.say(f"[cyan]{row['recipe']}[/] [dim]{escape(row['status'])}[/]")
+            output.say(f"[cyan]{escape(str(row['recipe']))}[/] [dim]{escape(row['status'])}[/]")
     if any("status" in row for row in document["rows"]):
         output.say()
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.text import Text
 
+from eexit_cli.core.text import readable
 from eexit_cli.ui.measures import share
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.predict_decoder import show_decoded
@@ -15,6 +16,7 @@ from eexit_cli.ui.screens.words import criterion_words, facts
 from eexit_cli.ui.tables import Column, Sheet
 
 BAR = 20
+BARS = "█░"
 
 
 def show_prediction(output: Output, document: Mapping[str, Any]) -> None:
@@ -24,8 +26,7 @@ def show_prediction(output: Output, document: Mapping[str, Any]) -> None:
     elif "tokens" in document["results"][0]:
         show_decoded(output, document)
     elif output.quiet and output.format is None:
-        for result in document["results"]:
-            output.console.print(_answer(result), markup=False, highlight=False)
+        output.lines(map(_answer, document["results"]))
     elif output.for_people:
         _draw(output, document)
     else:
@@ -48,18 +49,20 @@ def _draw(output: Output, document: Mapping[str, Any]) -> None:
     output.say(
         facts({"model": document.get("model"), "exit": criterion_words(document.get("criterion"))})
     )
+    # GBK has one of the two.
+    signs = BARS if readable(BARS, output.console.encoding) == BARS else "#."
     for result in document["results"]:
         output.say()
         output.say(f'"{escape(result["text"])}"')
         for exit_ in result["exits"]:
-            output.console.print(_opinion(exit_, result["exit_layer"]))
+            output.console.print(_opinion(exit_, result["exit_layer"], signs))
         output.say(
             f"[bold]{escape(_answer(result))}[/], from layer {result['exit_layer']} "
             f"of {document['num_layers']}"
         )
 
 
-def _opinion(exit_: Mapping[str, Any], left_at: int) -> Text:
+def _opinion(exit_: Mapping[str, Any], left_at: int, signs: str = BARS) -> Text:
     here = exit_["layer"] == left_at
     style = "bold" if here else "" if exit_["executed"] else "dim"
     line = Text(f"  exit {exit_['layer']:>2}  ", style=style)
@@ -67,9 +70,9 @@ def _opinion(exit_: Mapping[str, Any], left_at: int) -> Text:
     name = _name(exit_)
     if probability is not None:
         filled = round(BAR * probability)
-        line.append("█" * filled, style="green" if here else "cyan")
-        line.append("░" * (BAR - filled) + f" {share(probability):>8}")
-    line.append(f"  {name}")
+        line.append(signs[0] * filled, style="green" if here else "cyan")
+        line.append(signs[1] * (BAR - filled) + f" {share(probability):>8}")
+    line.append(f"  {readable(name)}")
     if probability is not None and exit_.get("measure"):
         line.append(f"  {exit_['measure']} {exit_['confidence']:.3f}", style="dim")
     if here:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.text import Text
 
+from eexit_cli.core.text import readable
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.words import criterion_words, facts
 from eexit_cli.ui.tables import Column, Sheet
@@ -22,8 +23,7 @@ NARROWEST = 5
 def show_decoded(output: Output, document: Mapping[str, Any]) -> None:
     """Print decoded texts in the form that the user asked for; JSON is the caller's."""
     if output.quiet and output.format is None:
-        for result in document["results"]:
-            output.console.print(result["output"], markup=False, highlight=False)
+        output.lines(result["output"] for result in document["results"])
     elif output.for_people:
         _draw(output, document)
     else:
@@ -55,7 +55,8 @@ def _draw(output: Output, document: Mapping[str, Any]) -> None:
     for result in document["results"]:
         output.say()
         output.say(f'"{escape(result["text"])}"')
-        for part in _parts(result["tokens"], layers, output.console.width):
+        found = [_shown(token, output.console.encoding) for token in result["tokens"]]
+        for part in _parts(found, layers, output.console.width):
             output.console.print(_table(part, layers))
         output.say(
             f"[bold]{escape(result['output'])}[/], mean layer {result['mean_exit_layer']:.2f} "
@@ -63,6 +64,12 @@ def _draw(output: Output, document: Mapping[str, Any]) -> None:
         )
         if result["output_full"] != result["output"]:
             output.say(f"[dim]{escape(result['output_full'])}, the full model[/]")
+
+
+def _shown(token: Mapping[str, Any], encoding: str) -> dict[str, Any]:
+    """Its names as they are printed, so that their widths are known."""
+    names = [readable(name, encoding) for name in token["layers"]]
+    return {**token, "token": readable(token["token"], encoding), "layers": names}
 
 
 def _parts(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from eexit_cli.core.digits import exact
+from eexit_cli.core.text import readable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -86,7 +87,7 @@ class Facts:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         line = Text()
         for name, value in self._pairs.items():
-            pair = Text.assemble((name, "dim"), " ", value)
+            pair = Text.assemble((name, "dim"), " ", readable(value, console.encoding))
             if line and line.cell_len + 2 + pair.cell_len > options.max_width:
                 yield line
                 line = Text()
