@@ -20,6 +20,7 @@ from pathlib import Path
 
 from eexit_cli.attacks.flair_stand_in import standing_in_for_flair
 from eexit_cli.core.errors import MissingArtifactError
+from eexit_cli.core.matplotlib_import import import_matplotlib
 
 BUNDLED_NLTK_DATA = Path(__file__).resolve().parent.parent / "assets" / "nltk_data"
 _INSTALL_MODULE = "textattack.shared.utils.install"
@@ -50,6 +51,7 @@ def prepare() -> None:
     _offer_bundled_nltk_data()
     if "textattack" in sys.modules:
         return
+    import_matplotlib()  # as its metrics do, with whatever the user has set
     # By itself, so that what the import pulls in (transformers, matplotlib) sees its usual folders.
     with _environment_kept():
         _load_installer()

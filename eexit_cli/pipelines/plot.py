@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.config.plot import PlotConfig
 from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.matplotlib_import import import_matplotlib
 from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.text import escaped, is_whole
 from eexit_cli.plots import FIGURES, FORMATS
 from eexit_cli.plots.figure import FigureSpec, RunView, run_labels
 from eexit_cli.store.atomic import atomic_path
@@ -23,7 +25,8 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
 
     Args:
         config: see :class:`PlotConfig`.
-        progress: told which run is drawn when none was named; None is silent.
+        progress: told which run is drawn when none was named, and which letters no font has; None
+            is silent.
 
     Returns:
         The files written.
@@ -36,6 +39,7 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
         EexitError: a run's files are damaged.
     """
     progress = progress or SilentProgress()
+    import_matplotlib()
     spec: FigureSpec = FIGURES.load(config.figure)
     _check_size(config)
     store = ResultStore(config.results_dir)
@@ -53,6 +57,7 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
                 hint=_fitting(spec, view),
             )
     frame = spec.frame(views)
+    _tell_lacking(frame, config.title, progress)
     _write(spec, frame, config, output, form, [view.id for view in views])
     return [output]
 
@@ -66,12 +71,24 @@ def _write(
         spec, frame, width=config.width, height=config.height, title=config.title or None
     )
     about = {
-        "title": config.title or spec.summary,
-        "description": f"eexit plot {spec.name}, runs: {', '.join(ids)}",
+        "title": escaped(config.title or spec.summary),
+        "description": escaped(f"eexit plot {spec.name}, runs: {', '.join(ids)}"),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(output) as temporary, temporary.open("wb") as stream:
         save(figure, stream, format=form, dpi=config.dpi, about=about)
+
+
+def _tell_lacking(frame: Any, title: str | None, progress: Progress) -> None:
+    from eexit_cli.plots.lettering import lacking
+
+    letters = lacking(frame, title)
+    if letters:
+        more = f" and {len(letters) - 5} more" if len(letters) > 5 else ""
+        progress.message(
+            f"No font here has {' '.join(letters[:5])}{more}: written out by number. A font that "
+            "has them, such as Noto Sans CJK, is used once it is installed"
+        )
 
 
 def _target(config: PlotConfig, spec: FigureSpec, first: Run) -> tuple[Path, str]:
@@ -146,11 +163,20 @@ def _suits(spec: FigureSpec, view: RunView) -> bool:
 
 
 def _views(runs: list[Run]) -> list[RunView]:
-    documents = [_finished_document(run) for run in runs]
+    documents = [_valid(_finished_document(run)) for run in runs]
     return [
-        RunView(run.id, label, document, run.records)
+        RunView(run.id, label, document, lambda run=run: _valid(run.records()))  # type: ignore[misc]
         for run, label, document in zip(runs, run_labels(documents), documents, strict=True)
     ]
+
+
+def _valid(value: Any) -> Any:
+    """With what is no Unicode (bytes of a file's name) written out: pandas takes nothing else."""
+    if isinstance(value, str):
+        return value if is_whole(value) else escaped(value)
+    if isinstance(value, dict):
+        return {key: _valid(item) for key, item in value.items()}
+    return [_valid(item) for item in value] if isinstance(value, list) else value
 
 
 def _finished_document(run: Run) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def draw(frame: DataFrame, ax: Axes) -> None:
             markeredgecolor="0.3", label=words,
         )  # fmt: skip
     ax.set_yscale("log")
-    ax.set_yticks([FLOOR, 1e-4, 1e-2, 1], [r"$\leq 10^{-6}$", "$10^{-4}$", "0.01", "1"])
+    ax.set_yticks([FLOOR, 1e-4, 1e-2, 1], ["≤ 10⁻⁶", "10⁻⁴", "0.01", "1"])
     ax.set_yticks([], minor=True)
     ax.set_ylim(FLOOR / 1.8, 2.5)
     ax.set_ylabel("p-value")

@@ -1,19 +1,19 @@
 """From a figure and its table to a page: panels, shared legend, size.
 
 Uses matplotlib's objects directly, never ``pyplot``: no window, no global state, and nothing left
-open after a figure is saved.
+open after a figure is saved. Settings are matplotlib's defaults and ours, never the user's.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import matplotlib
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import Container
@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from eexit_cli.plots.figure import PANEL, FigureSpec
+from eexit_cli.plots.lettering import families, printable, printable_frame
 
 STYLE = Path(__file__).with_name("eexit.mplstyle")
 _LEGEND_LINE = 0.16  # inches
@@ -47,7 +48,8 @@ def render(
     Returns:
         The matplotlib figure, with an Agg canvas.
     """
-    with matplotlib.style.context(STYLE):
+    frame, title = printable_frame(frame), printable(title or "")
+    with _settings():
         panels = (
             [rows for _, rows in frame.groupby(PANEL, sort=False)] if PANEL in frame else [frame]
         )
@@ -97,8 +99,18 @@ def save(
     names = {"png": "Description", "svg": "Description", "pdf": "Subject"}
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     metadata = {"Title": about["title"], names[format]: about["description"], **undated[format]}
-    with matplotlib.style.context(STYLE):
+    with _settings():
         figure.savefig(stream, format=format, dpi=dpi, metadata=metadata)
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Inside, matplotlib's defaults with our style over them, whatever was set before."""
+    chosen = matplotlib.rc_params_from_file(STYLE, use_default_template=True)
+    # What draws on a screen is not ours to choose, and needed by nothing here.
+    settings = {name: chosen[name] for name in chosen if not name.startswith("backend")}
+    with matplotlib.rc_context({**settings, "font.family": families()}):
+        yield
 
 
 def _add_legend(figure: Figure, canvas: FigureCanvasAgg, cells: list[Axes], place: str) -> int:
