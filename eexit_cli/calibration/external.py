@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from eexit_cli.calibration.losses import FloatArray, check_losses, describe_rows
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.text import not_utf8
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -120,7 +121,8 @@ def _csv(path: Path) -> _Columns:
         _unique(header, path)
         frame = pd.read_csv(path, encoding="utf-8-sig", dtype={ID_COLUMN: str})
     except UnicodeDecodeError as error:
-        raise UsageError(f"'{path}' is not UTF-8 text", hint="Save it as UTF-8") from error
+        said = not_utf8(f"'{path}'", path.read_bytes())
+        raise UsageError(said, hint="Save it as UTF-8") from error
     except (pd.errors.ParserError, csv.Error) as error:
         raise EexitError(
             f"'{path}' is not a valid CSV file", hint=" ".join(str(error).split())

@@ -14,6 +14,7 @@ from typing import Any
 
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.text import not_utf8
 
 _RUN_KEYS = {"schema_version", "command", "config"}
 
@@ -100,7 +101,8 @@ def _parse(path: Path) -> dict[str, Any]:
     except IsADirectoryError:
         raise UsageError(f"'{path}' is a folder", hint="Give --config a file") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"'{path}' is not UTF-8 text", hint="Save it as UTF-8") from error
+        said = not_utf8(f"'{path}'", path.read_bytes())
+        raise UsageError(said, hint="Save it as UTF-8") from error
     content = reader(text, path)
     if content is None:
         return {}

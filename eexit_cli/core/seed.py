@@ -13,7 +13,7 @@ import random
 def derive_seed(seed: int, *names: object) -> int:
     """A 63-bit seed from a user seed and names; the same on every machine and in every process."""
     text = "\x1f".join(str(part) for part in (seed, *names))
-    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

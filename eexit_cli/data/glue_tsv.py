@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.protocols import Progress
+from eexit_cli.core.text import not_utf8
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data.labels import Cell, parse_classes, parse_values
 from eexit_cli.data.samples import Samples
@@ -53,7 +54,8 @@ def read_tsv(
     try:
         rows = list(records(path, delimiter="\t", quoted=False))
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text", hint="Save the file as UTF-8") from error
+        said = not_utf8(path, path.read_bytes())
+        raise UsageError(said, hint="Save the file as UTF-8") from error
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or error}", hint="Check --data-dir"

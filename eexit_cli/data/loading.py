@@ -11,6 +11,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import stream
+from eexit_cli.core.text import made_whole
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data import TASKS
 from eexit_cli.data.generation_own import read_own_pairs
@@ -18,6 +19,7 @@ from eexit_cli.data.labels import align, refuse_generation
 from eexit_cli.data.own import read_own
 from eexit_cli.data.samples import SPLIT_ALIASES, LeaveOut, Samples, Task
 from eexit_cli.data.suggestions import suggest
+from eexit_cli.data.whole import made_valid
 
 
 def load(
@@ -42,6 +44,7 @@ def load(
         )
     if config.data_file is not None:
         info, split, samples = _from_file(config, default_split, label_names, generates)
+        samples = made_valid(samples, Path(config.data_file).name, progress)
     else:
         task = _task(config)
         _check_kind(task.info, label_names, generates)
@@ -194,7 +197,7 @@ def _limited(samples: Samples, config: Any, split: str, progress: Progress) -> S
 
 def _prefixed(info: TaskInfo, samples: Samples, prefix: str | None) -> tuple[TaskInfo, Samples]:
     """The samples with the prefix before every source, and the task with the one that was used."""
-    prefix = info.extra["source_prefix"] if prefix is None else prefix
+    prefix = info.extra["source_prefix"] if prefix is None else made_whole(prefix)
     info = replace(info, extra={**info.extra, "source_prefix": prefix})
     return info, replace(samples, texts=[prefix + text for text in samples.texts])
 

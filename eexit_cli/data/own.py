@@ -9,6 +9,7 @@ from typing import Any
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.seed import stream
+from eexit_cli.core.text import is_whole
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data.labels import Cell, are_generic, infer, parse_classes, parse_values
 from eexit_cli.data.samples import Samples
@@ -63,6 +64,8 @@ def read_own(
             _column(table, label_column, "--label-column"), table.numbers, strict=True
         )
     ]
+    for cell in cells:
+        _refuse_half(cell)
     info, labels = _labelled(path, cells, task, label_names)
     info = replace(info, pair=pairs is not None)
     ids = [f"{path.stem}-{number}" for number in table.numbers]
@@ -71,6 +74,15 @@ def read_own(
         return info, path.name, samples
     positions = split_positions(samples, split, seed, path, origins=_origins(table, samples))
     return info, split, samples.take(positions)
+
+
+def _refuse_half(cell: Cell) -> None:
+    """A class cannot be told by half of a character: another class may have the same one."""
+    if isinstance(cell.value, str) and not is_whole(cell.value):
+        raise UsageError(
+            f"{cell.where}: the label '{cell.value}' holds half of a character",
+            hint="Write the label as valid Unicode",
+        )
 
 
 def check_split(split: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.text import not_utf8
 from eexit_cli.data.suggestions import suggest
 
 _LONGEST_FIELD = 10_000_000
@@ -62,7 +63,8 @@ def read_table(path: Path) -> Table:
     try:
         table = reader(path)
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path.name} is not UTF-8 text", hint="Save the file as UTF-8") from error
+        said = not_utf8(path.name, path.read_bytes() if path.is_file() else b"")
+        raise UsageError(said, hint="Save the file as UTF-8") from error
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or _first_line(error)}",

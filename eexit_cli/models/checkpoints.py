@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError
+from eexit_cli.core.utf8_path import utf8_path
 
 CONFIG_FILE = "config.json"
 
@@ -125,7 +126,8 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path, device="cpu")
+        with utf8_path(path.parent) as folder:
+            return load_file(folder / path.name, device="cpu")
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, f"truncated or not safetensors ({error})") from error
 

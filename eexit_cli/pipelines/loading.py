@@ -12,6 +12,7 @@ import torch
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.protocols import Progress
+from eexit_cli.core.utf8_path import utf8_path
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.checkpoints import find_folder
 from eexit_cli.models.conversion import as_dtype, load_classifier
@@ -202,9 +203,10 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, config=backbone, use_fast=True, local_files_only=True
-        )
+        with utf8_path(folder) as named:
+            tokenizer = AutoTokenizer.from_pretrained(
+                named, config=backbone, use_fast=True, local_files_only=True
+            )
     except Exception as error:  # what transformers raises for damaged files has no common class
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         needs = "" if (folder / "tokenizer.json").is_file() else _SENTENCEPIECE_HINT

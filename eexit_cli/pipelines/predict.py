@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,8 +10,10 @@ import torch
 from eexit_cli.confidence import MEASURES
 from eexit_cli.config.evaluate import PredictConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
+from eexit_cli.core.text import REPLACEMENT, is_whole, made_whole
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.exit_grid import refuse_decoder_options
 from eexit_cli.pipelines.exiting import build_criterion, describe
@@ -27,7 +30,8 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
 
     Args:
         config: see :class:`PredictConfig`.
-        progress: told how a checkpoint was converted, and what a stored threshold promises.
+        progress: told of texts that are no valid Unicode, how a checkpoint was converted, and what
+            a stored threshold promises.
 
     Returns:
         ``num_layers``, ``label_names``, ``criterion`` and, per text, its exit layer, its answer
@@ -42,6 +46,7 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
     for text in config.texts:
         if not text.strip():
             raise UsageError("A text is empty", hint="Give at least one word")
+    config = _valid(config, progress or SilentProgress())
     if is_decoder_model(config.model):
         from eexit_cli.pipelines.predict_decoder import run_decoder_prediction
 
@@ -81,6 +86,17 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
             for index, text in enumerate(config.texts)
         ],
     }
+
+
+def _valid(config: PredictConfig, progress: Progress) -> PredictConfig:
+    """Arguments may hold bytes of another encoding, which no tokenizer takes."""
+    given = [*config.texts, *([] if config.text_pair is None else [config.text_pair])]
+    broken = [text for text in given if not is_whole(text)]
+    if not broken:
+        return config
+    progress.message(f"Not valid UTF-8, and read with {REPLACEMENT} in its place: {broken[0]}")
+    pair = None if config.text_pair is None else made_whole(config.text_pair)
+    return replace(config, texts=tuple(map(made_whole, config.texts)), text_pair=pair)
 
 
 def _exits(

@@ -9,6 +9,8 @@ import torch
 
 from eexit_cli.config.train import TrainConfig
 from eexit_cli.core.digits import exact
+from eexit_cli.core.text import escaped
+from eexit_cli.core.utf8_path import utf8_path
 from eexit_cli.metrics.depth import depth_metrics
 from eexit_cli.metrics.generation import GENERATION_METRICS, compute_generation
 from eexit_cli.models.conversion import as_dtype
@@ -138,9 +140,9 @@ def finish_decoder_training(job: DecoderJob, run: Run, timings: dict[str, float]
         with job.progress.task("Choosing the exit", total=settings) as ticker:
             metrics, rows = _layer_metrics(job, Validation(loaded, job.validation, ticker))
     _remember(job, metrics)
-    with job.workspace.publishing() as folder, no_bars():
-        model.to(stored).save_pretrained(folder)
-        job.tokenizer.save_pretrained(folder)
+    with job.workspace.publishing() as folder, utf8_path(folder) as named, no_bars():
+        model.to(stored).save_pretrained(named)
+        job.tokenizer.save_pretrained(named)
         card = write_decoder_card(
             job.workspace.output.name,
             model.config.to_dict(),
@@ -148,7 +150,7 @@ def finish_decoder_training(job: DecoderJob, run: Run, timings: dict[str, float]
             stored_dtype=str(stored).removeprefix("torch."),
             licence=config.licence,
         )
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(escaped(card), encoding="utf-8")
         remembers = note_training_rows(
             folder, config, job.training, job.validation, job.seen_before
         )

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eexit_cli.config.train import TrainConfig
+from eexit_cli.core.text import escaped
 from eexit_cli.core.types import Decision, TaskInfo, Trace
+from eexit_cli.core.utf8_path import utf8_path
 from eexit_cli.metrics.task import compute
 from eexit_cli.models.conversion import as_dtype
 from eexit_cli.pipelines.exiting import criterion_from
@@ -63,10 +65,10 @@ def finish_training(job: EncoderJob, run: Run, timings: dict[str, float]) -> dic
         f"{choice.mean_exit_layer:.2f} of {model.num_exits}"
     )
     facts = _card_facts(job, choice, rows, leading, stored)
-    with job.workspace.publishing() as folder, no_bars():
-        model.to(stored).save_pretrained(folder)
-        job.tokenizer.save_pretrained(folder)
-        (folder / "README.md").write_text(write_card(facts), encoding="utf-8")
+    with job.workspace.publishing() as folder, utf8_path(folder) as named, no_bars():
+        model.to(stored).save_pretrained(named)
+        job.tokenizer.save_pretrained(named)
+        (folder / "README.md").write_text(escaped(write_card(facts)), encoding="utf-8")
         remembers = note_training_rows(
             folder, config, job.training, job.validation, job.seen_before
         )

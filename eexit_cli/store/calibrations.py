@@ -102,7 +102,7 @@ def weights_digest(folder: Path) -> str:
         raise MissingArtifactError(f"{folder} has no weights", hint="Check the path")
     digest = hashlib.sha256()
     for path in [folder / "config.json", *files]:
-        digest.update(path.name.encode())
+        digest.update(os.fsencode(path.name))
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
