@@ -12,6 +12,7 @@ from eexit_cli.ui.option_types import PANELS
 COMMANDS = [
     "train",
     "attack",
+    "calibrate",
     "evaluate",
     "predict",
     "plot",
@@ -27,6 +28,8 @@ def test_no_arguments_show_help(eexit) -> None:
     done = eexit()
     assert (done.code, done.err) == (0, "")
     assert done.out == eexit("--help").out
+    words = "Train, attack, calibrate, evaluate and plot early-exit transformers."
+    assert done.out.split("\n")[0].strip() == words
     for command in COMMANDS:
         assert f"  {command.split()[0]} " in done.out
 

@@ -46,7 +46,7 @@ def test_a_cut_emoji_is_replaced_and_its_line_named(
     done = eexit("attack", *options, "--query-budget", 10)
     assert done.code == 0
     texts = [record["text"] for record in ResultStore().latest("attack").records()]
-    assert texts == ["good film", "bad \ufffd film", "\ufffd dull", "dull"]
+    assert sorted(texts) == ["bad \ufffd film", "dull", "good film", "\ufffd dull"]
 
 
 def test_half_a_label_is_an_error_that_names_its_line(
