@@ -48,15 +48,22 @@ class GlueTask:
         if data_dir is not None:
             return read_tsv(self.info, self.layout, split, data_dir, progress)
         data = _from_hub(self.info.name, split, self.layout.folder)
-        labels: list[int | float] | None = list(data["label"])
-        if split in self.hidden and all(label == HIDDEN_LABEL for label in labels or ()):
-            labels = None
-        return Samples(
+        labels: list[int | float] = list(data["label"])
+        samples = Samples(
             ids=[f"{self.info.name}-{split}-{number}" for number in data["idx"]],
             texts=list(data[self.texts[0]]),
             pairs=list(data[self.texts[1]]) if self.info.pair else None,
             labels=labels,
         )
+        known = [row for row, label in enumerate(labels) if label != HIDDEN_LABEL]
+        if not known:
+            return samples.with_labels(None)
+        if len(known) < len(labels):
+            progress.message(
+                f"{len(labels) - len(known)} of {len(labels)} samples have no label and are "
+                "left out"
+            )
+        return samples.take(known)
 
 
 def _from_hub(name: str, split: str, folder: str) -> Any:

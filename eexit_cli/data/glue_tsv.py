@@ -10,7 +10,8 @@ from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.text import not_utf8
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.data.labels import Cell, parse_classes, parse_values
+from eexit_cli.data.label_values import Cell
+from eexit_cli.data.labels import parse_classes, parse_values
 from eexit_cli.data.samples import Samples
 from eexit_cli.data.tables import records
 
@@ -78,7 +79,7 @@ def read_tsv(
     if len(kept) < len(rows):
         progress.message(f"{path.name}: rows left out for want of a label: {len(rows) - len(kept)}")
     cells = [
-        Cell(row[label_place], f"{path.name}, line {number}")
+        Cell(row[label_place], path.name, "line", number)
         for number, row in kept
         if label_place is not None
     ]

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import TaskInfo
+from eexit_cli.data.label_values import (
+    Cell,
+    canonical,
+    fold,
+    is_whole,
+    key,
+    may_be_label,
+    number_of,
+    refuse_missing,
+    rows_of,
+    shown,
+)
 from eexit_cli.data.samples import Samples
 from eexit_cli.data.suggestions import suggest
 
-_GENERIC = re.compile(r"(label[_ -]?)?\d+", re.IGNORECASE)
+_GENERIC = re.compile(r"(?:label[_ -]?)?(\d+)", re.IGNORECASE | re.ASCII)
+_DIGITS = re.compile(r"\d+", re.ASCII)
 
 
 def are_generic(names: Sequence[str]) -> bool:
-    """True for names that say no more than their number: LABEL_0, 1."""
-    return all(_GENERIC.fullmatch(name) for name in names)
+    """True for names that say no more than their id: LABEL_0 or 0, LABEL_1 or 1, and so on.
+
+    Other numbers are values of the data, which an id must not be taken for.
+    """
+    found = [_GENERIC.fullmatch(name) for name in names]
+    return all(match and int(match[1]) == index for index, match in enumerate(found))
 
 
 def align(
@@ -51,10 +68,7 @@ def align(
     if are_generic(label_names):
         # Published checkpoints agree about the order of two classes, but not of MNLI's three.
         if len(label_names) > 2:
-            progress.message(
-                "The model's classes have no names; taking them, in this order, as "
-                f"{', '.join(info.label_names)}"
-            )
+            progress.message(named(info.label_names, "taking them, in this order, as"))
         return info, samples
     order = match_classes(info.label_names, label_names)
     if order is None:
@@ -67,6 +81,14 @@ def align(
     if samples.labels is None:
         return aligned, samples
     return aligned, samples.with_labels([order[int(label)] for label in samples.labels])
+
+
+def named(names: Sequence[str], how: str) -> str:
+    """The line about a model whose classes have no names."""
+    return (
+        f"The model's classes have no names; {how} {', '.join(names)} "
+        "(--label-names gives another order)"
+    )
 
 
 def refuse_generation(info: TaskInfo) -> None:
@@ -90,9 +112,9 @@ def _outputs(number: int, names: Sequence[str]) -> str:
 
 def match_classes(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
     """For each of the task's classes the model's id, or None where the names do not pair up."""
-    folded = [_fold(name) for name in ours]
+    folded = [fold(name) for name in ours]
     order: list[int] = []
-    for name in map(_fold, theirs):
+    for name in map(fold, theirs):
         found = [index for index, other in enumerate(folded) if other == name] or [
             index
             for index, other in enumerate(folded)
@@ -105,21 +127,81 @@ def match_classes(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | Non
     return order if len(set(order)) == len(order) else None
 
 
-def _fold(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+class Classes:
+    """The classes that a label may mean: by any spelling of a name or, where that is safe, by id.
 
+    Ids are safe where no class is named after another number: with the names "1" and "2", or
+    "1 star" and "2 stars", a label 1 is the first class and never the id 1.
 
-@dataclass(frozen=True)
-class Cell:
-    """One label as it stands in a file.
-
-    Attributes:
-        value: text or number.
-        where: file and row in the words of an error message.
+    Args:
+        names: index = class id.
+        also: other names of the same classes -> id.
+        ids: False where numbers are names of something else.
     """
 
-    value: Any
-    where: str
+    def __init__(
+        self, names: Sequence[str], also: Mapping[str, int] | None = None, *, ids: bool = True
+    ) -> None:
+        self.names = tuple(names)
+        self.takes_ids = ids and all(
+            int(digits) == index
+            for index, name in enumerate(names)
+            for digits in _DIGITS.findall(name)
+        )
+        self._exact: dict[str, int] = {}
+        self._folded: dict[str, int | None] = {}
+        called = [*((name, index) for index, name in enumerate(names)), *(also or {}).items()]
+        for name, index in called:
+            self._exact.setdefault(name, index)
+            known = self._folded.setdefault(key(name), index)
+            if known != index:
+                self._folded[key(name)] = None  # two classes: only the exact spelling tells
+
+    def named(self, value: Any) -> int | None:
+        """The class that a value names; None where it names none."""
+        if not may_be_label(value):
+            return None
+        text = value.strip() if isinstance(value, str) else canonical(value)
+        return self._exact.get(text, self._folded.get(key(value)))
+
+    def by_id(self, value: Any) -> int | None:
+        """The class whose id a value is; of two classes true is 1 and false 0."""
+        if not self.takes_ids:
+            return None
+        number = number_of(value)
+        if number is None and len(self.names) == 2:
+            truth = fold(str(value))
+            number = {"false": Decimal(0), "true": Decimal(1)}.get(truth)
+        if number is None or not 0 <= number < len(self.names) or not is_whole(number):
+            return None
+        return int(number)
+
+    def parse(self, cells: Sequence[Cell]) -> list[int]:
+        """The ids of labels.
+
+        Raises:
+            UsageError: a label is missing, a list or the like, or neither a name nor an id.
+        """
+        found = [
+            self.by_id(cell.value) if (named := self.named(cell.value)) is None else named
+            for cell in cells
+        ]
+        unknown = [cell for cell, index in zip(cells, found, strict=True) if index is None]
+        if unknown:
+            raise UsageError(
+                f"{rows_of(unknown)}: label {shown(unknown[0].value)} is outside the classes",
+                hint=self._hint(unknown[0].value),
+            )
+        return [index for index in found if index is not None]
+
+    def _hint(self, value: Any) -> str:
+        if are_generic(self.names) and number_of(value) is None:
+            return (
+                "The model's classes have no names: give them in the order of its outputs with "
+                "--label-names A,B,..."
+            )
+        ids = f" (or 0 to {len(self.names) - 1})" if self.takes_ids else ""
+        return f"{suggest(str(value).strip(), self.names, title='Classes')}{ids}"
 
 
 def parse_values(cells: Sequence[Cell]) -> list[float]:
@@ -128,90 +210,58 @@ def parse_values(cells: Sequence[Cell]) -> list[float]:
     Raises:
         UsageError: a cell is no finite number.
     """
-    values = []
-    for cell in cells:
-        number = _number(cell.value)
-        if number is None:
-            raise UsageError(
-                f"{cell.where}: label '{cell.value}' is not a number",
-                hint="A regression model needs a finite number in every row",
-            )
-        values.append(number)
-    return values
+    numbers = [number_of(cell.value) for cell in cells]
+    values = [None if number is None else float(number) for number in numbers]
+    bad = [c for c, v in zip(cells, values, strict=True) if v is None or v in _ENDLESS]
+    if bad:
+        raise UsageError(
+            f"{rows_of(bad)}: label {shown(bad[0].value)} is not a number",
+            hint="A regression model needs a finite number in every row",
+        )
+    return [value for value in values if value is not None]
+
+
+_ENDLESS = (float("inf"), float("-inf"))
 
 
 def parse_classes(cells: Sequence[Cell], names: Sequence[str]) -> list[int]:
-    """Labels as ids of known classes: a class's name, or its id.
-
-    A name wins over an id; upper and lower case matter only where two names differ by them alone.
+    """Labels as ids of known classes: see :class:`Classes`.
 
     Raises:
         UsageError: a cell is neither a name nor an id.
     """
-    exact = {name: index for index, name in enumerate(names)}
-    folded: dict[str, int | None] = {}
-    for index, name in enumerate(names):
-        folded[_fold(name)] = None if _fold(name) in folded else index
-    return [_class_id(cell, names, exact, folded) for cell in cells]
+    return Classes(names).parse(cells)
 
 
-def _class_id(
-    cell: Cell, names: Sequence[str], exact: dict[str, int], folded: dict[str, int | None]
-) -> int:
-    text = "" if cell.value is None else str(cell.value).strip()
-    by_name = exact.get(text, folded.get(_fold(text)))
-    if by_name is not None:
-        return by_name
-    number = _number(cell.value)
-    if number is not None and number.is_integer() and 0 <= number < len(names):
-        return int(number)
-    shown = f"'{text}'" if text else "(empty)"
-    raise UsageError(
-        f"{cell.where}: label {shown} is outside the classes",
-        hint=f"{suggest(text, names, title='Classes')} (or 0 to {len(names) - 1})",
+def one_label(source: str, name: str) -> UsageError:
+    return UsageError(
+        f"{source} has one label only ('{name}')",
+        hint="Training needs at least two classes; check --label-column",
     )
 
 
-def infer(cells: Sequence[Cell], source: str) -> tuple[tuple[str, ...], list[int | float]]:
+def infer(cells: Sequence[Cell], source: str) -> tuple[tuple[str, ...], list[int] | list[float]]:
     """Class names and labels of a file that no model or task describes.
 
     Numbers with a fractional part make a regression (no names); whole numbers are classes in
-    their order; anything else are class names in alphabetical order, whatever their case.
+    their order; anything else are class names in alphabetical order, whatever their case. However
+    a label is spelled, its name is :func:`~eexit_cli.data.label_values.canonical`'s.
 
     Raises:
-        UsageError: an empty label, or fewer than two classes.
+        UsageError: a missing label, or fewer than two classes.
     """
-    for cell in cells:
-        if cell.value is None or not str(cell.value).strip():
-            raise UsageError(f"{cell.where}: the label is empty", hint="Fill it in or drop the row")
-    numbers = [_number(cell.value) for cell in cells]
+    refuse_missing(cells)
+    numbers = [number_of(cell.value) for cell in cells]
     known = [number for number in numbers if number is not None]
+    if len(known) == len(cells) and not all(map(is_whole, known)):
+        return (), parse_values(cells)
+    spelling: dict[str, str] = {}
+    for cell in cells:
+        spelling.setdefault(key(cell.value), canonical(cell.value))
+    order = sorted(spelling)
     if len(known) == len(cells):
-        if not all(number.is_integer() for number in known):
-            return (), list(known)
-        distinct = sorted({int(number) for number in known})
-        names = tuple(str(number) for number in distinct)
-        ids = {number: index for index, number in enumerate(distinct)}
-        labels: list[int | float] = [ids[int(number)] for number in known]
-    else:
-        spelling: dict[str, str] = {}
-        for cell in cells:
-            spelling.setdefault(_fold(str(cell.value)), str(cell.value).strip())
-        order = {key: index for index, key in enumerate(sorted(spelling))}
-        names = tuple(spelling[key] for key in order)
-        labels = [order[_fold(str(cell.value))] for cell in cells]
-    if len(names) < 2:
-        raise UsageError(
-            f"{source} has one label only ('{names[0]}')",
-            hint="Training needs at least two classes; check --label-column",
-        )
-    return names, labels
-
-
-def _number(value: Any) -> float | None:
-    """The finite number that a cell holds, or None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+        order.sort(key=Decimal)
+    if len(order) < 2:
+        raise one_label(source, spelling[order[0]])
+    ids = {name: index for index, name in enumerate(order)}
+    return tuple(spelling[name] for name in order), [ids[key(cell.value)] for cell in cells]

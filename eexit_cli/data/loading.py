@@ -43,7 +43,7 @@ def load(
             hint="--data-file takes one table, --data-dir a folder in GLUE's layout",
         )
     if config.data_file is not None:
-        info, split, samples = _from_file(config, default_split, label_names, generates)
+        info, split, samples = _from_file(config, default_split, label_names, generates, progress)
         samples = made_valid(samples, Path(config.data_file).name, progress)
     else:
         task = _task(config)
@@ -73,7 +73,11 @@ def load(
 
 
 def _from_file(
-    config: Any, default_split: str, label_names: Sequence[str] | None, generates: bool
+    config: Any,
+    default_split: str,
+    label_names: Sequence[str] | None,
+    generates: bool,
+    progress: Progress,
 ) -> tuple[TaskInfo, str, Samples]:
     task: TaskInfo | None = None if config.task is None else TASKS.load(config.task).info
     if task is not None:
@@ -96,18 +100,19 @@ def _from_file(
         label_column=config.column("label_column"),
         task=task,
         label_names=label_names,
+        progress=progress,
     )
 
 
 _OF_PAIRS = ("source_column", "target_column", "source_prefix")
-_OF_LABELS = ("text_column", "text_pair_column", "label_column")
+_OF_LABELS = ("text_column", "text_pair_column", "label_column", "label_names")
 
 
 def _refuse_unused(config: Any, info: TaskInfo) -> None:
     """An option of the other kind of task is an error, not ignored."""
     unused = _OF_LABELS if info.kind == "generation" else _OF_PAIRS
     for name in unused:
-        given = getattr(config, name)
+        given = getattr(config, name, None)  # label_names is not an option of the data
         # A dataclass keeps its defaults as attributes of the class.
         if given != getattr(type(config), name, given):
             option = f"--{name.replace('_', '-')}"

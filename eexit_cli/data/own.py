@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import stream
 from eexit_cli.core.text import is_whole
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.data.labels import Cell, are_generic, infer, parse_classes, parse_values
+from eexit_cli.data.label_values import Cell
+from eexit_cli.data.own_labels import NO_LABEL, FileLabels, labels_of_file
 from eexit_cli.data.samples import Samples
 from eexit_cli.data.suggestions import suggest
 from eexit_cli.data.tables import Table, read_table
@@ -32,6 +34,7 @@ def read_own(
     label_column: str,
     task: TaskInfo | None,
     label_names: Sequence[str] | None,
+    progress: Progress,
 ) -> tuple[TaskInfo, str, Samples]:
     """Read a file and take the part that the split means.
 
@@ -42,6 +45,7 @@ def read_own(
         text_column, pair_column, label_column: names of columns; no pair column, no pairs.
         task: what the file holds, when the user said so.
         label_names: the model's classes, as for :func:`eexit_cli.data.load_examples`.
+        progress: told what was left out, and how labels that are numbers were taken.
 
     Returns:
         The task, the name of the split ("train", "validation", or the file's name) and samples.
@@ -56,20 +60,16 @@ def read_own(
             hint="Name the second one's column with --text-pair-column",
         )
     table = read_table(path)
+    table, labelled = _with_labels(table, label_column, progress)
     texts = read_texts(table, text_column, "--text-column")
     pairs = None if pair_column is None else read_texts(table, pair_column, "--text-pair-column")
-    cells = [
-        Cell(value, f"{path.name}, {table.unit} {number}")
-        for value, number in zip(
-            _column(table, label_column, "--label-column"), table.numbers, strict=True
-        )
-    ]
-    for cell in cells:
-        _refuse_half(cell)
-    info, labels = _labelled(path, cells, task, label_names)
-    info = replace(info, pair=pairs is not None)
     ids = [f"{path.stem}-{number}" for number in table.numbers]
-    samples = Samples(ids=ids, texts=texts, pairs=pairs, labels=labels)
+    samples = Samples(ids=ids, texts=texts, pairs=pairs, labels=None)
+    column = FileLabels.of(table, label_column, path, given=labelled)
+    for cell in column.cells:
+        _refuse_half(cell)
+    info, samples = labels_of_file(column, samples, task, label_names, progress)
+    info = replace(info, pair=pairs is not None)
     if split == "test":
         return info, path.name, samples
     positions = split_positions(samples, split, seed, path, origins=_origins(table, samples))
@@ -92,6 +92,26 @@ def check_split(split: str) -> None:
             f"A data file has no split '{split}'",
             hint=f"{suggest(split, SPLITS)} (train 90 %, validation 10 %, test the whole file)",
         )
+
+
+def _with_labels(table: Table, name: str, progress: Progress) -> tuple[Table, bool]:
+    """The table without the rows that ``datasets`` marks as having no label.
+
+    Returns:
+        The rows that have one, and True; all rows, and False, where none has.
+    """
+    values = _column(table, name, "--label-column")
+    if name not in table.classes:
+        return table, True
+    rows = [row for row, value in enumerate(values) if value != NO_LABEL]
+    if not rows:
+        return table, False
+    if len(rows) < len(values):
+        progress.message(
+            f"{table.path.name}: {len(values) - len(rows)} of {len(values)} rows have no label "
+            f"({NO_LABEL}) and are left out"
+        )
+    return table.take(rows), True
 
 
 def _column(table: Table, name: str, option: str) -> list[Any]:
@@ -124,44 +144,6 @@ def read_texts(table: Table, name: str, option: str) -> list[str]:
             )
         texts.append(value)
     return texts
-
-
-def _labelled(
-    path: Path,
-    cells: Sequence[Cell],
-    task: TaskInfo | None,
-    label_names: Sequence[str] | None,
-) -> tuple[TaskInfo, list[int] | list[float] | list[int | float]]:
-    """The task and the labels in the order of the model's classes, or of the task's."""
-    names = _names(task, label_names)
-    if names is None:
-        found, labels = infer(cells, path.name)
-        return _info(path.stem, found), labels
-    info = _info(path.stem, names) if task is None else replace(task, label_names=names)
-    if info.kind == "regression":
-        return info, parse_values(cells)
-    return info, parse_classes(cells, names)
-
-
-def _names(task: TaskInfo | None, label_names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The classes that a label may name; empty for regression, None where nobody knows."""
-    if label_names is None:
-        return None if task is None else task.label_names
-    outputs = max(1, len(label_names))
-    if task is None:
-        return tuple(label_names) if outputs > 1 else ()
-    if outputs != task.num_labels:
-        raise UsageError(
-            f"Task '{task.name}' has {task.num_labels} outputs, the model {outputs}",
-            hint="Leave --task out, or choose the task that the model was trained for",
-        )
-    return task.label_names if outputs == 1 or are_generic(label_names) else tuple(label_names)
-
-
-def _info(name: str, label_names: tuple[str, ...]) -> TaskInfo:
-    if label_names:
-        return TaskInfo(name, "classification", label_names)
-    return TaskInfo(name, "regression", metrics=("pearson", "spearman"))
 
 
 Key = tuple[str, str]

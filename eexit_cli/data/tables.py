@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,20 @@ class Table:
         numbers: one per row, as the file's own viewer counts: lines of a text file (a header is
             line 1), rows from 1 of a Parquet file.
         unit: ``line`` or ``row``.
+        classes: names of the classes whose ids a column holds (``datasets.ClassLabel``), by
+            column; the id -1 means that a row has no label.
     """
 
     path: Path
     columns: dict[str, list[Any]]
     numbers: list[int]
     unit: str
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def take(self, rows: Sequence[int]) -> Table:
+        """The rows at these positions, in this order."""
+        columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
+        return replace(self, columns=columns, numbers=[self.numbers[row] for row in rows])
 
 
 def read_table(path: Path) -> Table:
@@ -184,7 +192,22 @@ def _parquet(path: Path) -> Table:
 
 def _of_arrow(path: Path, table: Any) -> Table:
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    return Table(path, columns, list(range(1, table.num_rows + 1)), "row")
+    numbers = list(range(1, table.num_rows + 1))
+    return Table(path, columns, numbers, "row", _class_labels(table.schema.metadata or {}))
+
+
+def _class_labels(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """The class names that ``datasets`` writes into an Arrow schema, by column."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        found = {
+            name: feature["names"]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}  # of another program, or of a version that writes it otherwise
+    return {name: tuple(map(str, names)) for name, names in found.items()}
 
 
 _SAVED = "state.json"

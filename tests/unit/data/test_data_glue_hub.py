@@ -107,6 +107,16 @@ def test_the_test_split_when_asked_for_has_no_labels(load, task):
     assert "label" not in examples.dataset.column_names
 
 
+def test_a_sample_without_a_label_is_of_no_class(load, monkeypatch, recorder):
+    """-1 would be the last class by Python's own counting."""
+    rows = {"sentence": ["a", "b", "c"], "label": [1, -1, 0], "idx": [0, 1, 2]}
+    monkeypatch.setattr(glue, "_from_hub", lambda *args: datasets.Dataset.from_dict(rows))
+    examples = load("sst2", split="train")
+    assert examples.dataset["text"][:] == ["a", "c"]
+    assert examples.dataset["label"][:] == [1, 0]
+    assert recorder.messages == ["1 of 3 samples have no label and are left out"]
+
+
 def test_mismatched(load):
     assert (
         load("mnli", split="validation_mismatched")

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.data.labels import Cell, align, are_generic, infer, parse_classes, parse_values
+from eexit_cli.data.label_values import Cell
+from eexit_cli.data.labels import align, are_generic, infer, parse_classes, parse_values
 from eexit_cli.data.samples import Samples
 
 MNLI = TaskInfo("mnli", "classification", ("entailment", "neutral", "contradiction"), pair=True)
@@ -20,7 +21,7 @@ def samples(labels: list[int] | None) -> Samples:
 
 
 def cells(*values: object) -> list[Cell]:
-    return [Cell(value, f"x.csv, line {number}") for number, value in enumerate(values, start=2)]
+    return [Cell(value, "x.csv", "line", number) for number, value in enumerate(values, start=2)]
 
 
 def test_labels_follow_the_models_order(recorder):

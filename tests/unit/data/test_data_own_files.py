@@ -44,9 +44,11 @@ def write(path: Path, rows: list[dict]) -> Path:
 
 @pytest.fixture
 def load(make_config):
-    def run(path: Path, *, names=NAMES, default_split="test", **settings):
+    def run(path: Path, *, names=NAMES, default_split="test", progress=None, **settings):
         config = make_config(data_file=path, **settings)
-        return load_examples(config, default_split=default_split, label_names=names)
+        return load_examples(
+            config, default_split=default_split, label_names=names, progress=progress
+        )
 
     return run
 
@@ -275,6 +277,154 @@ def test_an_unreadable_file(load, tmp_path, monkeypatch):
 def test_long_texts_are_read_whole(load, tmp_path):
     rows = [{"text": "word " * 100_000, "label": 1}]
     assert len(load(write(tmp_path / "x.csv", rows)).dataset["text"][0]) == 500_000
+
+
+# Files that name their classes.
+
+
+def class_labels(path: Path, names: list[str], ids: list[int | None]) -> Path:
+    """A Parquet file, or a folder, of the ``datasets`` library with a ClassLabel column."""
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+    )
+    columns = {"text": [f"text {n}" for n in range(len(ids))], "label": ids}
+    table = datasets.Dataset.from_dict(columns, features=features)
+    if path.suffix:
+        table.to_parquet(str(path))
+    else:
+        table.save_to_disk(str(path))
+    return path
+
+
+@pytest.mark.parametrize("file", ["x.parquet", "folder"])
+@pytest.mark.parametrize("names", [["negative", "positive"], ["positive", "negative"]])
+def test_classes_that_a_file_names_are_matched_by_name(load, tmp_path, recorder, file, names):
+    path = class_labels(tmp_path / file, names, [0, 1, 1])
+    ours = [NAMES.index(names[index]) for index in (0, 1, 1)]
+    assert load(path).dataset["label"][:] == ours
+    assert load(path, names=("neg", "POS")).dataset["label"][:] == ours
+    task = load(path, task="sst2", names=("positive", "negative"), progress=recorder)
+    assert task.dataset["label"][:] == [1 - label for label in ours]
+    assert recorder.messages == []
+    # Training keeps the names in the file's order.
+    trained = load(path, names=None)
+    assert trained.info.label_names == tuple(names)
+    assert trained.dataset["label"][:] == [0, 1, 1]
+
+
+def test_a_files_classes_are_kept_where_no_row_has_them(load, tmp_path):
+    path = class_labels(tmp_path / "x.parquet", ["b", "a", "never"], [0, 1])
+    assert load(path, names=None).info.label_names == ("b", "a", "never")
+    path = class_labels(tmp_path / "one.parquet", ["b"], [0])
+    assert failure(load, path, names=None)[0] == "one.parquet has one label only ('b')"
+
+
+def test_a_files_number_is_no_models_id(load, tmp_path, recorder):
+    path = class_labels(tmp_path / "x.parquet", ["spam", "ham"], [0, 1])
+    message, _ = failure(load, path)
+    assert message == "x.parquet, 2 rows (1, 2): label 'spam' is outside the classes"
+    stars = class_labels(tmp_path / "stars.parquet", ["1", "2"], [0, 0])
+    assert failure(load, stars)[0].endswith("label '1' is outside the classes")
+    assert "or 0 to" not in failure(load, stars)[1]
+    # Numbers that only count are ids, and are said to be.
+    plain = class_labels(tmp_path / "plain.parquet", ["0", "1"], [0, 1])
+    assert load(plain, progress=recorder).dataset["label"][:] == [0, 1]
+    assert recorder.messages == [
+        "The labels of plain.parquet are numbers and taken as ids: 0 negative, 1 positive"
+    ]
+
+
+def test_a_model_without_names_gets_the_files_and_is_told(load, tmp_path, recorder):
+    path = class_labels(tmp_path / "x.parquet", ["spam", "ham"], [1, 0])
+    examples = load(path, names=("LABEL_0", "LABEL_1"), progress=recorder)
+    assert examples.info.label_names == ("spam", "ham")
+    assert examples.dataset["label"][:] == [1, 0]
+    (line,) = recorder.messages
+    assert "no names" in line
+    assert "spam, ham" in line
+    assert "--label-names" in line
+    three = ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert failure(load, path, names=three)[0].startswith("x.parquet has 2 classes (spam, ham)")
+    assert failure(load, path, names=("LABEL_0",))[0].startswith(
+        "x.parquet has classes (spam, ham)"
+    )
+
+
+@pytest.mark.parametrize("file", ["x.parquet", "folder"])
+def test_rows_marked_as_without_a_label_are_left_out_and_counted(load, tmp_path, recorder, file):
+    path = class_labels(tmp_path / file, ["negative", "positive"], [-1, 1, 0, -1])
+    for names in (NAMES, None):
+        recorder.messages.clear()
+        examples = load(path, names=names, progress=recorder)
+        assert examples.info.label_names == NAMES
+        assert examples.dataset["label"][:] == [1, 0]
+        assert examples.dataset["text"][:] == ["text 1", "text 2"]
+        assert recorder.messages == [f"{file}: 2 of 4 rows have no label (-1) and are left out"]
+
+
+def test_a_file_whose_labels_are_all_hidden_has_none(load, tmp_path):
+    path = class_labels(tmp_path / "x.parquet", ["negative", "positive"], [-1, -1])
+    for names in (NAMES, None):
+        examples = load(path, names=names)
+        assert "label" not in examples.dataset.column_names
+        assert len(examples) == 2
+    # A null is a gap like any other.
+    path = class_labels(tmp_path / "y.parquet", ["negative", "positive"], [0, None, 1])
+    assert failure(load, path, names=None)[0] == (
+        "y.parquet, row 2: label (empty) is outside the classes"
+    )
+
+
+def test_minus_one_is_a_class_where_the_file_names_none(load, tmp_path):
+    path = write(tmp_path / "x.parquet", [{"text": "a", "label": -1}, {"text": "b", "label": 1}])
+    assert load(path, names=None).info.label_names == ("-1", "1")
+
+
+def test_dictionaries_and_categoricals_are_their_values(load, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    values = ["positive", "negative", "positive"]
+    texts = ["a", "b", "c"]
+    column = pyarrow.array(values).dictionary_encode()
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": texts, "label": column}), tmp_path / "arrow.parquet"
+    )
+    order = ["positive", "neutral", "negative"]
+    frame = pandas.DataFrame({"text": texts, "label": pandas.Categorical(values, order)})
+    frame.to_parquet(tmp_path / "pandas.parquet")
+    for name in ("arrow.parquet", "pandas.parquet"):
+        assert load(tmp_path / name).dataset["label"][:] == [1, 0, 1]
+    frame["label"] = pandas.Categorical.from_codes([0, -1, 2], order)
+    frame.to_parquet(tmp_path / "gap.parquet")
+    assert failure(load, tmp_path / "gap.parquet", names=None)[0] == (
+        "gap.parquet, row 2: the label is empty"
+    )
+
+
+def test_a_tasks_ids_are_the_tasks_whatever_the_models_order(load, tmp_path, recorder):
+    """GLUE's files and the hub's number MNLI's classes as the task does here."""
+    rows = [{"a": f"p {n}", "b": "h", "label": n} for n in range(3)]
+    path = write(tmp_path / "nli.csv", rows)
+    names = ("contradiction", "entailment", "neutral")
+    columns = {"text_column": "a", "text_pair_column": "b"}
+    examples = load(path, task="mnli", names=names, progress=recorder, **columns)
+    task = ("entailment", "neutral", "contradiction")
+    assert [names[label] for label in examples.dataset["label"]] == list(task)
+    assert recorder.messages == [
+        "The labels of nli.csv are numbers and taken as the ids of 'mnli': 0 entailment, "
+        "1 neutral, 2 contradiction"
+    ]
+    # Without a task nobody says so: they are the model's, and that is said.
+    recorder.messages.clear()
+    examples = load(path, names=names, progress=recorder, **columns)
+    assert examples.dataset["label"][:] == [0, 1, 2]
+    assert recorder.messages[0].endswith("taken as ids: 0 contradiction, 1 entailment, 2 neutral")
+
+
+def test_names_for_a_model_without_any_are_asked_for(load, tmp_path):
+    path = write(tmp_path / "x.csv", ROWS)
+    message, hint = failure(load, path, names=("LABEL_0", "LABEL_1"))
+    assert "label 'positive' is outside the classes" in message
+    assert "--label-names" in hint
 
 
 # Training on a file of one's own.
