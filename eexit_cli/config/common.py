@@ -20,6 +20,8 @@ class CommonConfig:
         max_length: tokens per input; None is the model's own limit.
         lower_case: None keeps the tokenizer's own setting; True or False overrides it, for
             checkpoints that lack it.
+        label_names: what a classifier's outputs are called, in their order; None is what its
+            configuration says, or the scripts that made the checkpoint.
         results_dir: each run makes one folder below it.
     """
 
@@ -30,6 +32,7 @@ class CommonConfig:
     batch_size: int | None = None
     max_length: int | None = None
     lower_case: bool | None = None
+    label_names: tuple[str, ...] | None = None
     results_dir: Path = Path("results")
 
     def as_dict(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ ENCODER_OPTIONS = (
     "vocabulary_keep",
     "freeze_embeddings",
     "data_dir",
+    "label_names",
 )
 """Options that a decoder's training does not have."""
 

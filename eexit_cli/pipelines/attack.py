@@ -161,6 +161,7 @@ class _Execution:
             name: [self.done[name, str(sample["id"])] for sample in self.subject.samples]
             for name in self.plan.names
         }
+        self.subject.warn(records[self.plan.names[0]], self.progress)
         rows = self._rows(records)
         best = strongest(rows)
         report: dict[str, Any] = {"metrics_of": best["recipe"], "left_out": self.plan.lacking}

@@ -102,6 +102,9 @@ class DecoderSubject:
         rows = {name: (found, [self.exit] * len(found)) for name, found in records.items()}
         return decoder_latency(rows, self.loaded, self.config, progress)
 
+    def warn(self, records: Records, progress: Progress) -> None:
+        return None  # texts have no classes
+
 
 def _check_rates(config: AttackConfig, examples: Examples, prefix: str) -> None:
     """Letters are changed in inputs of one word, words in others; each has its own rate.

@@ -21,6 +21,7 @@ from eexit_cli.pipelines.attack_report import measure_latency
 from eexit_cli.pipelines.attack_samples import Attacker, EncoderAttacker, criterion_of
 from eexit_cli.pipelines.attack_table import recipe_metrics
 from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
 from eexit_cli.pipelines.exit_grid import refuse_decoder_options
 from eexit_cli.pipelines.exiting import describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
@@ -83,6 +84,10 @@ class Subject(Protocol):
         """Milliseconds at batch 1, before and after, of each recipe's inputs."""
         ...
 
+    def warn(self, records: Records, progress: Progress) -> None:
+        """What the answers before the attack give away about the labels."""
+        ...
+
 
 def announce_sample(examples: Examples, progress: Progress) -> None:
     """Say so where a part of the split is attacked."""
@@ -125,6 +130,7 @@ class EncoderSubject:
         refuse_decoder_options(config, config.model)
         loaded = load_model(config, progress=progress)
         config = task_of(config, loaded, progress)
+        name_classes(loaded, config, progress)
         examples = load_examples(
             config,
             default_split="test",
@@ -132,7 +138,7 @@ class EncoderSubject:
             progress=progress,
             leave_out=leaving_out(config, loaded, progress),
         )
-        check_fits(examples.info, loaded)
+        check_fits(examples.info, loaded, progress)
         config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
         criterion = criterion_of(config, loaded)
         # Refused here rather than by the first worker, or after a run's folder was made.
@@ -157,7 +163,7 @@ class EncoderSubject:
             **self.config.as_dict(),
             "split": split,
             "exit": describe(self.criterion),
-            "label_names": list(self.examples.info.label_names),
+            "classes": list(self.examples.info.label_names),
             "training_rows": self.examples.training_rows,
         }
 
@@ -185,6 +191,13 @@ class EncoderSubject:
     ) -> dict[str, dict[str, float]]:
         rows = {name: (found, [self.criterion] * len(found)) for name, found in records.items()}
         return measure_latency(rows, self.loaded, self.config, progress)
+
+    def warn(self, records: Records, progress: Progress) -> None:
+        known = [record for record in records if record.get("label") is not None]
+        if known:
+            labels = [record["label"] for record in known]
+            answers = [record["prediction_before"] for record in known]
+            warn_below_chance(self.examples.info.label_names, answers, labels, progress)
 
 
 def _open_decoder(config: AttackConfig, progress: Progress) -> Subject:

@@ -34,6 +34,7 @@ from eexit_cli.pipelines.attack_transfer_source import (
     rows_of,
 )
 from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.class_names import classes_of, name_classes
 from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
@@ -65,6 +66,8 @@ class EncoderVictim:
         """
         refuse_decoder_options(config, config.model, (*DECODER_OPTIONS, "source_prefix"))
         loaded = load_model(config, progress=progress)
+        asked = dataclasses.replace(config, task=sources[0].run.config.get("task"))
+        name_classes(loaded, asked, progress)
         for source in sources:
             _check_task(source, loaded, config.model, progress)
             tell_trained(loaded, chain.from_iterable(source.records.values()), "", progress)
@@ -76,7 +79,7 @@ class EncoderVictim:
         return describe(self.criterion)
 
     def noted(self, source: Source) -> dict[str, Any]:
-        return {"label_names": list(_info(source.run).label_names)}
+        return {"classes": list(_info(source.run).label_names)}
 
     def replayed(
         self, run: Run, config: AttackConfig, source: Source, progress: Progress
@@ -116,8 +119,8 @@ def _info(run: Run) -> TaskInfo:
         info = task_info(str(run.config["task"]))
     else:
         info = TaskInfo(name=str(run.config["data_file"]), kind="classification")
-    names = run.config.get("label_names")
-    return info if names is None else dataclasses.replace(info, label_names=tuple(names))
+    names = classes_of(run)
+    return dataclasses.replace(info, label_names=names) if names else info
 
 
 def _check_task(source: Source, loaded: LoadedModel, name: str, progress: Progress) -> None:

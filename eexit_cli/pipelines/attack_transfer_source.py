@@ -25,6 +25,7 @@ _UNTOLD = (
     "resume",
     "latency_samples",
     "timing_repeats",
+    "label_names",
 )
 """Options that have a column of their own, or change no input."""
 

@@ -32,6 +32,8 @@ from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
 from eexit_cli.pipelines.calibrate_samples import calibration_examples
 from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Records
+from eexit_cli.pipelines.calibrated import names_of
+from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
 from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import DEFAULT_MEASURE, criterion_from
 from eexit_cli.pipelines.loading import LoadedModel, load_model
@@ -167,6 +169,7 @@ class EncoderSamples:
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
         self.loaded: LoadedModel = load_model(config, progress=progress)
         self.config: CalibrateConfig = task_of(config, self.loaded, progress)
+        name_classes(self.loaded, self.config, progress)
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = choose_knobs(config, self.loaded)
@@ -181,6 +184,10 @@ class EncoderSamples:
             part: self.trace(samples, f"Full pass, {part}")
             for part, samples in self.examples.items()
         }
+        trace = self.traces["calibration"]
+        if trace.labels is not None:
+            full = replay(trace.logits, None).predictions.numpy()
+            warn_below_chance(self.info.label_names, full, trace.labels.numpy(), progress)
 
     def _load(self, config: CalibrateConfig, default_split: str) -> Examples:
         examples = load_examples(
@@ -190,7 +197,7 @@ class EncoderSamples:
             progress=self.progress,
             leave_out=leaving_out(config, self.loaded, self.progress),
         )
-        check_fits(examples.info, self.loaded)
+        check_fits(examples.info, self.loaded, self.progress)
         return examples
 
     def trace(self, examples: Examples, title: str) -> Trace:
@@ -215,7 +222,10 @@ class EncoderSamples:
                 text_digest(text, None if pairs is None else pairs[row])
                 for row, text in enumerate(texts)
             ],
-            limits={"max_length": self.loaded.max_length},
+            limits={
+                "max_length": self.loaded.max_length,
+                **(names_of(self.loaded) if self.consistency.needs_targets else {}),
+            },
         )
 
 

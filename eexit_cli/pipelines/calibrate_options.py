@@ -47,6 +47,7 @@ def check_combination(config: CalibrateConfig) -> None:
         "--confidence": config.confidence,
         "--criterion": config.criterion,
         "--metric": config.metric,
+        "--label-names": config.label_names,
         **{
             f"--{item.name.replace('_', '-')}": getattr(config, item.name)
             for item in dataclasses.fields(DecoderExitConfig)

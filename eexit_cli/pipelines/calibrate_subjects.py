@@ -36,7 +36,7 @@ class Provenance:
     weights: str
     task: str
     texts: Sequence[str]
-    limits: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

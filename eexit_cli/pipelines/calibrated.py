@@ -129,8 +129,16 @@ def _stored(
             name: getattr(loaded, name)
             for name in ("max_length", "max_new_tokens")
             if hasattr(loaded, name)
-        },
+        }
+        # A text that is typed in has no label that another name could change.
+        | ({} if task is None else names_of(loaded)),
     )
+
+
+def names_of(loaded: LoadedModel | LoadedDecoder) -> dict[str, str]:
+    """What a classifier's outputs are called, as a promise about labels notes it."""
+    names = getattr(loaded, "label_names", None)
+    return {} if names is None else {"label_names": ",".join(names)}
 
 
 def _canonical(name: str, loaded: LoadedModel | LoadedDecoder) -> str:

@@ -61,7 +61,14 @@ _OF_THRESHOLDS = (
     "shallow_layer",
     "adaptive_threshold",
 )
-_OF_ENCODERS = ("patience", "voting", "regression_tolerance", "text_pair", "data_dir")
+_OF_ENCODERS = (
+    "patience",
+    "voting",
+    "regression_tolerance",
+    "text_pair",
+    "data_dir",
+    "label_names",
+)
 
 
 def decoder_settings(

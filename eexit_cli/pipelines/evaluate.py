@@ -27,6 +27,7 @@ from eexit_cli.metrics.flops import EncoderShape, encoder_flops
 from eexit_cli.metrics.latency import NOT_TIMED, speed_figures, throughput_figures
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
+from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
 from eexit_cli.pipelines.exit_grid import choices, is_grid, refuse_decoder_options, values_of
 from eexit_cli.pipelines.exiting import (
     build_criterion,
@@ -81,6 +82,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
     loaded = load_model(config, progress=progress)
     model = loaded.model
     config = task_of(config, loaded, progress)
+    name_classes(loaded, config, progress)
     examples = load_examples(
         config,
         default_split="test",
@@ -88,7 +90,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         progress=progress,
         leave_out=leaving_out(config, loaded, progress),
     )
-    check_fits(examples.info, loaded)
+    check_fits(examples.info, loaded, progress)
     if labels_of(examples) is None:
         raise UsageError(
             f"The {examples.split} split of '{examples.info.name}' has no labels",
@@ -124,6 +126,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         started = time.perf_counter()
         trace = record_trace(loaded, examples, batch_size=config.batch_size, progress=progress)
         timings = {"trace_seconds": time.perf_counter() - started}
+        _warn(examples.info, trace, progress)
         decision = replay(trace.logits, criterion)
         metrics: dict[str, Any] = setting_metrics(examples.info, trace, decision)
         metrics |= _full_model_metrics(examples.info, trace)
@@ -147,6 +150,12 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
             progress.message(NOT_TIMED)
         document = run.finish(metrics=metrics, rows=rows, timings=timings)
         return RunResult(document, run.path)
+
+
+def _warn(info: TaskInfo, trace: Trace, progress: Progress) -> None:
+    if info.kind == "classification" and trace.labels is not None:
+        full = replay(trace.logits, None).predictions
+        warn_below_chance(info.label_names, full.numpy(), trace.labels.numpy(), progress)
 
 
 def setting_metrics(info: TaskInfo, trace: Trace, decision: Decision) -> dict[str, float]:

@@ -12,6 +12,7 @@ from eexit_cli.config.results import ResultsConfig
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import task_info
+from eexit_cli.pipelines.class_names import classes_of
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _label_names(run: Run) -> list[str]:
     Raises:
         UsageError: its inputs have none.
     """
-    names = list(run.config.get("label_names") or ())
+    names = list(classes_of(run))
     if not names and run.config.get("task") and not run.config.get("data_file"):
         names = list(task_info(str(run.config["task"])).label_names)
     if not names:

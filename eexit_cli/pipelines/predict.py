@@ -15,6 +15,7 @@ from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.text import REPLACEMENT, is_whole, made_whole
 from eexit_cli.pipelines.calibrated import with_calibrated
+from eexit_cli.pipelines.class_names import name_classes, trained_on_pairs
 from eexit_cli.pipelines.exit_grid import refuse_decoder_options
 from eexit_cli.pipelines.exiting import build_criterion, describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
@@ -30,8 +31,9 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
 
     Args:
         config: see :class:`PredictConfig`.
-        progress: told of texts that are no valid Unicode, how a checkpoint was converted, and what
-            a stored threshold promises.
+        progress: told of texts that are no valid Unicode, how a checkpoint was converted, what its
+            classes are called where it does not say, what a stored threshold promises, and that a
+            model of pairs of texts got single ones.
 
     Returns:
         ``num_layers``, ``label_names``, ``criterion`` and, per text, its exit layer, its answer
@@ -54,6 +56,12 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
     refuse_decoder_options(config, config.model)
     loaded = load_model(config, progress=progress)
     model = loaded.model
+    progress = progress or SilentProgress()
+    name_classes(loaded, config, progress)
+    if trained_on_pairs(model.config) and config.text_pair is None:
+        progress.message(
+            f"Model '{loaded.ref.name}' was trained on pairs of texts: --text-pair gives the second"
+        )
     config = with_calibrated(config, loaded, task=None, progress=progress)
     criterion = build_criterion(
         config,

@@ -9,6 +9,7 @@ import torch
 
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples, TaskInfo, Trace
+from eexit_cli.pipelines.class_names import trained_on_pairs
 from eexit_cli.pipelines.own_data import own_samples
 
 if TYPE_CHECKING:
@@ -130,8 +131,12 @@ def model_label_names(loaded: LoadedModel) -> tuple[str, ...]:
     return tuple(str(config.id2label[index]) for index in range(loaded.model.num_classes))
 
 
-def check_fits(info: TaskInfo, loaded: LoadedModel) -> None:
-    """A task and a model that do not go together are a usage error."""
+def check_fits(info: TaskInfo, loaded: LoadedModel, progress: Progress) -> None:
+    """A task and a model that do not go together are a usage error.
+
+    Args:
+        progress: told where a model of pairs of texts gets single ones, or the other way round.
+    """
     from eexit_cli.core.errors import UsageError
 
     if info.num_labels != loaded.model.num_classes:
@@ -140,4 +145,12 @@ def check_fits(info: TaskInfo, loaded: LoadedModel) -> None:
             f"model '{loaded.ref.name}' has {loaded.model.num_classes}",
             hint="Choose a task with the model's classes, or train one: eexit train --task "
             f"{info.name}",
+        )
+    pairs = trained_on_pairs(loaded.model.config)
+    if pairs is not None and pairs != info.pair:
+        words = {True: "pairs of texts", False: "single texts"}
+        repair = "--text-pair-column names" if pairs else "leave --text-pair-column out for single"
+        progress.message(
+            f"Model '{loaded.ref.name}' was trained on {words[pairs]}; '{info.name}' is read as "
+            f"{words[info.pair]} ({repair}{' the second' if pairs else ' texts'})"
         )

@@ -20,10 +20,12 @@ from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.data.labels import are_generic, match_classes
 from eexit_cli.models.continued import continue_from, why_new_exits
 from eexit_cli.models.conversion import load_classifier
 from eexit_cli.models.encoder import FAMILIES, MultiExitClassifier
 from eexit_cli.models.pretrained import initialise_from_backbone
+from eexit_cli.pipelines.class_names import script_names, task_of_data
 from eexit_cli.pipelines.loading import load_tokenizer
 from eexit_cli.pipelines.own_data import held_out
 from eexit_cli.pipelines.tracing import labels_of, texts_of
@@ -197,8 +199,18 @@ def _continued(
     why = why_new_exits(given, family=config.model, pooling=config.pooling, num_labels=outputs)
     if given.num_classes == outputs > 1:
         names = tuple(str(given.config.id2label[index]) for index in range(outputs))
-        why = why or why_other_classes(training.info.label_names, names)
-        training, validation = in_order_of(training, names), in_order_of(validation, names)
+        found = script_names(given.config, task_of_data(config))
+        names = names if found is None else found[0]
+        asked = training.info.label_names
+        if config.label_names is None:
+            why = why or why_other_classes(asked, names)
+        if config.label_names is None or are_generic(asked):
+            training, validation = in_order_of(training, names), in_order_of(validation, names)
+        if why is None and match_classes(asked, names) is None:
+            progress.message(
+                f"Its classes ({', '.join(names)}) are taken, in this order, as the data's "
+                f"({', '.join(asked)})"
+            )
     model = continue_from(
         given,
         num_labels=outputs,

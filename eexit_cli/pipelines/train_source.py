@@ -9,6 +9,7 @@ from eexit_cli.config.train import DECODER_FAMILY, DEFAULT_FAMILY, OF_BACKBONE, 
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.types import Examples
+from eexit_cli.data.label_values import number_of
 from eexit_cli.data.labels import are_generic, match_classes
 from eexit_cli.models.checkpoints import find_folder, read_config
 from eexit_cli.pipelines.own_data import to_train_on
@@ -144,10 +145,21 @@ def refuse_kind(source: Source, *, decoder: bool) -> None:
 def why_other_classes(asked: tuple[str, ...], given: tuple[str, ...]) -> str | None:
     """Why a model's classes are not those of the data, although as many; None where they are.
 
-    Names that only number (LABEL_0, 1) stand for any others, in their order.
+    Names that only number their class (LABEL_0, 0) stand for any others, in their order.
+
+    Raises:
+        UsageError: the data's are other numbers, which are not told apart by guessing.
     """
     if match_classes(asked, given) or are_generic(asked) or are_generic(given):
         return None
+    if all(number_of(name) is not None for name in asked):
+        # Numbers may well be codes of the same classes, in an order that only the user knows.
+        words = " and ".join(f"{new} is {old}" for new, old in zip(asked, given, strict=True))
+        raise UsageError(
+            f"The data's labels are {', '.join(asked)}, the given model's classes "
+            f"{', '.join(given)}: which is which is not known",
+            hint=f"Say it in the order of its classes: --label-names {','.join(asked)} if {words}",
+        )
     return f"its classes ({', '.join(given)}) are not the data's ({', '.join(asked)})"
 
 

@@ -12,6 +12,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
+from eexit_cli.pipelines.class_names import names_for_training
 from eexit_cli.pipelines.seen_rows import not_learned
 from eexit_cli.store.training_rows import TrainingRows
 from eexit_cli.training.card import command_line
@@ -124,7 +125,14 @@ def splits(
     Raises:
         UsageError: a split that would train on validation data.
     """
-    training = load_examples(config, default_split="train", generates=generates, progress=progress)
+    progress = _Once(progress)  # both splits may be of one file, about which there is one line
+    training = load_examples(
+        config,
+        default_split="train",
+        label_names=None if generates else names_for_training(config),
+        generates=generates,
+        progress=progress,
+    )
     validation = load_examples(
         replace(config, split=None, limit=config.validation_limit),
         default_split="validation",
@@ -139,6 +147,20 @@ def splits(
             hint="Leave --split out: train on the train split",
         )
     return training, not_learned(validation, before, config.backbone or config.model, progress)
+
+
+class _Once:
+    """A display that is told nothing twice."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._told: set[str] = set()
+        self._message = progress.message
+        self.task = progress.task
+
+    def message(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._message(text)
 
 
 def recorder(run: Run | None, stage: str, progress: Progress) -> Callable[[dict[str, float]], None]:

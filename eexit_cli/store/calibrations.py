@@ -58,7 +58,8 @@ class StoredCalibration:
         texts: digests of the calibration texts (:func:`text_digest`): they must not test it too.
         run_id: the run that found it.
         created: ISO 8601, UTC.
-        limits: tokens that inputs and outputs were cut at (``max_length``, ``max_new_tokens``).
+        limits: tokens that inputs and outputs were cut at (``max_length``, ``max_new_tokens``) and,
+            where the losses compare with labels, ``label_names``: what the outputs were called.
     """
 
     weights: str
@@ -76,7 +77,7 @@ class StoredCalibration:
     texts: Sequence[str]
     run_id: str
     created: str
-    limits: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int | str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -166,7 +167,7 @@ def find(
     data_options: str | None = None,
     confidence: str | None = None,
     wanted: Mapping[str, Any] | None = None,
-    limits: Mapping[str, int] | None = None,
+    limits: Mapping[str, int | str] | None = None,
 ) -> StoredCalibration:
     """The newest calibration of a model for a task.
 
@@ -178,7 +179,7 @@ def find(
             ``--task <task>``.
         confidence: only a threshold on this measure.
         wanted: only one that was calibrated with these settings (of :data:`BESIDE_THRESHOLD`).
-        limits: lengths that inputs and outputs are cut at now.
+        limits: lengths that inputs and outputs are cut at now, and what the outputs are called.
 
     Raises:
         MissingArtifactError: there is none, or it is stale (made for other weights, lengths or

@@ -77,7 +77,7 @@ def command_line(options: Mapping[str, Any]) -> str:
 
     Args:
         options: option names (with underscores) to values; True is a bare flag, False its
-            ``--no-`` form, None is left out.
+            ``--no-`` form, None is left out, a list has commas between.
     """
     words = ["eexit", "train"]
     for name, value in options.items():
@@ -86,6 +86,8 @@ def command_line(options: Mapping[str, Any]) -> str:
             continue
         if value is True or value is False:
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list):
+            words += [f"--{flag}", ",".join(map(str, value))]
         else:
             words += [f"--{flag}", str(value)]
     return shlex.join(words)

@@ -131,6 +131,12 @@ def several(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return parse_all
 
 
+def names(value: Any) -> tuple[str, ...]:
+    """Names with commas between, or a list in a file."""
+    found = several(str)(value)
+    return found if isinstance(found, tuple) else (found,)
+
+
 def name_of(kind: str) -> Callable[[Any], str]:
     """A parser of a catalog's names."""
     return lambda value: catalogs.check(kind, str(value))

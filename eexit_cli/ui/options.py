@@ -24,6 +24,7 @@ from eexit_cli.ui.option_types import (
     RUN,
     choice,
     device,
+    names,
     option,
     threshold,
 )
@@ -76,6 +77,17 @@ MaxLength = Annotated[
         metavar="N",
         min=1,
         help="Tokens per input, at most what the model takes.",
+    ),
+]
+LabelNames = Annotated[
+    str | None,
+    option(
+        "--label-names",
+        panel=MODEL,
+        metavar="A,B[,C...]",
+        parser=names,
+        help="What a classifier's outputs are called, in their order, where its checkpoint does "
+        "not say or is wrong; when training, the classes in the order wanted.",
     ),
 ]
 
@@ -357,6 +369,7 @@ EVERYWHERE: dict[str, Any] = {
 OPTIONS: dict[str, Any] = {
     "model": Model,
     "lower_case": LowerCase,
+    "label_names": LabelNames,
     "max_length": MaxLength,
     "task": Task,
     "data_file": DataFile,

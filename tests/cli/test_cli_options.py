@@ -31,6 +31,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "batch_size": (["--batch-size", "5"], 5),
     "max_length": (["--max-length", "99"], 99),
     "lower_case": (["--no-lower-case"], False),
+    "label_names": (["--label-names", "so so, good,1"], ("so so", "good", "1")),
     "results_dir": (["--results-dir", "out"], Path("out")),
     "task": (["--task", "SST-2"], "sst2"),
     "data_file": (["--data-file", "a.csv"], Path("a.csv")),
@@ -207,6 +208,18 @@ def test_file_fills_the_defaults(configured, tmp_path, form) -> None:
     path.write_text(FILES[form], encoding="utf-8")
     config = configured("attack", "--config", path)
     assert config == AttackConfig(top_n=7, lam=0.25, lower_case=False)
+
+
+def test_label_names_from_a_file_and_from_the_environment(
+    configured, tmp_path, monkeypatch
+) -> None:
+    """A list in a file may hold names with commas; one name stays one name."""
+    path = tmp_path / "settings.json"
+    path.write_text('{"label_names": ["yes, indeed", "no"]}', encoding="utf-8")
+    assert configured("evaluate", "--config", path).label_names == ("yes, indeed", "no")
+    monkeypatch.setenv("EEXIT_LABEL_NAMES", "bad,good")
+    assert configured("evaluate").label_names == ("bad", "good")
+    assert configured("evaluate", "--label-names", "alone").label_names == ("alone",)
 
 
 def test_command_line_then_environment_then_file_then_default(
