@@ -80,11 +80,12 @@ def write_backbone(folder: Path) -> None:
 
 def write_decoder(folder: Path) -> None:
     """A CALM decoder of three layers with two classifiers, whose tokens leave at all of them."""
+    from tiny_decoders import SHAPE
+
     from eexit_cli.confidence.decoder import build_classifier
     from eexit_cli.data.pronunciation import pronunciation_tokenizer
     from eexit_cli.models.seq2seq.config import MultiExitT5Config
     from eexit_cli.models.seq2seq.model import MultiExitT5
-    from tiny_decoders import SHAPE
 
     names = ["linear", "transformer_mlp_64"]
     config = MultiExitT5Config(

@@ -70,9 +70,7 @@ RUNS: dict[str, Golden] = {
         f"attack {_ENCODER} --limit 6 --recipe universal --search-samples 6 --prefix-length 2"
         f" {_SEARCH}"
     ),
-    "attack-decoder": Golden(
-        f"attack {_DECODER} --limit 8 --recipe same-token,random {_SEARCH}"
-    ),
+    "attack-decoder": Golden(f"attack {_DECODER} --limit 8 --recipe same-token,random {_SEARCH}"),
     "attack-decoder-workers": Golden(
         f"attack {_DECODER} --limit 8 --recipe same-token,random {_SEARCH} --workers 2",
         same_as="attack-decoder",
@@ -91,9 +89,7 @@ RUNS: dict[str, Golden] = {
         f"calibrate {_DECODER} --delta 0.5 --epsilon 0.2 --consistency textual"
         " --confidence softmax,linear --p-value betting --latency-samples 0 --no-store"
     ),
-    "calibrate-losses": Golden(
-        "calibrate --losses losses.csv --delta 0.2 --seed 1 --json"
-    ),
+    "calibrate-losses": Golden("calibrate --losses losses.csv --delta 0.2 --seed 1 --json"),
     "train-encoder": Golden(
         "train --model deebert --backbone ./backbone --data-file reviews.csv --epochs 1"
         f" --batch-size 8 --head-dropout 0 --output trained {_EXACT}"
@@ -124,9 +120,7 @@ def made_in(folder: Path) -> None:
     models.write_losses(folder / "losses.csv")
 
 
-def outcome(
-    name: str, folder: Path, done: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def outcome(name: str, folder: Path, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Run one (and before it those that it needs): its document and its records, told plainly.
 
     Args:
@@ -141,7 +135,9 @@ def outcome(
         if earlier not in done:
             outcome(earlier, folder, done)
     words = [
-        done[golden.after[0]]["run_id"] if word == "RUN" else word.replace(".", " ")
+        done[golden.after[0]]["run_id"]
+        if word == "RUN"
+        else word.replace(".", " ")
         if golden.command.startswith("predict") and not word.startswith(("-", "."))
         else word
         for word in golden.command.split()

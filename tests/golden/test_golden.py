@@ -1,7 +1,7 @@
 """Runs on tiny models whose records and documents stay what they were, but for the clock.
 
-A difference is either a mistake or a change that is meant; in that case the expected file is written
-anew with ``golden_runs.py`` and the difference is read before it is committed.
+A difference is either a mistake or a change that is meant; in that case the expected file is
+written anew with ``golden_runs.py``, and the difference is read before it is committed.
 """
 
 from __future__ import annotations
