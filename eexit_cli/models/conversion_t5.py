@@ -101,7 +101,13 @@ def build_empty(
             name: build_classifier(name, int(config.d_model)) for name in config.classifiers
         }
         model = MultiExitT5(config, classifiers)
-    model = model.to(dtype).to_empty(device="cpu")
+    model = model.to(dtype)
+    if dtype == torch.float16:
+        # As transformers loads a T5: the feed-forwards of trained ones pass float16's range.
+        for name, module in model.named_modules():
+            if name.rpartition(".")[2] in (model._keep_in_fp32_modules or ()):
+                module.float()
+    model = model.to_empty(device="cpu")
     model.tie_weights()
     return model
 

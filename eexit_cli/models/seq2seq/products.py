@@ -9,6 +9,7 @@ and processor alone, never on a timing, so that a run's rounding is the same eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,26 @@ class Product:
             torch.mm(x, self.matrix, out=out)
         else:
             out.copy_(self(x))
+
+
+LARGEST_IN_HALF = torch.finfo(torch.float16).max - 1000
+"""What transformers' T5 puts in the place of an infinity."""
+
+
+class HalfProduct(Product):
+    """A map onto the residual stream of a float16 model, as transformers' T5 computes it.
+
+    There the feed-forward's last map is kept in float32, because its outputs pass 65,504 in
+    trained T5s, and from the first one on the stream is float32 too. While it is still float16
+    (before that map, or where everything was cast to float16), infinities are replaced.
+    """
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """residual + x @ weight.T, in the wider of their dtypes. Shape: [rows, outputs]."""
+        total = residual + self(x.to(self.matrix.dtype))
+        if total.dtype == torch.float16:
+            total.nan_to_num_(math.nan, LARGEST_IN_HALF, -LARGEST_IN_HALF)
+        return total
 
 
 def gelu_new(x: Tensor) -> Tensor:

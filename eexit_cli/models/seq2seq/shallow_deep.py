@@ -28,7 +28,8 @@ class ShallowDeepBatch(Batch):
         like = self.weights.embedding
         positions = self.settings.max_new_tokens
         # States after the shallow layer of every token. Shape: [slots, positions, d]
-        self._stack = like.new_zeros(batch, positions, self.weights.d_model)
+        shape = (batch, positions, self.weights.d_model)
+        self._stack = like.new_zeros(shape, dtype=self.weights.stream)
         # Positions of each slot that the deep layers have seen.
         self._deep = [0] * batch
         self._confidences: list[list[float]] = [[] for _ in range(batch)]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
-from eexit_cli.models.seq2seq.products import Activation, Product, gelu_new
+from eexit_cli.models.seq2seq.products import Activation, HalfProduct, Product, gelu_new
 
 if TYPE_CHECKING:
     from eexit_cli.models.seq2seq.model import MultiExitT5
@@ -41,7 +41,7 @@ class FeedForward:
         self.activation: Activation = _ACTIVATIONS.get(name) or ACT2FN[name]
         inner = torch.cat((dense.wi_0.weight, dense.wi_1.weight)) if self.gated else dense.wi.weight
         self.inner = Product(inner * fold, pack=pack)
-        self.outer = Product(dense.wo.weight, pack=pack)
+        self.outer = _onto_stream(inner.dtype)(dense.wo.weight, pack=pack)
 
     def __call__(self, unit: Tensor, residual: Tensor) -> Tensor:
         """Shape: [rows, d], [rows, d] -> [rows, d]."""
@@ -62,7 +62,7 @@ class EncoderLayer:
         attention, norm = block.layer[0].SelfAttention, block.layer[0].layer_norm
         fold = norm.weight * root
         self.qkv = Product(_stack(attention.q, attention.k, attention.v) * fold, pack=pack)
-        self.out = Product(attention.o.weight, pack=pack)
+        self.out = _onto_stream(attention.o.weight.dtype)(attention.o.weight, pack=pack)
         self.feed = FeedForward(
             block.layer[1], block.layer[1].layer_norm.weight * root, config, pack
         )
@@ -85,12 +85,13 @@ class DecoderLayer:
         self.key_value_weight = _stack(own.k, own.v) * fold
         self.qkv = Product(torch.cat((own.q.weight * fold, self.key_value_weight)), pack=pack)
         self.key_value = Product(self.key_value_weight, pack=pack)
-        self.out = Product(own.o.weight, pack=pack)
+        onto_stream = _onto_stream(own.o.weight.dtype)
+        self.out = onto_stream(own.o.weight, pack=pack)
         self.cross_query = Product(
             cross.q.weight * (block.layer[1].layer_norm.weight * root), pack=pack
         )
         self.cross_key_value = Product(_stack(cross.k, cross.v) * encoder_fold, pack=pack)
-        self.cross_out = Product(cross.o.weight, pack=pack)
+        self.cross_out = onto_stream(cross.o.weight, pack=pack)
         self.feed = FeedForward(
             block.layer[2], block.layer[2].layer_norm.weight * root, config, pack
         )
@@ -109,12 +110,16 @@ class T5Weights:
     def __init__(self, model: MultiExitT5, *, pack: bool = True) -> None:
         config = model.config
         d = config.d_model
-        root = math.sqrt(d)
+        self.embedding = model.shared.weight.detach()
+        half = self.embedding.dtype == torch.float16
+        # In float16 the root goes into unit instead: beside an outlier of thousands, which T5's
+        # states have, the other entries of x / |x| would be too small for the dtype.
+        root = 1.0 if half else math.sqrt(d)
+        self._shrink = 1 / math.sqrt(d) if half else None
         self.d_model = d
         self.heads = int(config.num_heads)
         self.head_size = int(config.d_kv)
         self.inner = self.heads * self.head_size
-        self.embedding = model.shared.weight.detach()
         self._epsilon = self.embedding.new_tensor(math.sqrt(d * config.layer_norm_epsilon))
         self._wide = self.embedding.dtype in (torch.float16, torch.bfloat16)
         encoder_fold = model.encoder.final_layer_norm.weight * root
@@ -123,7 +128,7 @@ class T5Weights:
         self.encoder = [EncoderLayer(block, root, config, pack) for block in encoder]
         self.decoder = [DecoderLayer(block, root, encoder_fold, config, pack) for block in decoder]
         self.final_scale = model.decoder.final_layer_norm.weight.detach() * root
-        self.head_scale = self.final_scale / root if config.tied_head else self.final_scale
+        self.head_scale = self.final_scale / math.sqrt(d) if config.tied_head else self.final_scale
         self.head_rows = model.lm_head.weight.detach()
         self.head = Product(self.head_rows, pack=pack)
         self._encoder_bias: Any = encoder[0].layer[0].SelfAttention
@@ -132,15 +137,24 @@ class T5Weights:
         self._stacked: Tensor | None = None
 
     @property
+    def stream(self) -> torch.dtype:
+        """Of the residual stream after a feed-forward."""
+        outer = self.decoder[0].feed.outer.matrix
+        return torch.promote_types(self.embedding.dtype, outer.dtype)
+
+    @property
     def depth(self) -> int:
         """L."""
         return len(self.decoder)
 
     def unit(self, x: Tensor) -> Tensor:
-        """x / sqrt(|x|^2 + d eps). Shape: [..., d]."""
+        """x / sqrt(|x|^2 + d eps), times sqrt(d) in float16. Shape: [..., d]."""
         if self._wide:  # a sum of squares needs more than half precision
             norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-            return (x / norm.hypot_(self._epsilon.float())).to(x.dtype)
+            norm = norm.hypot_(self._epsilon.float())
+            if self._shrink is not None:
+                norm.mul_(self._shrink)
+            return (x / norm).to(self.embedding.dtype)
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self._epsilon)
 
     def logits(self, unit: Tensor) -> Tensor:
@@ -182,6 +196,11 @@ class T5Weights:
         )
         # Shape: [tokens, heads] -> [heads, tokens]
         return module.relative_attention_bias.weight.detach()[buckets].t().contiguous()
+
+
+def _onto_stream(dtype: torch.dtype) -> type[Product]:
+    """What kind of map adds to the residual stream of a model of this dtype."""
+    return HalfProduct if dtype == torch.float16 else Product
 
 
 def _stack(*maps: nn.Linear) -> Tensor:
