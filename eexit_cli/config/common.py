@@ -166,6 +166,7 @@ class DecoderConfig:
         shallow_layer: FREE's shallow exit: tokens leave there or at the last layer.
         adaptive_threshold: FREE's threshold, refitted before each batch; starts at ``threshold``.
         max_new_tokens: the longest output, its end included; None is the model's own.
+        greedy: decode greedily although the model asks for beams, sampling or penalties.
     """
 
     min_layer: int | None = None
@@ -174,6 +175,7 @@ class DecoderConfig:
     shallow_layer: int | None = None
     adaptive_threshold: bool | None = None
     max_new_tokens: int | None = None
+    greedy: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,10 @@ class EexitError(Exception):
         self.hint = hint
 
 
+class NotFiniteError(EexitError):
+    """A model's outputs, or a loss, are NaN or infinite."""
+
+
 class UsageError(EexitError):
     """An option, a name or an input file says something that cannot be done."""
 

@@ -18,16 +18,18 @@ WIDE = 1 << 12
 """Rows from this width on are searched in blocks."""
 
 
-def best(values: Tensor) -> Tensor:
-    """``values.argmax(dim=-1)``, the first of equals.
+def best(values: Tensor) -> tuple[Tensor, Tensor]:
+    """``values.max(dim=-1)``: the largest and where it is, the first of equals; NaN is largest.
 
-    Shape: [rows, width] -> [rows], int64.
+    Shape: [rows, width] -> [rows], and [rows], int64.
     """
     if values.shape[0] == 1 or not _in_blocks(values):
-        return values.argmax(dim=-1)
+        largest, where = values.max(dim=-1)
+        return largest, where
     blocks = values.view(values.shape[0], -1, BLOCK)
     block = blocks.amax(dim=-1).argmax(dim=-1)
-    return block * BLOCK + _inside(blocks, block).argmax(dim=-1)
+    largest, inside = _inside(blocks, block).max(dim=-1)
+    return largest, block * BLOCK + inside
 
 
 def top_two(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,13 @@ from eexit_cli.core.utf8_path import utf8_path
 CONFIG_FILE = "config.json"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_SMALL_FILES = (CONFIG_FILE, "tokenizer*", "special_tokens_map.json", "added_tokens.json")
+_SMALL_FILES = (
+    CONFIG_FILE,
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 _VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.*")
 _CARDS = ("README.md", "calibration*.json")
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
@@ -74,7 +80,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is not a model folder: it has no {CONFIG_FILE}",
             hint="A model folder holds config.json, model.safetensors and the tokenizer's files",
         )
-    return _read_json(path)
+    return read_json(path)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -107,7 +113,7 @@ def _reader(path: Path) -> Callable[[Path], dict[str, Tensor]]:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise EexitError(f"{index} names no shards: 'weight_map' is missing", hint=_AGAIN)
     tensors: dict[str, Tensor] = {}
@@ -162,7 +168,12 @@ def _unreadable(path: Path, why: str) -> EexitError:
     return EexitError(f"{path} cannot be read: {why}", hint=_AGAIN)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds one JSON object.
+
+    Raises:
+        EexitError: it does not.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -22,6 +22,7 @@ from eexit_cli.core.errors import EexitError
 from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors
 from eexit_cli.models.conversion import as_dtype, fill
 from eexit_cli.models.seq2seq.config import MultiExitT5Config
+from eexit_cli.models.seq2seq.generation import as_generation_config, read_generation
 from eexit_cli.models.seq2seq.model import MultiExitT5
 
 EMBEDDING = "shared.weight"
@@ -72,7 +73,8 @@ def load_seq2seq(
 
     Raises:
         MissingArtifactError: no such folder, and no such repository in reach.
-        EexitError: the folder is no T5, a file is damaged, or the tensors do not fit.
+        EexitError: the folder is no T5, a file is damaged, the tensors do not fit, or its
+            generation settings cannot be.
     """
     folder = find_folder(folder_or_repo, **hub_options)
     raw = read_config(folder)
@@ -81,7 +83,14 @@ def load_seq2seq(
         raise _not_t5(folder, kind)
     tensors = read_tensors(folder)
     config, tensors, file_name = _READERS[kind](raw, tensors, folder)
+    generation = read_generation(folder, raw, int(config.vocab_size))
+    # One start and one set of ends everywhere: in decoding, in training, in teacher forcing.
+    config.eos_token_id = generation["eos_token_id"]
+    if (start := generation["decoder_start_token_id"]) is not None:
+        config.decoder_start_token_id = start
+    generation["decoder_start_token_id"] = config.decoder_start_token_id
     model = build_empty(config, build_classifier, as_dtype(dtype))
+    model.generation_config = as_generation_config(generation, folder)
     fill(model, tensors, file_name, origin=str(folder_or_repo))
     model.config.name_or_path = str(folder_or_repo)
     return model.to(device).eval()

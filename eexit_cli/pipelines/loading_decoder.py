@@ -13,6 +13,7 @@ from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.conversion_t5 import load_seq2seq
+from eexit_cli.models.seq2seq.generation import not_greedy
 from eexit_cli.models.seq2seq.model import MultiExitT5
 from eexit_cli.pipelines.loading import (
     LoadingConfig,
@@ -102,12 +103,13 @@ def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> 
 
     Args:
         config: ``config.common.CommonConfig`` or anything with its attributes; its
-            ``max_new_tokens``, if it has one, overrides the model's.
+            ``max_new_tokens``, if it has one, overrides the model's, and its ``greedy`` allows a
+            model that asks for another decoding.
         progress: told how a checkpoint of another layout was read.
 
     Raises:
-        UsageError: an unknown name, device or dtype, a length outside its range, or a model
-            without a decoder.
+        UsageError: an unknown name, device or dtype, a length outside its range, a model
+            without a decoder, or one whose generation settings are not greedy decoding's.
         MissingArtifactError: a folder or repository that is not there, or has no tokenizer.
         EexitError: the folder is no model or is damaged.
     """
@@ -121,6 +123,7 @@ def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> 
             hint="Use a model of the family calm: eexit models list",
         )
     model = load_seq2seq(folder, build_classifier=build_classifier, device=device, dtype=dtype)
+    left_out = _only_greedy(model, ref.name, agreed=bool(getattr(config, "greedy", False)))
     tokenizer = load_decoder_tokenizer(folder, config.lower_case)
     if len(tokenizer) > model.config.vocab_size:
         raise EexitError(
@@ -138,9 +141,30 @@ def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> 
         max_length=_source_tokens(config.max_length, model, tokenizer),
         max_new_tokens=_new_tokens(getattr(config, "max_new_tokens", None), model),
     )
+    if progress is not None and left_out:
+        progress.message(f"{ref.name}: decoded greedily; its settings {left_out} are left out")
     if progress is not None and (layout := model.config.training.get("converted_from")):
         progress.message(_conversion_note(loaded, layout))
     return loaded
+
+
+def settings_left_out(model: MultiExitT5) -> str:
+    """What the model's generation settings ask for beyond greedy decoding; empty for nothing."""
+    return ", ".join(
+        f"{name} {value}" for name, value in not_greedy(model.generation_config).items()
+    )
+
+
+def _only_greedy(model: MultiExitT5, name: str, *, agreed: bool) -> str:
+    """:func:`settings_left_out`, where the user agrees."""
+    left_out = settings_left_out(model)
+    if left_out and not agreed:
+        raise UsageError(
+            f"Model '{name}' asks for {left_out} (generation_config.json); exits of tokens are "
+            "defined for greedy decoding alone",
+            hint="Add --greedy to leave that out, or remove it from the file",
+        )
+    return left_out
 
 
 def load_decoder_tokenizer(folder: Path, lower_case: bool | None = None) -> Any:
@@ -171,7 +195,7 @@ def _new_tokens(asked: int | None, model: MultiExitT5) -> int:
         if asked < 1:
             raise UsageError(f"--max-new-tokens {asked} is too few", hint="Give at least 1")
         return asked
-    trained = model.config.max_target_length
+    trained = model.config.max_target_length or model.generation_config.max_new_tokens
     return NEW_TOKENS if trained is None else int(trained)
 
 

@@ -81,7 +81,13 @@ def _opinions(
     labels = pad_sequence(
         [torch.tensor(ids) for ids in decoded.tokens], batch_first=True, padding_value=IGNORED
     ).to(loaded.device)
-    trace = trace_tokens(loaded.model, batch["input_ids"], batch["attention_mask"], labels)
+    trace = trace_tokens(
+        loaded.model,
+        batch["input_ids"],
+        batch["attention_mask"],
+        labels,
+        longest=loaded.max_new_tokens,
+    )
     return [
         tokens[: len(ids)]
         for tokens, ids in zip(trace.tokens.tolist(), decoded.tokens, strict=True)

@@ -208,6 +208,15 @@ MaxNewTokens = Annotated[
         help="The longest output; by default the model's own.",
     ),
 ]
+Greedy = Annotated[
+    bool | None,
+    option(
+        "--greedy",
+        panel=DECODER,
+        help="Decode greedily although the model's generation_config.json asks for beams, "
+        "sampling or penalties.",
+    ),
+]
 
 OF_DECODERS: dict[str, Any] = {
     "top_k_propagation": TopK,
@@ -217,6 +226,7 @@ OF_DECODERS: dict[str, Any] = {
     "shallow_layer": ShallowLayer,
     "adaptive_threshold": AdaptiveThreshold,
     "max_new_tokens": MaxNewTokens,
+    "greedy": Greedy,
 }
 """CALM's and FREE's options, one value each."""
 

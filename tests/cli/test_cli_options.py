@@ -58,6 +58,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "shallow_layer": (["--shallow-layer", "3"], 3),
     "adaptive_threshold": (["--adaptive-threshold"], True),
     "max_new_tokens": (["--max-new-tokens", "9"], 9),
+    "greedy": (["--greedy"], True),
     "recipe": (["--recipe", "same-char"], "same-char"),
     "lam": (["--lam", "0.5"], 0.5),
     "top_n": (["--top-n", "3"], 3),

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from eexit_cli.core.decoding import LayerView, MeasureSession
 from eexit_cli.core.vocabulary import best
+from eexit_cli.models.finite import Finite
 from eexit_cli.models.seq2seq.attention import CrossAttention
 from eexit_cli.models.seq2seq.caches import BatchCache, SelfCache, SingleRowCache
 from eexit_cli.models.seq2seq.encoding import encode, padding_bias
+from eexit_cli.models.seq2seq.generation import TokenRules
 from eexit_cli.models.seq2seq.results import DecodeCounts, Decoded, DecodedSample
 from eexit_cli.models.seq2seq.rows import Rows
-from eexit_cli.models.seq2seq.scoring import FullScorer, Scorer, TopKScorer
+from eexit_cli.models.seq2seq.scoring import FullScorer, Scorer, TopKScorer, allowed
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.models.seq2seq.timing import Stopwatch
 from eexit_cli.models.seq2seq.weights import T5Weights
@@ -38,6 +40,7 @@ class Batch:
         settings: checked against the model.
         start: id that every output starts from.
         end: ids that end an output.
+        rules: which tokens may be chosen; None is all of them.
     """
 
     spare = 0
@@ -52,10 +55,14 @@ class Batch:
         *,
         start: int,
         end: frozenset[int],
+        rules: TokenRules | None = None,
     ) -> None:
         self.weights = weights
         self.settings = settings
         self.end = end
+        self.rules = rules
+        # Of the confidences and the chosen tokens' logits.
+        self.finite = Finite()
         self.device = input_ids.device
         self.watch = Stopwatch(weights.depth, self.device) if settings.timings else None
         self.counts = DecodeCounts()
@@ -77,9 +84,9 @@ class Batch:
                 like=weights.embedding,
             )
         self.scorer: Scorer = (
-            FullScorer(weights, self.counts)
+            FullScorer(weights, self.counts, self.finite)
             if settings.top_k is None
-            else TopKScorer(weights, self.counts, settings.top_k)
+            else TopKScorer(weights, self.counts, self.finite, settings.top_k)
         )
         self.outputs = [DecodedSample([], [], []) for _ in range(batch)]
         # Index into outputs of each cache slot; slots shrink, outputs do not.
@@ -131,7 +138,7 @@ class Batch:
             self.watch.other()
         self.counts.filled += self.cache.filled
         timings = None if self.watch is None else self.watch.timings
-        return Decoded(self.outputs, self.counts, timings, self.pairs)
+        return Decoded(self.outputs, self.counts, timings, self.pairs, self.finite.all())
 
     def step(self, position: int) -> list[int]:
         """One token for every running row. Returns the tokens, in the rows' order."""
@@ -158,6 +165,7 @@ class Batch:
                 continue
             view = self.view(index + 1, position, rows, x, previous, unit)
             confidence = session.confidence(view)
+            self.finite.see(confidence)
             leaving, staying = self.split(confidence, rows, position)
             if watch is not None:
                 watch.confidence(index)
@@ -208,10 +216,18 @@ class Batch:
         if len(rows):
             self.counts.head_rows += len(rows)
             logits = self.weights.logits(self.cache.ended(rows, position))
-            chosen.update(zip(rows.slots, best(logits).tolist(), strict=True))
+            largest, where = best(allowed(logits, self.ban(rows, position)))
+            self.finite.see(largest)
+            chosen.update(zip(rows.slots, where.tolist(), strict=True))
         if self.watch is not None:
             self.watch.head()
         return [chosen[slot] for slot in self.rows.slots]
+
+    def ban(self, rows: Rows, position: int) -> Tensor | None:
+        """What the rules take from the rows' logits. Shape: [rows or 1, vocabulary]."""
+        if self.rules is None:
+            return None
+        return self.rules.of_rows(self.window.ages(rows.host, position))
 
     def record(self, rows: Rows, layer: int, confidences: list[float]) -> None:
         """These rows' tokens are those of this layer."""
@@ -287,5 +303,5 @@ class Batch:
         if needs == "state":
             view.state = unit * self.weights.final_scale
         elif needs == "logits":
-            view.logits = self.scorer.logits(unit)
+            view.logits = self.scorer.logits(unit, self.ban(rows, position))
         return view

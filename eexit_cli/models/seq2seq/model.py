@@ -13,8 +13,10 @@ from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from eexit_cli.core.decoding import ClassifierFactory
 from eexit_cli.core.errors import UsageError
+from eexit_cli.models.finite import not_finite
 from eexit_cli.models.seq2seq.config import MultiExitT5Config
 from eexit_cli.models.seq2seq.decoding import Batch
+from eexit_cli.models.seq2seq.generation import TokenRules
 from eexit_cli.models.seq2seq.results import Decoded
 from eexit_cli.models.seq2seq.settings import DecodeSettings
 from eexit_cli.models.seq2seq.shallow_deep import ShallowDeepBatch
@@ -113,7 +115,8 @@ class MultiExitT5(T5ForConditionalGeneration):
     ) -> Decoded:
         """Greedy outputs, leaving early as the settings say.
 
-        Without an exit the tokens are those of ``generate(do_sample=False, num_beams=1)``.
+        Without an exit the tokens are those of ``generate(do_sample=False, num_beams=1)``, which
+        reads ``generation_config`` too; what it holds beyond :class:`TokenRules` does not count.
 
         Args:
             input_ids: Shape: [batch, tokens].
@@ -122,14 +125,15 @@ class MultiExitT5(T5ForConditionalGeneration):
 
         Raises:
             UsageError: settings that do not fit this model, or a source without tokens.
+            NotFiniteError: a confidence or a chosen token's logit is NaN or infinite.
         """
         settings = self._checked(settings)
         sources = _sources(input_ids, attention_mask)
         kind = Batch if settings.shallow_layer is None else ShallowDeepBatch
         batch = kind(
-            weights_of(self, pack=settings.packed), *sources, settings, **self._start_and_end()
+            weights_of(self, pack=settings.packed), *sources, settings, **self._outputs(settings)
         )
-        return batch.run()
+        return self._finite(batch.run())
 
     @torch.inference_mode()
     def decode_many(
@@ -154,6 +158,7 @@ class MultiExitT5(T5ForConditionalGeneration):
         Raises:
             UsageError: settings that do not fit this model or go batch by batch (FREE), or a
                 source without tokens.
+            NotFiniteError: as :meth:`decode`.
         """
         settings = self._checked(settings)
         if settings.shallow_layer is not None:
@@ -167,10 +172,10 @@ class MultiExitT5(T5ForConditionalGeneration):
             weights_of(self, pack=settings.packed),
             (_sources(one["input_ids"], one.get("attention_mask")) for one in batches),
             settings,
-            **self._start_and_end(),
+            **self._outputs(settings),
             finished=finished,
         )
-        return stream.run()
+        return self._finite(stream.run())
 
     def _checked(self, settings: DecodeSettings | None) -> DecodeSettings:
         settings = settings or DecodeSettings()
@@ -179,8 +184,28 @@ class MultiExitT5(T5ForConditionalGeneration):
             raise ValueError("decode needs the model in eval mode")
         return settings
 
-    def _start_and_end(self) -> dict[str, Any]:
-        return {"start": int(self.config.decoder_start_token_id), "end": self.config.end_tokens}
+    def _outputs(self, settings: DecodeSettings) -> dict[str, Any]:
+        """Where outputs start and end, and what they may consist of."""
+        return {
+            "start": int(self.config.decoder_start_token_id),
+            "end": self.config.end_tokens,
+            "rules": self.token_rules(settings.max_new_tokens),
+        }
+
+    def token_rules(self, longest: int) -> TokenRules | None:
+        """What ``generation_config`` forces and forbids in outputs of at most ``longest`` tokens.
+
+        None where it does neither.
+        """
+        rules = TokenRules(
+            self.generation_config, sorted(self.config.end_tokens), longest, self.lm_head.weight
+        )
+        return None if rules.say_nothing else rules
+
+    def _finite(self, decoded: Decoded) -> Decoded:
+        if not decoded.finite:
+            raise not_finite(self)
+        return decoded
 
     def forward(self, *args: Any, per_layer: bool = False, **kwargs: Any) -> Any:
         """T5's own forward; with ``per_layer``, :meth:`layer_states`.

@@ -93,9 +93,11 @@ class Decoded:
         counts: how much was computed.
         timings: None unless asked for.
         pairs: (confidence, agreement) of FREE's deep passes; empty otherwise.
+        finite: no confidence and no chosen token's logit was NaN or infinite.
     """
 
     samples: list[DecodedSample]
     counts: DecodeCounts
     timings: DecodeTimings | None = None
     pairs: list[tuple[float, bool]] = field(default_factory=list)
+    finite: bool = True

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.vocabulary import best
+from eexit_cli.models.finite import Finite
 from eexit_cli.models.seq2seq.results import DecodeCounts
 from eexit_cli.models.seq2seq.weights import T5Weights
 
@@ -38,28 +39,42 @@ def check_top_k(top_k: int, vocabulary: int) -> None:
         )
 
 
-class FullScorer:
-    """The whole LM head at every layer."""
+def allowed(logits: Tensor, ban: Tensor | None) -> Tensor:
+    """Logits with what :class:`~.generation.TokenRules` forbids taken out. Shape: the logits'."""
+    return logits if ban is None else logits + ban
 
-    def __init__(self, weights: T5Weights, counts: DecodeCounts) -> None:
+
+class FullScorer:
+    """The whole LM head at every layer.
+
+    Args:
+        weights: the model's.
+        counts: told what was computed.
+        finite: told the chosen tokens' logits.
+    """
+
+    def __init__(self, weights: T5Weights, counts: DecodeCounts, finite: Finite) -> None:
         self._weights = weights
         self._counts = counts
+        self._finite = finite
         self._logits: Tensor | None = None
 
     def begin(self) -> None:
         """A new token."""
 
-    def logits(self, unit: Tensor) -> Tensor:
+    def logits(self, unit: Tensor, ban: Tensor | None = None) -> Tensor:
         """Shape: [rows, d] -> [rows, vocabulary]."""
         self._counts.head_rows += unit.shape[0]
-        self._logits = self._weights.logits(unit)
+        self._logits = allowed(self._weights.logits(unit), ban)
         return self._logits
 
     def choose(self, places: Sequence[int] | None) -> list[int]:
         """Tokens of these rows of the last logits; None is all rows."""
         assert self._logits is not None
         logits = self._logits if places is None else self._logits[list(places)]
-        return best(logits).tolist()
+        largest, where = best(logits)
+        self._finite.see(largest)
+        return where.tolist()
 
     def keep(self, places: Sequence[int]) -> None:
         """Only these rows go on."""
@@ -75,10 +90,13 @@ class TopKScorer:
     when few rows are left.
     """
 
-    def __init__(self, weights: T5Weights, counts: DecodeCounts, top_k: int) -> None:
+    def __init__(
+        self, weights: T5Weights, counts: DecodeCounts, finite: Finite, top_k: int
+    ) -> None:
         check_top_k(top_k, weights.head_rows.shape[0])
         self._weights = weights
         self._counts = counts
+        self._finite = finite
         self._top_k = top_k
         vocabulary = weights.head_rows.shape[0]
         self.most_gathered = max(1, vocabulary // (GATHER_COST * top_k))
@@ -94,11 +112,12 @@ class TopKScorer:
         self._tokens = None
         self._kept = None
 
-    def logits(self, unit: Tensor) -> Tensor:
+    def logits(self, unit: Tensor, ban: Tensor | None = None) -> Tensor:
         """Shape: [rows, d] -> [rows, K]."""
         if self._tokens is None:
             self._counts.head_rows += unit.shape[0]
-            top = self._weights.logits(unit).topk(self._top_k, dim=-1, sorted=False)
+            logits = allowed(self._weights.logits(unit), ban)
+            top = logits.topk(self._top_k, dim=-1, sorted=False)
             self._tokens, self._logits = top.indices, top.values
             return self._logits
         rows = unit.shape[0]
@@ -113,6 +132,8 @@ class TopKScorer:
             # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
             parts = [_one_row(scaled[row : row + 1], kept) for row, kept in enumerate(self._kept)]
             self._logits = parts[0] if rows == 1 else torch.cat(parts)
+        if ban is not None:
+            self._logits = self._logits + ban.expand(rows, -1).gather(1, self._tokens)
         return self._logits
 
     def _gather(self, tokens: Tensor) -> list[Tensor]:
@@ -134,7 +155,9 @@ class TopKScorer:
         logits, tokens = self._logits, self._tokens
         if places is not None:
             logits, tokens = logits[list(places)], tokens[list(places)]
-        return tokens.gather(1, logits.argmax(dim=-1, keepdim=True)).squeeze(1).tolist()
+        largest, where = logits.max(dim=-1, keepdim=True)
+        self._finite.see(largest.squeeze(1))
+        return tokens.gather(1, where).squeeze(1).tolist()
 
     def keep(self, places: Sequence[int]) -> None:
         """Only these rows go on."""

@@ -17,6 +17,7 @@ from eexit_cli.models.seq2seq.attention import attend_span
 from eexit_cli.models.seq2seq.caches import BatchCache, SelfCache
 from eexit_cli.models.seq2seq.decoding import Batch
 from eexit_cli.models.seq2seq.rows import Rows
+from eexit_cli.models.seq2seq.scoring import allowed
 
 
 class ShallowDeepBatch(Batch):
@@ -57,17 +58,23 @@ class ShallowDeepBatch(Batch):
         else:
             self._stack.select(1, position).index_copy_(0, rows.index, x)
         confidence = self.session.confidence(self.view(shallow, position, rows, x, previous, unit))
+        self.finite.see(confidence)
         leaving, staying = self.split(confidence, rows, position)
         if watch is not None:
             watch.confidence(shallow - 1)
-        shallow_tokens = self._shallow(rows, unit, leaving, confidence.tolist())
+        shallow_tokens = self._shallow(rows, unit, position, leaving, confidence.tolist())
         chosen = {rows.slots[number]: shallow_tokens[number] for number in leaving}
         if staying:
             chosen.update(self._go_deep(rows.take(staying), position))
         return [chosen[slot] for slot in rows.slots]
 
     def _shallow(
-        self, rows: Rows, unit: Tensor, leaving: list[int], confidences: list[float]
+        self,
+        rows: Rows,
+        unit: Tensor,
+        position: int,
+        leaving: list[int],
+        confidences: list[float],
     ) -> dict[int, int]:
         """Shallow tokens by place, of the rows that leave, or of all when pairs are collected."""
         collect = self.settings.collect_pairs
@@ -77,7 +84,8 @@ class ShallowDeepBatch(Batch):
             tokens = self.scorer.choose(wanted)
         elif wanted:
             self.counts.head_rows += len(wanted)
-            tokens = best(self.weights.logits(unit[wanted])).tolist()
+            logits = self.weights.logits(unit[wanted])
+            tokens = self._best(logits, self.ban(rows.take(wanted), position))
         gone = rows.take(leaving)
         shallow = self.settings.shallow_layer
         assert shallow is not None
@@ -89,6 +97,12 @@ class ShallowDeepBatch(Batch):
         if self.watch is not None:
             self.watch.head()
         return dict(zip(wanted, tokens, strict=True))
+
+    def _best(self, logits: Tensor, ban: Tensor | None) -> list[int]:
+        """Tokens, one per row of the logits."""
+        largest, where = best(allowed(logits, ban))
+        self.finite.see(largest)
+        return where.tolist()
 
     def _go_deep(self, rows: Rows, position: int) -> dict[int, int]:
         """Run the deep layers for these rows' tokens and all that wait in front of them."""
@@ -115,7 +129,10 @@ class ShallowDeepBatch(Batch):
         unit = self.weights.unit(x)
         needed = unit if self.settings.collect_pairs else unit.index_select(0, ends)
         self.counts.head_rows += needed.shape[0]
-        tokens = best(self.weights.logits(needed)).tolist()
+        ban = None
+        if self.rules is not None:
+            ban = self.rules.of_rows(positions if self.settings.collect_pairs else position)
+        tokens = self._best(self.weights.logits(needed), ban)
         if self.settings.collect_pairs:
             self._collect(rows, lengths, tokens)
             tokens = [tokens[end] for end in ends.tolist()]

@@ -15,6 +15,7 @@ from torch import Tensor
 from eexit_cli.models.seq2seq.caches import BatchCache
 from eexit_cli.models.seq2seq.decoding import COMPACT_AT, Batch
 from eexit_cli.models.seq2seq.encoding import encode, padding_bias
+from eexit_cli.models.seq2seq.generation import TokenRules
 from eexit_cli.models.seq2seq.results import Decoded, DecodedSample
 from eexit_cli.models.seq2seq.rows import Rows
 from eexit_cli.models.seq2seq.settings import DecodeSettings
@@ -63,6 +64,7 @@ class Stream(Batch):
         settings: checked against the model.
         start: id that every output starts from.
         end: ids that end an output.
+        rules: which tokens may be chosen; None is all of them.
         finished: called with the number of outputs that a step has ended.
     """
 
@@ -77,9 +79,10 @@ class Stream(Batch):
         *,
         start: int,
         end: frozenset[int],
+        rules: TokenRules | None = None,
         finished: Callable[[int], None] | None = None,
     ) -> None:
-        super().__init__(weights, *next(batches), settings, start=start, end=end)
+        super().__init__(weights, *next(batches), settings, start=start, end=end, rules=rules)
         self._batches = batches
         self._waiting: Encoded | None = None
         self._start = start

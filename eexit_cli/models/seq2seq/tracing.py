@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eexit_cli.models.seq2seq.scoring import allowed
+
 if TYPE_CHECKING:
     from eexit_cli.models.seq2seq.model import MultiExitT5
 
@@ -23,7 +25,8 @@ class TokenTrace:
         states: under the final norm: what the head and the classifiers read.
             Shape: [batch, tokens, layers, d].
         residuals: raw layer outputs, for saturation. Shape: [batch, tokens, layers, d].
-        tokens: argmax of the LM head on each state. Shape: [batch, tokens, layers], int64.
+        tokens: argmax of the LM head on each state, of the tokens that may be chosen.
+            Shape: [batch, tokens, layers], int64.
         mask: True where there is a target. Shape: [batch, tokens], bool.
     """
 
@@ -40,7 +43,12 @@ class TokenTrace:
 
 @torch.no_grad()
 def trace_tokens(
-    model: MultiExitT5, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor
+    model: MultiExitT5,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    labels: Tensor,
+    *,
+    longest: int,
 ) -> TokenTrace:
     """Run all layers on given targets.
 
@@ -51,10 +59,15 @@ def trace_tokens(
         input_ids: Shape: [batch, source tokens].
         attention_mask: Shape: [batch, source tokens].
         labels: targets, -100 where padded. Shape: [batch, tokens].
+        longest: tokens of the longest output, where the last one may be forced.
     """
+    rules = model.token_rules(longest)
+    ban = None if rules is None else rules.of_rows(torch.arange(labels.shape[1]))
     layers = model.layer_states(input_ids, attention_mask, model.shift_right(labels))
     # One layer's logits at a time: all of them together are layers x vocabulary per token.
-    tokens = torch.stack([model.exit_logits(state).argmax(dim=-1) for state in layers.states], -1)
+    tokens = torch.stack(
+        [allowed(model.exit_logits(state), ban).argmax(dim=-1) for state in layers.states], -1
+    )
     return TokenTrace(
         states=torch.stack(layers.states, dim=2),
         residuals=torch.stack(layers.residuals, dim=2),

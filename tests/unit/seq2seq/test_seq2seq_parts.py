@@ -35,7 +35,7 @@ def test_a_trace_is_what_transformers_computes(variant: dict[str, Any]) -> None:
     model = tiny_t5(41, **variant)
     ids, mask = sources(3)
     labels = torch.tensor([[5, 6, 7, 1], [8, 1, -100, -100], [9, 9, 1, -100]])
-    trace = trace_tokens(model, ids, mask, labels)
+    trace = trace_tokens(model, ids, mask, labels, longest=99)
     with torch.no_grad():
         out = model(input_ids=ids, attention_mask=mask, labels=labels, output_hidden_states=True)
     raw = out.decoder_hidden_states  # embeddings, raw states of layers 1..L-1, normed state of L
@@ -61,7 +61,7 @@ def test_a_trace_of_a_decoded_output_repeats_it() -> None:
     model = tiny_t5(42)
     ids, mask = sources(1)
     tokens = model.decode(ids, mask, DecodeSettings(max_new_tokens=10)).samples[0].tokens
-    trace = trace_tokens(model, ids, mask, torch.tensor([tokens]))
+    trace = trace_tokens(model, ids, mask, torch.tensor([tokens]), longest=99)
     assert trace.tokens[0, :, -1].tolist() == tokens
 
 
@@ -73,7 +73,7 @@ def test_layer_states_carry_gradients_and_a_trace_does_not() -> None:
     model.exit_logits(states[0]).sum().backward()
     assert model.decoder.block[0].layer[2].DenseReluDense.wi.weight.grad is not None
     assert model.decoder.block[1].layer[2].DenseReluDense.wi.weight.grad is None
-    trace = trace_tokens(model, ids, mask, labels)
+    trace = trace_tokens(model, ids, mask, labels, longest=99)
     classifier = model.cm_heads["linear"]
     assert not trace.states.requires_grad
     classifier(trace.states).sum().backward()

@@ -206,7 +206,9 @@ def test_search_in_blocks_finds_what_torch_finds(
     values = torch.randn(rows, width, generator=generator)
     if levels:  # few different numbers, so that many are equal
         values = (values * levels).round() / levels
-    assert best(values).tolist() == values.argmax(dim=-1).tolist()
+    largest, where = best(values)
+    assert where.tolist() == values.argmax(dim=-1).tolist()
+    assert largest.tolist() == values.amax(dim=-1).tolist()
     first, second = top_two(values)
     expected = values.topk(2, dim=-1).values
     assert torch.equal(torch.stack((first, second), dim=-1), expected)

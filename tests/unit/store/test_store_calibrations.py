@@ -178,3 +178,12 @@ def test_no_weights(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_uses_the_home(folder, home, monkeypatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     assert place(own(folder), folder, "abc") == home / "calibrations" / "abc.json"
+
+
+def test_what_a_decoder_may_write_is_part_of_the_model(folder: Path) -> None:
+    before = weights_digest(folder)
+    asked = folder / "generation_config.json"
+    asked.write_text('{"forced_bos_token_id": 3}', encoding="utf-8")
+    forced = weights_digest(folder)
+    asked.write_text('{"forced_bos_token_id": 4}', encoding="utf-8")
+    assert len({before, forced, weights_digest(folder)}) == 3

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny_decoders import save_decoder, save_plain_t5, write_pairs
 from training_tiny import Listener
 
-from eexit_cli.config import TrainConfig
+from eexit_cli.config import EvaluateConfig, TrainConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.types import RunResult
 from eexit_cli.data import load_examples
@@ -95,6 +95,26 @@ def test_a_new_t5_learns_and_its_figures_are_those_of_the_stored_model(config: T
     card = (config.output / "README.md").read_text(encoding="utf-8")
     assert "eexit train" in card
     assert f"{metrics['phoneme_error_rate_exit_2']:.4f}" in card
+
+
+def test_what_a_backbone_asks_of_decoding_goes_on(config: TrainConfig, tmp_path: Path) -> None:
+    """Start, forced tokens and what is left out are the trained model's too, and are said."""
+    base = save_plain_t5(tmp_path / "t5")
+    path = base / "generation_config.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    asked = {"decoder_start_token_id": 5, "forced_bos_token_id": 9, "num_beams": 4}
+    path.write_text(json.dumps(stored | asked), encoding="utf-8")
+    listener = Listener()
+    run_training(_of(base, config, epochs=0.2), progress=listener)
+    assert any("num_beams 4" in message for message in listener.messages)
+    assert config.output is not None
+    written = json.loads((config.output / "generation_config.json").read_text(encoding="utf-8"))
+    assert written.items() >= asked.items()
+    with pytest.raises(UsageError, match="num_beams 4"):
+        _load(config.output)
+    loaded = load_decoder(EvaluateConfig(model=str(config.output), greedy=True, device="cpu"))
+    assert loaded.model.shift_right(torch.tensor([[7]])).tolist() == [[5]]
+    assert decode_examples(loaded, ["c a t"], settings_from({}, loaded)).tokens[0][0] == 9
 
 
 def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(
