@@ -22,6 +22,7 @@ from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.stepping import ExitCursor
 from eexit_cli.core.types import Decision
 from eexit_cli.models.backbones import Backbone, LayerAux, backbone_for
+from eexit_cli.models.finite import Finite, not_finite
 from eexit_cli.models.heads import POOLINGS, Pooler, UntrainedRamp, pool
 
 ExitHook = Callable[[int, Tensor, Tensor], None]
@@ -230,6 +231,9 @@ class MultiExitClassifier(PreTrainedModel):
 
         Returns:
             Every exit's logits, Shape: [batch, exits, classes].
+
+        Raises:
+            NotFiniteError: in eval mode, a logit is NaN or infinite.
         """
         hidden, mask, aux = self._enter(input_ids, attention_mask, token_type_ids, inputs_embeds)
         kept = None if mask is None else attention_mask
@@ -237,7 +241,11 @@ class MultiExitClassifier(PreTrainedModel):
         for index in range(self.num_exits):
             hidden = self.adapter.run_layer(self.backbone, index, hidden, mask, aux)
             logits.append(self.exit_logits(index, hidden, kept))
-        return MultiExitOutput(logits=torch.stack(logits, dim=1))
+        output = torch.stack(logits, dim=1)
+        # In training the loss tells, at the step where it happens.
+        if not self.training and not bool(output.isfinite().all()):
+            raise not_finite(self)
+        return MultiExitOutput(logits=output)
 
     @torch.inference_mode()
     def infer(
@@ -260,7 +268,11 @@ class MultiExitClassifier(PreTrainedModel):
 
         Returns:
             Exit layer and answering logits per sample.
+
+        Raises:
+            NotFiniteError: a logit of an executed exit is NaN or infinite.
         """
+        finite = Finite()
         hidden, mask, aux = self._enter(input_ids, attention_mask, token_type_ids, None)
         kept = None if mask is None else attention_mask
         cursor = ExitCursor(criterion, self.num_exits)
@@ -269,6 +281,7 @@ class MultiExitClassifier(PreTrainedModel):
             if criterion is None and on_exit is None and index < self.num_exits - 1:
                 continue
             logits = self.exit_logits(index, hidden, kept)
+            finite.see(logits.flatten())
             if on_exit is not None:
                 rows = cursor.rows_before(logits)
                 on_exit(index + 1, rows, logits)
@@ -278,6 +291,8 @@ class MultiExitClassifier(PreTrainedModel):
             if keep.numel() == 0:
                 break
             hidden, kept, mask = self._drop(hidden, kept, mask, keep)
+        if not finite.all():
+            raise not_finite(self)
         return cursor.decision()
 
     def _enter(

@@ -24,7 +24,7 @@ class Finite:
         self._so_far: Tensor | None = None
 
     def see(self, values: Tensor) -> None:
-        """Shape: [rows]."""
+        """Shape: [numbers]."""
         self._seen.append(values)
         if len(self._seen) == LOOK_AT:
             self._look()

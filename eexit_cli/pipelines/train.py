@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.config.train import DECODER_FAMILY, OF_BACKBONE, TrainConfig
-from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.errors import MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import RunResult
@@ -48,6 +48,7 @@ def run_training(
     Raises:
         UsageError: options or data that cannot be, an output folder that is taken.
         MissingArtifactError: no backbone or no data.
+        NotFiniteError: the training diverged; nothing of it is kept.
         OSError: a folder that cannot be written, a full disk.
     """
     completed = config.completed()
@@ -93,7 +94,12 @@ def run_training(
     workspace.claim(config.as_dict())
     processes.wait()
     with storage_errors(workspace.path), _run(config, workspace, notes) as run:
-        document = job.finish(run, job.train(run))
+        try:
+            document = job.finish(run, job.train(run))
+        except NotFiniteError:
+            # Resumed, it would diverge again; the same output is free for another attempt.
+            workspace.remove()
+            raise
     workspace.remove()
     processes.share((document, run.path))
     return RunResult(document, run.path)

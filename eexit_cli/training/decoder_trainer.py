@@ -22,7 +22,7 @@ from eexit_cli.training.decoder_batches import PadPairs, TokenizedPairs
 from eexit_cli.training.decoder_losses import IGNORED, agreement_loss
 from eexit_cli.training.decoder_strategies import LayerLoss
 from eexit_cli.training.settings import StepPlan, TrainingSettings
-from eexit_cli.training.trainer import train_to_the_end, training_arguments
+from eexit_cli.training.trainer import check_finite, train_to_the_end, training_arguments
 
 Measured = tuple[Tensor, ...]
 """What a validation batch is reduced to; the first dimension is the sample's."""
@@ -210,6 +210,7 @@ class DecoderTrainer(Trainer):
             per_layer=True,
         )
         loss, extra = self.objective.loss(decoder, layers.states, labels)
+        check_finite(loss)
         if not return_outputs:
             return loss
         measured = self.objective.measure(decoder, layers.states, labels, extra)

@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from eexit_cli.core.errors import UsageError
+from eexit_cli.core.errors import NotFiniteError, UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.training import callbacks
@@ -72,7 +72,7 @@ class StageTrainer(Trainer):
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         # global_step counts optimisation steps done, not micro-batches, and survives resumption.
         step = self.state.global_step + 1 if model.training else None
-        loss = self.stage.loss_at(step, outputs.logits, labels)
+        loss = check_finite(self.stage.loss_at(step, outputs.logits, labels))
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -193,16 +193,37 @@ def run_stage(
     return trained
 
 
+def check_finite(loss: Tensor) -> Tensor:
+    """The loss itself.
+
+    Raises:
+        NotFiniteError: it is NaN or infinite; nothing is learned from there on.
+    """
+    if not bool(loss.detach().isfinite().all()):
+        raise NotFiniteError("The loss is not finite")
+    return loss
+
+
 def train_to_the_end(
     trainer: Trainer, model: nn.Module, folder: Path, display: callbacks.ProgressCallback
 ) -> None:
-    """Train from the newest whole checkpoint in ``folder``; then nothing is frozen any more."""
+    """Train from the newest whole checkpoint in ``folder``; then nothing is frozen any more.
+
+    Raises:
+        NotFiniteError: a loss, or in validation an output, is NaN or infinite.
+    """
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     checkpoint = newest_checkpoint(folder)
     try:
         with no_bars():
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except NotFiniteError as error:
+        raise NotFiniteError(
+            f"Training diverged: after {trainer.state.global_step} steps the loss or an output is "
+            "not finite",
+            hint="Lower --learning-rate, or raise --warmup-ratio",
+        ) from error
     finally:
         display.close()
         for parameter in model.parameters():

@@ -138,7 +138,8 @@ class Batch:
             self.watch.other()
         self.counts.filled += self.cache.filled
         timings = None if self.watch is None else self.watch.timings
-        return Decoded(self.outputs, self.counts, timings, self.pairs, self.finite.all())
+        finite = self.weights.head_is_finite and self.finite.all()
+        return Decoded(self.outputs, self.counts, timings, self.pairs, finite)
 
     def step(self, position: int) -> list[int]:
         """One token for every running row. Returns the tokens, in the rows' order."""

@@ -93,7 +93,8 @@ class Decoded:
         counts: how much was computed.
         timings: None unless asked for.
         pairs: (confidence, agreement) of FREE's deep passes; empty otherwise.
-        finite: no confidence and no chosen token's logit was NaN or infinite.
+        finite: no confidence, no chosen token's logit and no weight of the LM head was NaN or
+            infinite.
     """
 
     samples: list[DecodedSample]

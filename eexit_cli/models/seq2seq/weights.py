@@ -105,6 +105,7 @@ class T5Weights:
         final_scale: unit * final_scale is the final-normed state. Shape: [d].
         head_scale: unit * head_scale is what the LM head multiplies. Shape: [d].
         head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, d].
+        head_is_finite: it has no NaN and no infinity.
     """
 
     def __init__(self, model: MultiExitT5, *, pack: bool = True) -> None:
@@ -131,6 +132,8 @@ class T5Weights:
         self.head_scale = self.final_scale / math.sqrt(d) if config.tied_head else self.final_scale
         self.head_rows = model.lm_head.weight.detach()
         self.head = Product(self.head_rows, pack=pack)
+        # Once here: of the logits only the chosen ones are looked at, and -inf is never chosen.
+        self.head_is_finite = bool(self.head_rows.isfinite().all())
         self._encoder_bias: Any = encoder[0].layer[0].SelfAttention
         self._decoder_bias: Any = decoder[0].layer[0].SelfAttention
         self._encoder_table: Tensor | None = None

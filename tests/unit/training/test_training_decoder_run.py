@@ -14,7 +14,7 @@ from tiny_decoders import save_decoder, save_plain_t5, write_pairs
 from training_tiny import Listener
 
 from eexit_cli.config import EvaluateConfig, TrainConfig
-from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.errors import MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.types import RunResult
 from eexit_cli.data import load_examples
 from eexit_cli.metrics.generation import compute_generation
@@ -262,3 +262,10 @@ def test_an_output_is_named_where_none_is_given() -> None:
         assert named.output == Path("deebert-reviews")
     unknown = TrainConfig(backbone="x/calm").completed()
     assert (unknown.task, unknown.output) == (None, Path("calm-trained"))
+
+
+def test_a_training_that_diverges_says_so_and_leaves_nothing(config: TrainConfig) -> None:
+    with pytest.raises(NotFiniteError, match="Training diverged"):
+        run_training(replace(config, learning_rate=1e12, optimizer="sgd"))
+    assert config.output is not None
+    assert [path.name for path in config.output.parent.glob("model*")] == []

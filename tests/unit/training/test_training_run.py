@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from training_tiny import Listener, write_backbone, write_reviews
 
 from eexit_cli.config import TrainConfig
-from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.errors import EexitError, MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import RunResult
 from eexit_cli.models.conversion import load_classifier
@@ -279,3 +279,16 @@ def test_slow_bfloat16_is_said(config: TrainConfig, monkeypatch: pytest.MonkeyPa
         with pytest.raises(KeyboardInterrupt):
             train.run_training(other, progress=listener)
         assert any("bfloat16" in message for message in listener.messages) is expected
+
+
+def test_a_training_that_diverges_says_so_and_leaves_nothing(config: TrainConfig) -> None:
+    wild = _changed(config, learning_rate=1e6, optimizer="sgd", model="deebert", strategy="joint")
+    with pytest.raises(NotFiniteError, match=r"Training diverged: after \d+ steps") as caught:
+        train.run_training(wild)
+    assert "--learning-rate" in str(caught.value.hint)
+    assert caught.value.exit_code == 1
+    assert config.output is not None
+    assert [path.name for path in config.output.parent.glob("model*")] == []
+    # The same output is free for a tamer one.
+    train.run_training(_changed(config, epochs=0.2, model="deebert"))
+    assert (config.output / "config.json").is_file()
