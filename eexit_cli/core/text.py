@@ -81,7 +81,7 @@ def not_utf8(name: object, content: bytes) -> str:
         try:
             line.decode("utf-8")
         except UnicodeDecodeError:
-            return f"{name}, line {number}, is not UTF-8 text"
+            return f"{name} is not UTF-8 text (line {number})"
     return f"{name} is not UTF-8 text"
 
 

@@ -20,6 +20,7 @@ from eexit_cli.main import main
 from eexit_cli.ui.console import Screen
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.progress import PlainProgress, display
+from eexit_cli.ui.streams import prepare
 from eexit_cli.ui.tables import Column, Sheet
 
 ENCODINGS = ["ascii", "cp1252", "latin-1", "gbk", "utf-8"]
@@ -162,10 +163,28 @@ def test_progress_on_a_terminal_and_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -
             ticker.advance(note=HOSTILE)
             progress.message(HOSTILE)
         shown = sink.getvalue().decode(encoding)
-        assert "[red]good[/] :smile:" in shown
+        assert r"Task \x1b]0;owned\x07 \x9b31m \x1b[1A [red]good[/] :smile: $x$" in shown
         assert "\x1b]0" not in shown
         assert "\x07" not in shown
         assert "\x9b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("handler", "then"),
+    [
+        ("strict", "backslashreplace"),
+        ("surrogateescape", "backslashreplace"),
+        ("surrogatepass", "backslashreplace"),
+        ("replace", "replace"),
+        ("namereplace", "namereplace"),
+    ],
+)
+def test_no_stream_raises(monkeypatch: pytest.MonkeyPatch, handler: str, then: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=handler)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", None)  # closed before the start
+    prepare()
+    assert stream.errors == then
 
 
 LOUD = r"""

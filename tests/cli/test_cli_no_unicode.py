@@ -71,16 +71,16 @@ def test_a_file_of_another_encoding_names_its_line(
     data.write_bytes("\n".join(lines).encode("latin-1"))
     done = eexit("evaluate", "--model", tiny_model, "--data-file", data)
     assert done.code == 2
-    assert f"Error: d.{suffix}, line 3, is not UTF-8 text" in done.err
+    assert f"Error: d.{suffix} is not UTF-8 text (line 3)" in done.err
 
 
 def test_files_of_losses_and_options_name_their_line_too(eexit: Invoke, tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_bytes("id,0.5\na,0\nb\xe9,1\n".encode("latin-1"))
     done = eexit("calibrate", "--losses", "l.csv")
-    assert (done.code, "'l.csv', line 3, is not UTF-8 text" in done.err) == (2, True)
+    assert (done.code, "'l.csv' is not UTF-8 text (line 3)" in done.err) == (2, True)
     (tmp_path / "c.yaml").write_bytes(b"model: deebert\ntask: caf\xe9\n")
     done = eexit("evaluate", "--config", "c.yaml")
-    assert (done.code, "'c.yaml', line 2, is not UTF-8 text" in done.err) == (2, True)
+    assert (done.code, "'c.yaml' is not UTF-8 text (line 2)" in done.err) == (2, True)
 
 
 def test_arguments_in_another_encoding(eexit: Invoke, tiny_model: Path) -> None:

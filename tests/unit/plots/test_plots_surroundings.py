@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -123,16 +124,19 @@ def test_a_file_of_settings_in_the_working_folder(tmp_path: Path, content: bytes
 def test_names_are_text(form: str) -> None:
     figure = render(_spec(), _frame(HOSTILE), title=HOSTILE)
     shown = r"_m $x_1$ \alpha %s{} ^2 \x1b[31m \x07 \u202e"
+    content = io.BytesIO()
+    save(figure, content, format=form, dpi=80, about={"title": shown, "description": shown})
+    named = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+    # The title above all, the panel's, two ticks, the legend.
+    assert len(named) >= 5
+    for text in named:
+        assert text.get_text().replace("\n", " ").strip() == shown
+        assert not text.get_parse_math()
+        assert not text.get_usetex()
     (legend,) = figure.legends
     # matplotlib drops a name that begins with "_".
     assert [text.get_text() for text in legend.get_texts()] == [f" {shown}"]
-    assert sum(text.replace("\n", " ").strip() == shown for text in _texts(figure)) >= 4
-    content = io.BytesIO()
-    about = {"title": shown, "description": shown}
-    save(figure, content, format=form, dpi=80, about=about)
     if form == "svg":
-        from xml.etree import ElementTree
-
         ElementTree.fromstring(content.getvalue())
 
 
