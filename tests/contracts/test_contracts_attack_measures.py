@@ -17,6 +17,7 @@ from eexit_cli.data import task_info
 from eexit_cli.pipelines.attack import run_attack
 from eexit_cli.pipelines.attack_decoder_report import decoder_attack_metrics
 from eexit_cli.pipelines.evaluate import run_evaluation
+from eexit_cli.pipelines.train_decoder_report import DecodedSetting
 from eexit_cli.store.results import ResultStore
 from eexit_cli.ui.measures import MEASURES
 
@@ -196,6 +197,13 @@ def test_figures_of_evaluations_mean_what_their_names_say(family: str, evaluatio
     for name, of in OF_EVALUATIONS.items():
         assert metrics[name] == pytest.approx(of(records)), name
     assert 0 < metrics["flops_per_sample"] < metrics["flops_full"]
+
+
+def test_a_trainings_depth_is_over_the_same_exits() -> None:
+    layers = [1, 1, 2, LAYERS]
+    found = DecodedSetting({}, {}, layers, LAYERS).depth
+    assert found == pytest.approx({name: of(np.array(layers)) for name, of in DEPTH.items()})
+    assert DecodedSetting({}, {}, [], LAYERS).depth["mean_exit_layer"] == LAYERS
 
 
 def test_every_shared_name_has_words(attacks, evaluations) -> None:
