@@ -148,9 +148,16 @@ def token_flops(loaded: LoadedDecoder, decoded: DecodedSet, settings: DecodeSett
 
 
 def encoder_flops(loaded: LoadedDecoder, decoded: DecodedSet) -> int:
-    """Operations of the encoder on all sources."""
+    """Operations of the encoder on all sources, with the keys and values for cross-attention.
+
+    Each source counts as it would alone: in a batch, a layer that one output reaches makes them
+    for all of its sources.
+    """
     shape = T5Flops.of(loaded.model.config)
-    return sum(shape.encoder(length) for length in decoded.source_lengths)
+    return sum(
+        shape.encoder(length, max(layers))
+        for length, layers in zip(decoded.source_lengths, decoded.exit_layers, strict=True)
+    )
 
 
 def _executed(layers: Sequence[int], num_layers: int, settings: DecodeSettings) -> list[int]:

@@ -19,7 +19,7 @@ class T5Flops:
     Attributes:
         d_model, inner, d_ff: widths of the stream, of all attention heads, of the feed-forward.
         gated: the feed-forward has three maps instead of two.
-        encoder_layers, decoder_layers: depths.
+        encoder_layers: depth of the encoder.
         vocabulary: rows of the LM head.
     """
 
@@ -28,7 +28,6 @@ class T5Flops:
     d_ff: int
     gated: bool
     encoder_layers: int
-    decoder_layers: int
     vocabulary: int
 
     @classmethod
@@ -39,7 +38,6 @@ class T5Flops:
             d_ff=int(config.d_ff),
             gated=bool(config.is_gated_act),
             encoder_layers=int(config.num_layers),
-            decoder_layers=int(config.num_decoder_layers),
             vocabulary=int(config.vocab_size),
         )
 
@@ -53,12 +51,17 @@ class T5Flops:
         """One waiting token's key and value in one skipped layer."""
         return 2 * self.d_model * 2 * self.inner
 
-    def encoder(self, source_tokens: int) -> int:
-        """The encoder on one source, with the keys and values of all cross-attentions."""
+    def encoder(self, source_tokens: int, reached: int) -> int:
+        """The encoder on one source, with the keys and values that cross-attention reads.
+
+        Args:
+            reached: decoder layers that any token of the output ran, 0..L: a layer's keys and
+                values are made when it first runs.
+        """
         n = source_tokens
         maps = 2 * self.d_model * 4 * self.inner + self.feed_forward
         scores = 2 * 2 * self.inner * n
-        cross = self.decoder_layers * 2 * self.d_model * 2 * self.inner
+        cross = reached * 2 * self.d_model * 2 * self.inner
         return n * (self.encoder_layers * (maps + scores) + cross)
 
     def decoder_layer(self, position: int, source_tokens: int) -> int:
