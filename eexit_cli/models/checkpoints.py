@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError
+from eexit_cli.core.published import WRAPPERS
 from eexit_cli.core.utf8_path import utf8_path
 
 CONFIG_FILE = "config.json"
@@ -100,6 +101,31 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     return _reader(path)(path)
+
+
+_AROUND = ("module.", "model.")
+"""What DistributedDataParallel and training scripts put before every name."""
+
+
+def unwrapped(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors under the names that they had before a wrapper saved them.
+
+    Returns:
+        The tensors, and one of the names that were longer; None where none was.
+    """
+    names = {
+        ".".join(part for part in name.split(".") if part not in WRAPPERS): name for name in tensors
+    }
+    while names and (prefix := _around(names)):
+        names = {name.removeprefix(prefix): old for name, old in names.items()}
+    longer = next((old for name, old in names.items() if name != old), None)
+    if longer is None or len(names) < len(tensors):
+        return tensors, None
+    return {name: tensors[old] for name, old in names.items()}, longer
+
+
+def _around(names: Iterable[str]) -> str | None:
+    return next((one for one in _AROUND if all(name.startswith(one) for name in names)), None)
 
 
 def _weight_files(folder: Path) -> list[Path]:

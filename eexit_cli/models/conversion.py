@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from eexit_cli.core.errors import EexitError, UsageError
-from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors, some
+from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors, some, unwrapped
 from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
 from eexit_cli.models.layouts import LAYOUTS
 from eexit_cli.models.layouts.base import Layout
@@ -58,12 +58,13 @@ def load_classifier(
     """
     folder = find_folder(folder_or_repo, **hub_options)
     config = read_config(folder)
-    tensors = read_tensors(folder)
+    tensors, wrapped = unwrapped(read_tensors(folder))
     plan = _detect(folder, config, tensors).plan(config, tensors)
     model = build_without_init(plan.config)
     model.to(as_dtype(dtype))
     fill(model, tensors, plan.file_name, origin=str(folder_or_repo))
     model.config.name_or_path = str(folder_or_repo)
+    model.wrapped = wrapped
     return model.to(device).eval()
 
 
@@ -86,10 +87,35 @@ def _detect(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tenso
         if layout.matches(config, tensors):
             return layout
     kind = config.get("model_type", "unknown type")
+    if prefix := next((match[1] for match in map(_EXIT.match, tensors) if match), None):
+        raise _prefixed(folder, prefix)
     raise EexitError(
         f"{folder} holds a model without early exits ({kind})",
         hint=f"Train some on it: eexit train --model deebert --backbone {folder}",
     )
+
+
+_EXIT = re.compile(r"(.+?\.)(?:\w+\.encoder\.highway\.\d+\.|classifiers\.\d+\.(?:weight|bias)$)")
+"""An exit of a published layout below some other name."""
+
+
+def _prefixed(origin: str | Path, prefix: str) -> EexitError:
+    return EexitError(
+        f"{origin} was saved from a wrapper: tensors of the model are named '{prefix}...', "
+        "others are not",
+        hint=f"Save the wrapped model's own state_dict, or take '{prefix}' from the names in the "
+        "weight file and drop what is not the model's",
+    )
+
+
+def _prefix_of(missing: list[str], unexpected: list[str]) -> str | None:
+    """What stands before the missing names, if they are all there but for that."""
+    for found in unexpected:
+        if found.endswith(f".{missing[0]}"):
+            prefix = found.removesuffix(missing[0])
+            if {prefix + name for name in missing} <= set(unexpected):
+                return prefix
+    return None
 
 
 def build_without_init(config: MultiExitConfig) -> MultiExitClassifier:
@@ -161,6 +187,8 @@ def fill(
         and targets[name].is_floating_point()
         and not tensors[source].is_floating_point()
     ]
+    if missing and (prefix := _prefix_of(missing, unexpected)):
+        raise _prefixed(origin, prefix)
     problems = [
         f"{len(names)} {what}: {some(names)}"
         for names, what in (

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from eexit_cli.core.decoding import ClassifierFactory
 from eexit_cli.core.errors import EexitError
-from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors
+from eexit_cli.core.published import PUBLISHED_CLASSIFIERS, decoder_exit
+from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors, unwrapped
 from eexit_cli.models.conversion import as_dtype, fill
 from eexit_cli.models.seq2seq.config import MultiExitT5Config
 from eexit_cli.models.seq2seq.generation import as_generation_config, read_generation
@@ -38,17 +39,6 @@ _TRAINING_ONLY = "layer_transformation."
 """FREE's map between layers for distillation: it has no part in decoding."""
 
 CLASSIFIER = "cm_head."
-
-PUBLISHED_CLASSIFIERS = {
-    # exit_conf_type in the seed's config.json; "meta" is FREE's
-    "vanilla_classifier": "linear",
-    "MLP": "mlp",
-    "meta": "mlp",
-    "transformer_linear_64": "transformer_linear_64",
-    "transformer_linear_512": "transformer_linear_512",
-    "transformer_MLP_64": "transformer_mlp_64",
-    "transformer_MLP_512": "transformer_mlp_512",
-}
 
 
 def load_seq2seq(
@@ -81,7 +71,7 @@ def load_seq2seq(
     kind = raw.get("model_type")
     if kind not in _READERS:
         raise _not_t5(folder, kind)
-    tensors = read_tensors(folder)
+    tensors, wrapped = unwrapped(read_tensors(folder))
     config, tensors, file_name = _READERS[kind](raw, tensors, folder)
     generation = read_generation(folder, raw, int(config.vocab_size))
     # One start and one set of ends everywhere: in decoding, in training, in teacher forcing.
@@ -93,6 +83,7 @@ def load_seq2seq(
     model.generation_config = as_generation_config(generation, folder)
     fill(model, tensors, file_name, origin=str(folder_or_repo))
     model.config.name_or_path = str(folder_or_repo)
+    model.wrapped = wrapped
     return model.to(device).eval()
 
 
@@ -189,7 +180,7 @@ def _read_t5(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
     config = MultiExitT5Config(
         tied_head=bool(raw.get("scale_decoder_outputs", raw.get("tie_word_embeddings", True))),
         classifiers=[name] if name else [],
-        exit_defaults=published_defaults(raw),
+        exit_defaults=decoder_exit(raw),
         source_prefix=str(raw.get("source_prefix") or ""),
         training={"converted_from": _origin(raw)},
         **_t5_settings(raw),
@@ -247,34 +238,6 @@ def _origin(raw: Mapping[str, Any]) -> str:
     if raw.get("use_shallow_deep") or raw.get("shallow_exit_layer"):
         return "free"
     return "calm" if raw.get("exit_conf_type") else "t5"
-
-
-def published_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The exit that a published ``config.json`` asks for, in the names of our options."""
-    if raw.get("static_exit_layer"):
-        return {"static_layer": int(raw["static_exit_layer"])}
-    shallow = bool(raw.get("use_shallow_deep"))
-    kind = raw.get("shallow2deep_conf_type") if shallow else raw.get("exit_conf_type")
-    if kind is None:
-        return {}
-    threshold = raw.get("shallow2deep_conf_threshold" if shallow else "exit_conf_threshold")
-    settings: dict[str, Any] = {
-        "confidence": PUBLISHED_CLASSIFIERS.get(kind, kind),
-        "threshold": float(1.0 if threshold is None else threshold),
-    }
-    optional = (
-        {"shallow_layer": "shallow_exit_layer", "adaptive_threshold": "use_adapt_threshold"}
-        if shallow
-        else {
-            "min_layer": "exit_min_layer",
-            "decay_temperature": "exit_position_temp",
-            "top_k_propagation": "top_propagation",
-        }
-    )
-    settings |= {ours: raw[theirs] for ours, theirs in optional.items() if raw.get(theirs)}
-    if "decay_temperature" in settings:
-        settings["decay"] = "code"
-    return settings
 
 
 def _classifier_name(

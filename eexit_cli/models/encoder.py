@@ -103,6 +103,8 @@ class MultiExitClassifier(PreTrainedModel):
     """
 
     config_class = MultiExitConfig
+    wrapped: str | None = None
+    """A tensor's name in the file that a wrapper of the model had saved; None for others."""
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     _supports_sdpa = True

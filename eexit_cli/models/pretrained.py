@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.seed import derive_seed
-from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors
+from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors, unwrapped
 from eexit_cli.models.conversion import build_without_init, fill
 from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
 from eexit_cli.models.heads import Pooler
@@ -65,7 +65,8 @@ def initialise_from_backbone(
         head_dropout=head_dropout,
         **label_settings(num_labels, label_names),
     )
-    tensors = _encoder_tensors(read_tensors(folder), model_type)
+    given, wrapped = unwrapped(read_tensors(folder))
+    tensors = _encoder_tensors(given, model_type)
     model = build_without_init(config)
     pooler = {
         "weight": _take(tensors, "pooler.dense.weight", "pooler.weight"),
@@ -73,6 +74,7 @@ def initialise_from_backbone(
     }
     fill(model.backbone, tensors, str, origin=backbone)
     start_exits(model, pooler, seed=seed)
+    model.wrapped = wrapped
     return model.eval()
 
 

@@ -123,6 +123,8 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> Lo
         dtype=dtype,
         max_length=_max_length(config.max_length, model.max_tokens),
     )
+    check_vocabulary(loaded.tokenizer, model.word_embeddings.num_embeddings, folder)
+    tell_unwrapped(model, ref.name, progress)
     if progress is not None and (layout := model.config.training.get("converted_from")):
         progress.message(_conversion_note(ref.name, layout, loaded.exit_defaults))
     return loaded
@@ -217,6 +219,29 @@ def load_tokenizer(
     if lower_case is not None:
         _set_lower_case(tokenizer, lower_case)
     return tokenizer
+
+
+def check_vocabulary(tokenizer: Any, embeddings: int, folder: Path) -> None:
+    """A tokenizer may have no more tokens than the model has embeddings.
+
+    Raises:
+        EexitError: it has.
+    """
+    if len(tokenizer) > embeddings:
+        raise EexitError(
+            f"The tokenizer in {folder} has {len(tokenizer):,} tokens, "
+            f"the model only {embeddings:,}",
+            hint="Copy the tokenizer's files that belong to the model into its folder",
+        )
+
+
+def tell_unwrapped(model: Any, name: str, progress: Progress | None) -> None:
+    """Say that the file's names were a wrapper's, where they were."""
+    if progress is not None and model.wrapped is not None:
+        progress.message(
+            f"{name}: saved from a wrapper (its tensors are named like '{model.wrapped}'); read "
+            "as the model within"
+        )
 
 
 _SENTENCEPIECE_HINT = "; for a spiece.model without it: pip install sentencepiece protobuf"

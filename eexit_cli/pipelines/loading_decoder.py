@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eexit_cli.confidence.decoder import build_classifier
-from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.conversion_t5 import load_seq2seq
@@ -17,10 +17,12 @@ from eexit_cli.models.seq2seq.generation import not_greedy
 from eexit_cli.models.seq2seq.model import MultiExitT5
 from eexit_cli.pipelines.loading import (
     LoadingConfig,
+    check_vocabulary,
     folder_of,
     load_tokenizer,
     resolve_device,
     resolve_dtype,
+    tell_unwrapped,
 )
 from eexit_cli.store.models import ModelRef, is_decoder, resolve
 
@@ -125,12 +127,8 @@ def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> 
     model = load_seq2seq(folder, build_classifier=build_classifier, device=device, dtype=dtype)
     left_out = _only_greedy(model, ref.name, agreed=bool(getattr(config, "greedy", False)))
     tokenizer = load_decoder_tokenizer(folder, config.lower_case)
-    if len(tokenizer) > model.config.vocab_size:
-        raise EexitError(
-            f"The tokenizer in {folder} has {len(tokenizer):,} tokens, "
-            f"the model only {model.config.vocab_size:,}",
-            hint="Copy the tokenizer's files that belong to the model into its folder",
-        )
+    check_vocabulary(tokenizer, model.config.vocab_size, folder)
+    tell_unwrapped(model, ref.name, progress)
     loaded = LoadedDecoder(
         ref=ref,
         folder=folder,

@@ -30,6 +30,7 @@ from eexit_cli.data.pronunciation import pronunciation_tokenizer
 from eexit_cli.models.conversion_t5 import load_seq2seq
 from eexit_cli.models.seq2seq.config import MultiExitT5Config
 from eexit_cli.models.seq2seq.model import MultiExitT5
+from eexit_cli.pipelines.loading import check_vocabulary, tell_unwrapped
 from eexit_cli.pipelines.loading_decoder import load_decoder_tokenizer, settings_left_out
 from eexit_cli.pipelines.own_data import held_out
 from eexit_cli.pipelines.train_decoder_report import finish_decoder_training
@@ -217,6 +218,8 @@ def _job(shared: Shared, purpose: Purpose, source: Source | None) -> DecoderJob:
     else:
         model = load_seq2seq(source.folder, build_classifier=build_classifier)
         tokenizer = load_decoder_tokenizer(source.folder, config.lower_case)
+        check_vocabulary(tokenizer, model.config.vocab_size, source.folder)
+        tell_unwrapped(model, source.name, progress)
         if left_out := settings_left_out(model):
             progress.message(
                 f"{source.name} asks for {left_out}, and so will the trained model; its exits are "

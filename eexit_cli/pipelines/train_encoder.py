@@ -26,7 +26,7 @@ from eexit_cli.models.conversion import load_classifier
 from eexit_cli.models.encoder import FAMILIES, MultiExitClassifier
 from eexit_cli.models.pretrained import initialise_from_backbone
 from eexit_cli.pipelines.class_names import script_names, task_of_data
-from eexit_cli.pipelines.loading import load_tokenizer
+from eexit_cli.pipelines.loading import check_vocabulary, load_tokenizer, tell_unwrapped
 from eexit_cli.pipelines.own_data import held_out
 from eexit_cli.pipelines.tracing import labels_of, texts_of
 from eexit_cli.pipelines.train_report import finish_training
@@ -140,6 +140,8 @@ def _job(shared: Shared, strategy: Strategy, source: Source) -> EncoderJob:
     tokenizer: Any = load_tokenizer(
         source.folder, backbone=model.config.backbone_config(), lower_case=config.lower_case
     )
+    check_vocabulary(tokenizer, model.word_embeddings.num_embeddings, source.folder)
+    tell_unwrapped(model, source.name, progress)
     if config.vocabulary is not None:
         texts, pairs = texts_of(training)
         pruning = prune(
@@ -195,6 +197,7 @@ def _continued(
     """The given model, ready to go on; the data in its classes' order; what to remember of it."""
     assert config.pooling is not None
     given = load_classifier(source.folder)
+    tell_unwrapped(given, source.name, progress)
     outputs = training.info.num_labels
     why = why_new_exits(given, family=config.model, pooling=config.pooling, num_labels=outputs)
     if given.num_classes == outputs > 1:

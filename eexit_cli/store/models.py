@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.published import WRAPPERS, decoder_exit, encoder_exit
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models"
 """The models that come with the package, one folder each."""
@@ -164,7 +165,7 @@ def summarise(name: str, kind: Kind, path: Path) -> ModelSummary | None:
         labels=_labels(config),
         task=config.get("task") or config.get("finetuning_task"),
         megabytes=_megabytes(path),
-        default_exit=dict(config.get("exit_defaults") or {}),
+        default_exit=_encoder_exit(config, family, int(layers)),
         path=path,
     )
 
@@ -175,7 +176,17 @@ def is_decoder(folder: Path) -> bool:
     return config is not None and config.get("model_type") in DECODER_TYPES
 
 
+def _encoder_exit(config: dict[str, Any], family: str, layers: int) -> dict[str, Any]:
+    """What ``eexit evaluate`` uses when nothing is asked for."""
+    if config.get("model_type") == OWN_MODEL_TYPE:
+        return dict(config.get("exit_defaults") or {})
+    # As the layouts count them: a number, else names, else two.
+    num_labels = int(config.get("num_labels") or len(config.get("id2label") or ()) or 2)
+    return encoder_exit(family, layers=layers, num_labels=num_labels)
+
+
 def _decoder(config: dict[str, Any], name: str, kind: Kind, path: Path) -> ModelSummary:
+    own = config.get("model_type") == OWN_DECODER_TYPE
     return ModelSummary(
         name=name,
         kind=kind,
@@ -185,7 +196,7 @@ def _decoder(config: dict[str, Any], name: str, kind: Kind, path: Path) -> Model
         labels=(),
         task=config.get("task"),
         megabytes=_megabytes(path),
-        default_exit=dict(config.get("exit_defaults") or {}),
+        default_exit=dict(config.get("exit_defaults") or {}) if own else decoder_exit(config),
         path=path,
         classifiers=tuple(config.get("classifiers") or ()),
     )
@@ -255,6 +266,8 @@ def _family(config: dict[str, Any], path: Path) -> str | None:
         published = any(config.get(flag) for flag in _PUBLISHED_EXITS)
         return DECODER_FAMILY if published else None
     names = _tensor_names(path)
+    for wrapper in WRAPPERS:
+        names = names.replace(f"{wrapper}.", "")
     if ".encoder.highway." in names:
         return "deebert"
     if re.search(r"\bclassifiers\.0\.weight", names):

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 
 from eexit_cli.core.errors import EexitError
+from eexit_cli.core.published import encoder_exit
 from eexit_cli.models import BACKBONES
 from eexit_cli.models.encoder import MultiExitConfig
 
@@ -77,7 +78,6 @@ def published_config(
     prefix: str,
     family: str,
     classifier: str,
-    exit_defaults: dict[str, Any],
     **settings: Any,
 ) -> MultiExitConfig:
     """The configuration of a converted checkpoint.
@@ -115,16 +115,18 @@ def published_config(
         # Before transformers 3 the code fixed RoBERTa's padding index, from which positions
         # count, at 1, while the configuration could say 0.
         backbone["pad_token_id"] = 1
-    return MultiExitConfig(
+    made = MultiExitConfig(
         backbone=backbone,
         family=family,
         pooling="first",
         head_dropout=float(
             config.get("classifier_dropout_prob", config.get("hidden_dropout_prob", 0.1))
         ),
-        exit_defaults=exit_defaults,
         task=_GLUE_NAMES.get(task, task) or None,
         training={"converted_from": family},
         **labels,
         **settings,
     )
+    layers = int(made.backbone_config().num_hidden_layers)
+    made.exit_defaults = encoder_exit(family, layers=layers, num_labels=num_labels)
+    return made

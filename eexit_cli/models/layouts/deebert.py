@@ -14,9 +14,6 @@ from typing import Any
 
 from eexit_cli.models.layouts.base import Plan, Tensors, published_config
 
-PUBLISHED_EXIT = {"criterion": "threshold", "confidence": "entropy", "threshold": 0.19}
-"""The setting that the SAME authors publish for ``mattymchen/deebert-base-sst2``."""
-
 _HIGHWAY = re.compile(r"(\w+)\.encoder\.highway\.\d+\.")
 
 
@@ -40,10 +37,7 @@ class DeeBertLayout:
             prefix=prefix,
             family="deebert",
             classifier="classifier.weight",
-            exit_defaults=dict(PUBLISHED_EXIT),
         )
-        if settings.num_labels == 1:
-            settings.exit_defaults = {}  # one logit's entropy is always 0: no threshold exists
         layers = int(settings.backbone_config().num_hidden_layers)
         last = f"{prefix}.encoder.highway.{layers - 1}."
         settings.untrained_ramp = any(name.startswith(last) for name in tensors)

@@ -13,9 +13,6 @@ from eexit_cli.core.errors import EexitError
 from eexit_cli.models import BACKBONES
 from eexit_cli.models.layouts.base import Plan, Tensors, published_config
 
-PUBLISHED_EXIT: dict[str, Any] = {"criterion": "patience", "patience": 4}
-"""The setting that the SAME authors publish for ``mattymchen/pabee-bert-base-sst2``."""
-
 _CLASSIFIER = re.compile(r"classifiers\.\d+\.(weight|bias)")
 
 
@@ -42,11 +39,7 @@ class PabeeLayout:
             prefix=prefix,
             family="pabee",
             classifier="classifiers.0.weight",
-            exit_defaults=dict(PUBLISHED_EXIT),
         )
-        layers = int(settings.backbone_config().num_hidden_layers)
-        # A patience of L is the full model; beyond it there is nothing to count.
-        settings.exit_defaults["patience"] = min(PUBLISHED_EXIT["patience"], layers)
         # ALBERT's pooler is a linear without a name of its own.
         bare = any(f"{prefix}.pooler.{tensor}" in tensors for tensor in ("weight", "bias"))
 

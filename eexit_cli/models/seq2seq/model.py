@@ -55,6 +55,8 @@ class MultiExitT5(T5ForConditionalGeneration):
     """
 
     config_class = MultiExitT5Config
+    wrapped: str | None = None
+    """A tensor's name in the file that a wrapper of the model had saved; None for others."""
 
     def __init__(
         self, config: MultiExitT5Config, classifiers: Mapping[str, nn.Module] | None = None

@@ -225,3 +225,12 @@ def test_dtypes_by_name():
 def test_the_backbones_configuration_chooses_the_tokenizers_kind(tmp_path):
     write_vocabulary(tmp_path)
     assert load_tokenizer(tmp_path, backbone=BertConfig()).cls_token == "[CLS]"
+
+
+def test_more_tokens_than_embeddings_are_refused(folder):
+    tokenizer = load(folder).tokenizer
+    tokenizer.add_tokens(["covid19"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(EexitError, match="has 10 tokens, the model only 9") as caught:
+        load(folder)
+    assert "tokenizer's files" in caught.value.hint

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_decoders import save_decoder, save_plain_t5, write_pairs
 from training_tiny import Listener
+from transformers import AutoTokenizer
 
 from eexit_cli.config import EvaluateConfig, TrainConfig
-from eexit_cli.core.errors import MissingArtifactError, NotFiniteError, UsageError
+from eexit_cli.core.errors import EexitError, MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.types import RunResult
 from eexit_cli.data import load_examples
 from eexit_cli.metrics.generation import compute_generation
@@ -269,3 +270,14 @@ def test_a_training_that_diverges_says_so_and_leaves_nothing(config: TrainConfig
         run_training(replace(config, learning_rate=1e12, optimizer="sgd"))
     assert config.output is not None
     assert [path.name for path in config.output.parent.glob("model*")] == []
+
+
+def test_a_backbone_with_more_tokens_than_embeddings_is_refused(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    base = save_plain_t5(tmp_path / "t5")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["covid19"])
+    tokenizer.save_pretrained(base)
+    with pytest.raises(EexitError, match="tokens, the model only"):
+        run_training(_of(base, config))

@@ -292,3 +292,16 @@ def test_a_training_that_diverges_says_so_and_leaves_nothing(config: TrainConfig
     # The same output is free for a tamer one.
     train.run_training(_changed(config, epochs=0.2, model="deebert"))
     assert (config.output / "config.json").is_file()
+
+
+def test_a_backbone_with_more_tokens_than_embeddings_is_refused(config: TrainConfig) -> None:
+    from transformers import AutoTokenizer
+
+    assert config.backbone is not None
+    tokenizer = AutoTokenizer.from_pretrained(config.backbone)
+    tokenizer.add_tokens(["covid19"])
+    tokenizer.save_pretrained(config.backbone)
+    with pytest.raises(EexitError, match="tokens, the model only"):
+        train.run_training(_changed(config, model="deebert"))
+    assert config.output is not None
+    assert [path.name for path in config.output.parent.glob("model*")] == []
