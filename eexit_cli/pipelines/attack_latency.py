@@ -9,6 +9,7 @@ import torch
 
 from eexit_cli.config.common import TimingConfig
 from eexit_cli.metrics.latency import speed_figures
+from eexit_cli.pipelines.attack_records import pair_of
 from eexit_cli.pipelines.stopwatch import time_ways
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ Way = tuple[tuple[str, ...], tuple[int, ...]]
 
 WHEN = {"before": "text", "after": "perturbed_text"}
 """When -> the record's text."""
-
-
-def pair_of(record: Mapping[str, Any], key: str) -> str | None:
-    """The second text; an attack that left that of a pair alone need not repeat it."""
-    pair: str | None = record.get(f"{key}_pair", record.get("text_pair"))
-    return pair
 
 
 def attack_latency(

@@ -12,7 +12,8 @@ from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.metrics.depth import depth_metrics, gain_removed
 from eexit_cli.metrics.task import compute
-from eexit_cli.pipelines.attack_latency import attack_latency, pair_of
+from eexit_cli.pipelines.attack_latency import attack_latency
+from eexit_cli.pipelines.attack_records import pair_of
 from eexit_cli.pipelines.loading import LoadedModel
 from eexit_cli.pipelines.tracing import to_device
 

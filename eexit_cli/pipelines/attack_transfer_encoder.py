@@ -15,7 +15,7 @@ from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.seed import derive_seed
-from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.core.types import TaskInfo
 from eexit_cli.data import TASKS, task_info
 from eexit_cli.data.labels import are_generic
 from eexit_cli.pipelines.attack_defences import (
@@ -24,6 +24,7 @@ from eexit_cli.pipelines.attack_defences import (
     defences,
     undefended,
 )
+from eexit_cli.pipelines.attack_records import as_examples
 from eexit_cli.pipelines.attack_report import depth_and_quality, measure_latency
 from eexit_cli.pipelines.attack_samples import criterion_of
 from eexit_cli.pipelines.attack_table import intervals
@@ -201,7 +202,7 @@ def _traces(
     def logits(key: str, when: str) -> Tensor:
         return record_trace(
             loaded,
-            _examples(records, key, info),
+            as_examples(records, key, info),
             batch_size=config.batch_size,
             progress=progress,
             title=f"{title}, {when}",
@@ -212,19 +213,6 @@ def _traces(
         clean[texts] = logits("text", "before")
     ids = tuple(str(record["id"]) for record in records)
     return Traces(clean[texts], logits("perturbed_text", "after"), ids)
-
-
-def _examples(records: list[Record], key: str, info: TaskInfo) -> Examples:
-    from datasets import Dataset
-
-    columns: dict[str, list[Any]] = {
-        "id": [str(record["id"]) for record in records],
-        "text": [record[key] for record in records],
-    }
-    if any(record.get("text_pair") is not None for record in records):
-        # An attack that left the second text of a pair alone need not repeat it.
-        columns["text_pair"] = [r.get(f"{key}_pair", r.get("text_pair")) for r in records]
-    return Examples(info=info, split=key, dataset=Dataset.from_dict(columns), total=len(records))
 
 
 _KEPT = (

@@ -166,14 +166,14 @@ def verify(run: Run, subject: Attackable) -> Verification:
         UsageError: the run has no usable sample, is one of another kind of model, or has samples
             without labels or references where risk consistency needs them.
     """
-    seen = set(subject.texts("calibration"))
+    seen = set(subject.inputs("calibration"))
     records = run.records()
     if not all("text" in record and "perturbed_text" in record for record in records):
         raise UsageError(
             f"Attack run '{run.id}' has records without texts, so there is nothing to verify on",
             hint="Choose another: eexit results list",
         )
-    kept = [record for record in records if record["text"] not in seen]
+    kept = [r for r in records if (r["text"], r.get("text_pair")) not in seen]
     if not kept:
         raise UsageError(
             f"Every sample of attack run '{run.id}' is a calibration sample",

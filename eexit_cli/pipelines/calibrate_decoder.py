@@ -236,8 +236,8 @@ class DecoderCalibration:
     def provenance(self) -> Provenance:
         return self._samples.provenance
 
-    def texts(self, part: str) -> list[str]:
-        return sources_of(self._samples.examples[part])
+    def inputs(self, part: str) -> list[tuple[str, str | None]]:
+        return [(source, None) for source in sources_of(self._samples.examples[part])]
 
     def of_records(self, records: Records, key: str, title: str) -> DecoderSource:
         references = [_answers(record) for record in records]

@@ -29,6 +29,7 @@ from eexit_cli.core.types import Decision, Examples, TaskInfo, Trace
 from eexit_cli.data import load_examples
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.metrics.task import compute
+from eexit_cli.pipelines.attack_records import as_examples
 from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
 from eexit_cli.pipelines.calibrate_samples import calibration_examples
 from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Records
@@ -322,30 +323,15 @@ class EncoderCalibration:
     def provenance(self) -> Provenance:
         return self._samples.provenance
 
-    def texts(self, part: str) -> list[str]:
-        return list(self._samples.examples[part].dataset["text"])
+    def inputs(self, part: str) -> list[tuple[str, str | None]]:
+        texts, pairs = texts_of(self._samples.examples[part])
+        return list(zip(texts, pairs or [None] * len(texts), strict=True))
 
     def of_records(self, records: Records, key: str, title: str) -> TraceSource:
-        examples = _attacked(records, key, self._samples.info)
+        examples = as_examples(records, key, self._samples.info)
         return TraceSource(
             self._samples.trace(examples, title), self.knob, self._samples.consistency
         )
-
-
-def _attacked(records: Records, key: str, info: TaskInfo) -> Examples:
-    """An attack's samples as data, with their texts as they were or as the attacker left them."""
-    from datasets import Dataset
-
-    columns: dict[str, list[Any]] = {
-        "id": [str(record["id"]) for record in records],
-        "text": [record[key] for record in records],
-    }
-    if any(record.get("text_pair") is not None for record in records):
-        columns["text_pair"] = [record.get("text_pair") or "" for record in records]
-    labels = [record.get("label") for record in records]
-    if all(isinstance(label, int) for label in labels):
-        columns["label"] = labels
-    return Examples(info=info, split=key, dataset=Dataset.from_dict(columns), total=len(records))
 
 
 _LOSS_WORDS = {

@@ -108,12 +108,13 @@ class Calibratable(Protocol):
 class Attackable(Calibratable, Protocol):
     """A model: an attacker's texts can be run through it."""
 
-    def texts(self, part: str) -> list[str]:
-        """The texts of ``calibration`` or ``test``; the first ones of pairs."""
+    def inputs(self, part: str) -> list[tuple[str, str | None]]:
+        """The texts of ``calibration`` or ``test``, each with the second one of a pair."""
         ...
 
     def of_records(self, records: Records, key: str, title: str) -> LossSource:
-        """Losses of an attack's texts, as they were (``text``) or became (``perturbed_text``).
+        """Losses of an attack's texts, as they were (``text``) or became (``perturbed_text``),
+        both texts of a pair.
 
         Args:
             records: an attack run's; see ``pipelines.attack``.

@@ -12,6 +12,7 @@ from eexit_cli.config.results import ResultsConfig
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import task_info
+from eexit_cli.pipelines.attack_records import pair_of
 from eexit_cli.pipelines.class_names import classes_of
 from eexit_cli.store.results import ResultStore, Run
 
@@ -138,7 +139,7 @@ def _rows(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             **{f"{name}_{when}": before[name] for name in before for when in ("before", "after")},
         }
         clean.setdefault(identifier, original)
-        pair = record.get("perturbed_text_pair", record.get("text_pair"))
+        pair = pair_of(record, "perturbed_text")
         if (record["perturbed_text"], pair) == (record["text"], record.get("text_pair")):
             continue
         adversarial.setdefault(

@@ -132,3 +132,89 @@ class TestUnderAttack:
     def test_there_is_nothing_to_attack_at_the_full_model(self, calibrate):
         report = calibrate(delta=0.001, under_attack="same-token").document["report"]
         assert "Nothing to attack" in report["attack"]["verdict"]
+
+
+class TestPairs:
+    """The second text is the attacker's too."""
+
+    @pytest.fixture
+    def pairs(self, models, tmp_path):
+        """The sentences of the data set, each with the next one as its second text."""
+        _, texts = ids_and_texts(models / "data.csv")
+        labels = labels_of(models / "data.csv")
+        rows = zip(texts, [*texts[1:], texts[0]], labels, strict=True)
+        # A name and a form that give samples the ids of the data set.
+        path = tmp_path / "data.csv"
+        lines = ["text,second,label", *(f"{a},{b},LABEL_{label}" for a, b, label in rows)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return {"data_file": path, "text_pair_column": "second"}
+
+    def agreed(self, document, kept, models):
+        """What the model does with each record, run on it alone."""
+        loaded = load_model(CalibrateConfig(model=str(models / "deebert")))
+        live = criterion_from(document["report"]["exit"], num_layers=4, num_classes=2)
+        for when, key in (("before", "text"), ("after", "perturbed_text")):
+            pair_key = {"before": "text_pair", "after": "perturbed_text_pair"}[when]
+            differ, layers = [], []
+            for record in kept:
+                batch = loaded.batcher()([record[key]], [record[pair_key]])
+                with torch.inference_mode():
+                    early = loaded.model.infer(**batch, criterion=live)
+                    full = loaded.model.infer(**batch, criterion=None)
+                differ.append(int(early.predictions[0]) != int(full.predictions[0]))
+                layers.append(int(early.exit_layers[0]))
+            metrics = document["metrics"]
+            assert metrics[f"mean_loss_{when}"] == pytest.approx(np.mean(differ)), when
+            assert metrics[f"mean_exit_layer_{when}"] == pytest.approx(np.mean(layers)), when
+
+    def test_an_attack_on_the_second_text_alone(self, calibrate, models, pairs, tmp_path):
+        ids, texts = ids_and_texts(models / "data.csv")
+        with ResultStore(tmp_path / "results").create("attack", {"model": "deebert"}) as run:
+            for row in range(60):
+                run.append(
+                    {
+                        "id": ids[row],
+                        "text": texts[row],
+                        "text_pair": texts[row + 1],
+                        "status": "attacked",
+                        "perturbed_text": texts[row],
+                        "perturbed_text_pair": texts[row + 8],
+                    }
+                )
+            run.finish(metrics={})
+        result = calibrate(delta=0.3, verify_on=run.id, limit=100, **pairs)
+        seen = set(next(result.records())["calibration"])
+        kept = [record for record in run.records() if record["id"] not in seen]
+        assert 0 < len(kept) < 60
+        assert result.document["metrics"]["attack_samples"] == len(kept)
+        self.agreed(result.document, kept, models)
+        metrics = result.document["metrics"]
+        assert metrics["mean_exit_layer_before"] != metrics["mean_exit_layer_after"]
+
+    def test_a_first_text_that_calibration_saw_with_another_second_one_is_new(
+        self, calibrate, models, pairs, tmp_path
+    ):
+        _, texts = ids_and_texts(models / "data.csv")
+        with ResultStore(tmp_path / "results").create("attack", {"model": "deebert"}) as run:
+            for row in range(20):
+                changed = {"perturbed_text": texts[row], "perturbed_text_pair": texts[row + 9]}
+                run.append(
+                    {"id": str(row), "text": texts[row], "text_pair": texts[row + 5], **changed}
+                )
+            run.finish(metrics={})
+        document = calibrate(delta=0.3, verify_on=run.id, test_limit=0, **pairs).document
+        assert document["report"]["attack"]["left_out"] == 0
+        assert document["metrics"]["attack_samples"] == 20
+
+    def test_an_attack_made_for_the_threshold(self, calibrate, models, pairs, tmp_path):
+        document = calibrate(
+            delta=0.25, under_attack="same-token", attack_limit=25, limit=150, **pairs
+        ).document
+        run = ResultStore(tmp_path / "results").open(document["report"]["attack"]["run"])
+        records = run.records()
+        assert any(r["perturbed_text_pair"] != r["text_pair"] for r in records)
+        assert document["report"]["attack"]["left_out"] == 0
+        self.agreed(document, records, models)
+        # The attack saw the same exits when it judged its own texts.
+        layers = [record["exit_layer_after"] for record in records]
+        assert document["metrics"]["mean_exit_layer_after"] == pytest.approx(np.mean(layers))
