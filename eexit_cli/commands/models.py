@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError
 from eexit_cli.ui.options import ModelName
@@ -34,11 +34,38 @@ def list_models(output: Output) -> None:
 
 @from_config()
 def show_model(output: Output, model: ModelName) -> None:
-    """Show one model: its layers, its classes, its default exit criterion."""
-    from eexit_cli.ui.screens.listings import model_facts, properties
+    """Show one model: its layers, its classes, its default exit criterion, its calibrations."""
+    from eexit_cli.ui.screens.listings import calibrations, model_facts, properties
 
-    facts = model_facts(_summary(model))
-    output.result(facts, properties(facts), str(facts["path"]))
+    summary = _summary(model)
+    facts, kept = model_facts(summary), _calibrations(summary)
+    sheet = properties(facts)
+    if output.result({**facts, "calibrations": list(kept)}, sheet, str(facts["path"])) and kept:
+        output.sheet(calibrations(kept))
+        output.hint(f"The one taken: eexit evaluate --model {model} --threshold calibrated")
+        output.hint("Another:       --threshold calibrated:RUN")
+
+
+def _calibrations(summary: ModelSummary) -> list[dict[str, Any]]:
+    """What is stored with a model, oldest first, without the samples' digests.
+
+    Raises:
+        EexitError: the file that keeps them is damaged.
+    """
+    from dataclasses import asdict
+
+    from eexit_cli.store.calibrations import listed
+    from eexit_cli.store.models import ModelRef
+
+    if summary.path is None:
+        return []
+    reference = ModelRef(name=summary.name, kind=summary.kind, path=summary.path)
+    try:
+        found = listed(reference, summary.path)
+    except MissingArtifactError:
+        return []  # a listing shows what is there; without weights nothing can be calibrated
+    rows = [{**asdict(entry), "state": state} for entry, state in found]
+    return [{name: row[name] for name in row if name != "texts"} for row in rows]
 
 
 def _summary(name: str) -> ModelSummary:

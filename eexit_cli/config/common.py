@@ -120,8 +120,8 @@ class ExitConfig:
 
     Attributes:
         confidence: a confidence measure; None is the model's own, or entropy.
-        threshold: leaves beyond it (strictly); ``"calibrated"`` is the one that
-            ``eexit calibrate`` stored with the model.
+        threshold: leaves beyond it (strictly); ``"calibrated"`` is the last that
+            ``eexit calibrate`` certified and stored with the model, ``"calibrated:RUN"`` a run's.
         patience: leaves after this many agreements; 0 is the full model.
         regression_tolerance: for one output, neighbours agree below this difference.
         voting: leaves when scaled votes reach this threshold.

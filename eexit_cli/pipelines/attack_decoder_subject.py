@@ -19,7 +19,7 @@ from eexit_cli.pipelines.attack_decoder_report import decoder_attack_metrics, de
 from eexit_cli.pipelines.attack_subject import announce_sample, torch_threads
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.decoder_exiting import describe_settings, refuse_encoder_options
-from eexit_cli.pipelines.decoder_task import load_pairs, own_task
+from eexit_cli.pipelines.decoder_task import load_pairs, own_task, prefix_in
 from eexit_cli.pipelines.decoding import prepare_sources
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
 
@@ -52,12 +52,14 @@ class DecoderSubject:
         loaded = load_decoder(config, progress=progress)
         config = own_task(config, loaded, progress)
         examples = load_pairs(config, loaded, default_split="test", progress=progress)
-        config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
+        prefix = prefix_in(examples)
+        config = with_calibrated(
+            config, loaded, task=examples.info.name, prefix=prefix, progress=progress
+        )
         # Refused here rather than by the first worker, or after a run's folder was made.
         settings = attacked_settings(config, loaded)
         exit_reader(loaded, settings)
         prepare_sources(loaded, examples, progress=progress)
-        prefix = str(examples.info.extra.get("source_prefix") or "")
         _check_rates(config, examples, prefix)
         config = dataclasses.replace(config, source_prefix=prefix)
         announce_sample(examples, progress)

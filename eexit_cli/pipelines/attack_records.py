@@ -21,7 +21,7 @@ def pair_of(record: Mapping[str, Any], key: str) -> str | None:
 
 
 def as_examples(records: Sequence[Mapping[str, Any]], key: str, info: TaskInfo) -> Examples:
-    """Records of an attack on a classifier as data, with the texts under ``key`` (see :func:`pair_of`)."""
+    """Records of an attack on a classifier as data, with the texts under ``key``."""
     from datasets import Dataset
 
     columns: dict[str, list[Any]] = {

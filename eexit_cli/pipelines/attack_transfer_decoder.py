@@ -82,7 +82,11 @@ class DecoderVictim:
             _tell_task(source, loaded, name, progress)
             its = str(source.run.config.get("source_prefix") or "")
             tell_trained(loaded, chain.from_iterable(source.records.values()), its, progress)
-        config = with_calibrated(config, loaded, task=_info(sources[0].run).name, progress=progress)
+        first = sources[0].run
+        read = first.config.get("source_prefix") if prefix is None else prefix
+        config = with_calibrated(
+            config, loaded, task=_info(first).name, prefix=str(read or ""), progress=progress
+        )
         return cls(name, loaded, settings_by_input(config, loaded), prefix)
 
     def settings(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +24,7 @@ from eexit_cli.pipelines.calibrate_options import (
 )
 from eexit_cli.pipelines.calibrate_session import Session, known_columns
 from eexit_cli.pipelines.calibrate_subjects import Calibratable
-from eexit_cli.store.calibrations import StoredCalibration, keep
+from eexit_cli.store.calibrations import StoredCalibration, keeping, listed
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) ->
     attacked = None if config.verify_on is None else find_attack_run(config)
     subjects = prepare(config, progress)
     first = subjects[0]
+    if config.store and (provenance := first.provenance()) is not None:
+        listed(provenance.ref, provenance.folder)  # a damaged file is an error before the work
     question = replace(question, void=void(first.described))
     settings = {**config.as_dict(), **first.described}
     if len(subjects) > 1:
@@ -92,20 +95,17 @@ def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) ->
             tag = {"confidence": subject.measure} if len(subjects) > 1 else {}
             session = Session(subject, config, run, progress, known, tag)
             found.append(_calibrated(session, question, attacked))
-        # The first measure's is the newest, and so what --threshold calibrated takes.
-        for one in reversed(found):
-            stored = store(one, config, run)
-            if stored is not None:
-                one.report["stored"] = stored
-        document = run.finish(
-            metrics=found[0].figures,
-            rows=[row for one in found for row in one.rows],
-            timings={
-                name: sum(one.timings.get(name, 0.0) for one in found) for name in found[0].timings
-            },
-            report=_reports(found),
-        )
-    failed = [one for one in found if not one.answer.certified]
+        failed = [one for one in found if not one.answer.certified]
+        with stored([] if config.strict and failed else found, config, run):
+            document = run.finish(
+                metrics=found[0].figures,
+                rows=[row for one in found for row in one.rows],
+                timings={
+                    name: sum(one.timings.get(name, 0.0) for one in found)
+                    for name in found[0].timings
+                },
+                report=_reports(found),
+            )
     if config.strict and failed:
         raise RiskNotControlledError(
             failed[0].report["guarantee"].rstrip("."),
@@ -199,13 +199,30 @@ def prepare(config: CalibrateConfig, progress: Progress) -> list[Calibratable]:
     return [EncoderCalibration(traced, knob) for knob in traced.knobs]
 
 
-def store(found: Calibrated, config: CalibrateConfig, run: Run) -> str | None:
-    """Keep the answer with the model, for ``--threshold calibrated``.
+@contextmanager
+def stored(found: Sequence[Calibrated], config: CalibrateConfig, run: Run) -> Iterator[None]:
+    """Keep the answers with the model, for ``--threshold calibrated``, unless the block fails.
+
+    Args:
+        found: gets the file's path in its reports.
+    """
+    entries = [(one, entry) for one in found if (entry := to_store(one, config, run)) is not None]
+    provenance = entries[0][0].subject.provenance() if entries else None
+    if provenance is None:
+        yield
+        return
+    # The first measure's is the newest, and so what --threshold calibrated takes.
+    newest_last = [entry for _, entry in reversed(entries)]
+    with keeping(provenance.ref, provenance.folder, *newest_last) as path:
+        for one, _ in entries:
+            one.report["stored"] = str(path)
+        yield
+
+
+def to_store(found: Calibrated, config: CalibrateConfig, run: Run) -> StoredCalibration | None:
+    """What is kept of an answer.
 
     A threshold without a guarantee is not kept; the full model, where it is the answer, is.
-
-    Returns:
-        The file; None where nothing was kept.
     """
     answer, provenance = found.answer, found.subject.provenance()
     if not config.store or provenance is None or answer.chosen is None:
@@ -216,7 +233,7 @@ def store(found: Calibrated, config: CalibrateConfig, run: Run) -> str | None:
     if settings is None:
         return None
     p = float(answer.p_values[answer.chosen])
-    calibration = StoredCalibration(
+    return StoredCalibration(
         weights=provenance.weights,
         task=provenance.task,
         settings=settings,
@@ -232,6 +249,6 @@ def store(found: Calibrated, config: CalibrateConfig, run: Run) -> str | None:
         texts=provenance.texts,
         run_id=run.id,
         created=run.created,
-        limits=provenance.limits,
+        metric=provenance.metric,
+        conditions=provenance.conditions,
     )
-    return str(keep(provenance.ref, provenance.folder, calibration))

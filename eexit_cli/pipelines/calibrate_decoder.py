@@ -27,13 +27,14 @@ from eexit_cli.pipelines.calibrate_decoding import DecoderKnob, DecoderPart, Dec
 from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
 from eexit_cli.pipelines.calibrate_samples import calibration_examples
 from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Records
+from eexit_cli.pipelines.calibrated import conditions_of
 from eexit_cli.pipelines.decoder_exiting import (
     full_model,
     refuse_encoder_options,
     resolve_settings,
     settings_from,
 )
-from eexit_cli.pipelines.decoder_task import load_pairs, own_task, references_of
+from eexit_cli.pipelines.decoder_task import load_pairs, own_task, prefix_in, references_of
 from eexit_cli.pipelines.decoding import (
     sources_of,
 )
@@ -132,10 +133,8 @@ class DecoderSamples:
             weights=weights_digest(self.loaded.folder),
             task=examples.info.name,
             texts=[text_digest(text) for text in sources_of(examples)],
-            limits={
-                "max_length": self.loaded.max_length,
-                "max_new_tokens": self.loaded.max_new_tokens,
-            },
+            metric=self.metric,
+            conditions=conditions_of(self.loaded, prefix_in(examples)),
         )
 
 

@@ -33,7 +33,7 @@ from eexit_cli.pipelines.attack_records import as_examples
 from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
 from eexit_cli.pipelines.calibrate_samples import calibration_examples
 from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Records
-from eexit_cli.pipelines.calibrated import names_of
+from eexit_cli.pipelines.calibrated import conditions_of, names_of
 from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
 from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import DEFAULT_MEASURE, criterion_from
@@ -223,10 +223,8 @@ class EncoderSamples:
                 text_digest(text, None if pairs is None else pairs[row])
                 for row, text in enumerate(texts)
             ],
-            limits={
-                "max_length": self.loaded.max_length,
-                **(names_of(self.loaded) if self.consistency.needs_targets else {}),
-            },
+            conditions=conditions_of(self.loaded)
+            | (names_of(self.loaded) if self.consistency.needs_targets else {}),
         )
 
 
@@ -325,7 +323,8 @@ class EncoderCalibration:
 
     def inputs(self, part: str) -> list[tuple[str, str | None]]:
         texts, pairs = texts_of(self._samples.examples[part])
-        return list(zip(texts, pairs or [None] * len(texts), strict=True))
+        seconds: Sequence[str | None] = pairs or [None] * len(texts)
+        return list(zip(texts, seconds, strict=True))
 
     def of_records(self, records: Records, key: str, title: str) -> TraceSource:
         examples = as_examples(records, key, self._samples.info)

@@ -28,7 +28,8 @@ class Provenance:
         weights: their digest.
         task: where the calibration samples came from.
         texts: digests of the calibration samples, which must not test the threshold.
-        limits: lengths that inputs and outputs were cut at; the promise holds for those.
+        metric: what makes a generated text good; None for classes.
+        conditions: what else the promise holds for; see ``store.calibrations``.
     """
 
     ref: ModelRef
@@ -36,7 +37,8 @@ class Provenance:
     weights: str
     task: str
     texts: Sequence[str]
-    limits: dict[str, int | str] = field(default_factory=dict)
+    metric: str | None = None
+    conditions: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

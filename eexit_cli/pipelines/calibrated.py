@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.confidence import DECODER_MEASURES, MEASURES
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
+from eexit_cli.pipelines.loading import LoadedModel, folds_case
 from eexit_cli.pipelines.tracing import texts_of
 from eexit_cli.store.calibrations import (
     BESIDE_THRESHOLD,
@@ -16,10 +17,16 @@ from eexit_cli.store.calibrations import (
     setting_of,
     text_digest,
 )
+from eexit_cli.store.conditions import (
+    GENERATION,
+    TOKENIZER,
+    generation_digest,
+    not_noted,
+    tokenizer_digest,
+)
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.pipelines.loading import LoadedModel
     from eexit_cli.pipelines.loading_decoder import LoadedDecoder
 
 CALIBRATED = "calibrated"
@@ -30,6 +37,7 @@ def with_calibrated(
     loaded: LoadedModel | LoadedDecoder,
     *,
     task: str | None,
+    prefix: str = "",
     progress: Progress | None = None,
 ) -> Any:
     """The configuration with the stored criterion in place of the word ``calibrated``.
@@ -39,20 +47,21 @@ def with_calibrated(
             ``threshold`` is a word.
         loaded: the model.
         task: the name of the task that the threshold is used on; None where there is none.
+        prefix: what stands before each source of a decoder.
         progress: told what the stored threshold promises.
 
     Raises:
         MissingArtifactError: no calibration, or a stale one; the hint is the command to run.
-        UsageError: another word than ``calibrated``.
+        UsageError: another word than ``calibrated`` or ``calibrated:RUN``.
     """
     if not isinstance(config.threshold, str):
         return config
-    stored = _stored(config, loaded, task)
+    stored = _stored(config, loaded, task, prefix)
     if progress is not None:
-        progress.message(f"Calibrated in run {stored.run_id}. {stored.guarantee}")
+        progress.message(_said(stored, conditions_of(loaded, prefix)))
     settings = stored.settings
     found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}
-    if _is_decoder(loaded):
+    if not isinstance(loaded, LoadedModel):
         found |= {name: setting_of(settings, name) for name in BESIDE_THRESHOLD}
         found["adaptive_threshold"] = False
         if settings.get("threshold") is None:
@@ -67,6 +76,7 @@ def without_calibration_samples(
     config: Any,
     loaded: LoadedModel | LoadedDecoder,
     *,
+    prefix: str = "",
     progress: Progress | None = None,
 ) -> Examples:
     """The samples that the stored threshold was not calibrated on: only those can test it.
@@ -80,7 +90,7 @@ def without_calibration_samples(
     """
     if not isinstance(config.threshold, str):
         return examples
-    seen = set(_stored(config, loaded, examples.info.name).texts)
+    seen = set(_stored(config, loaded, examples.info.name, prefix).texts)
     texts, pairs = texts_of(examples)
     kept = [
         row
@@ -100,13 +110,47 @@ def without_calibration_samples(
     return dataclasses.replace(examples, dataset=examples.dataset.select(kept))
 
 
+def conditions_of(loaded: LoadedModel | LoadedDecoder, prefix: str = "") -> dict[str, Any]:
+    """What a promise on this model holds for beside its weights; see ``store.conditions``.
+
+    Args:
+        prefix: what stands before each source of a decoder.
+    """
+    found = {
+        "max_length": loaded.max_length,
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "lower_case": folds_case(loaded.tokenizer),
+        TOKENIZER: tokenizer_digest(loaded.folder),
+    }
+    if isinstance(loaded, LoadedModel):
+        return found
+    return found | {
+        "max_new_tokens": loaded.max_new_tokens,
+        "source_prefix": prefix,
+        GENERATION: generation_digest(loaded.folder),
+    }
+
+
+def _said(stored: StoredCalibration, now: dict[str, Any]) -> str:
+    """Which calibration it is, what it promises, and what of that nobody can check."""
+    said = f"Calibrated in run {stored.run_id}. {stored.guarantee}"
+    missing = not_noted(stored.conditions, now)
+    if not missing:
+        return said
+    return (
+        f"{said} That is an older calibration, which did not note its {', '.join(missing)}: "
+        "whether the promise holds for those of now is not known; calibrate again to be sure."
+    )
+
+
 def _stored(
-    config: Any, loaded: LoadedModel | LoadedDecoder, task: str | None
+    config: Any, loaded: LoadedModel | LoadedDecoder, task: str | None, prefix: str
 ) -> StoredCalibration:
-    if config.threshold != CALIBRATED:
+    word, _, run = config.threshold.partition(":")
+    if word != CALIBRATED:
         raise UsageError(
             f"Threshold '{config.threshold}' is no number",
-            hint="Give a number, or --threshold calibrated",
+            hint="Give a number, --threshold calibrated, or --threshold calibrated:RUN",
         )
     if getattr(config, "adaptive_threshold", None):
         raise UsageError(
@@ -125,13 +169,9 @@ def _stored(
             for name in BESIDE_THRESHOLD
             if (value := getattr(config, name, None)) is not None
         },
-        limits={
-            name: getattr(loaded, name)
-            for name in ("max_length", "max_new_tokens")
-            if hasattr(loaded, name)
-        }
         # A text that is typed in has no label that another name could change.
-        | ({} if task is None else names_of(loaded)),
+        conditions=conditions_of(loaded, prefix) | ({} if task is None else names_of(loaded)),
+        run=run or None,
     )
 
 
@@ -142,10 +182,4 @@ def names_of(loaded: LoadedModel | LoadedDecoder) -> dict[str, str]:
 
 
 def _canonical(name: str, loaded: LoadedModel | LoadedDecoder) -> str:
-    return (DECODER_MEASURES if _is_decoder(loaded) else MEASURES).canonical(name)
-
-
-def _is_decoder(loaded: LoadedModel | LoadedDecoder) -> bool:
-    from eexit_cli.pipelines.loading_decoder import LoadedDecoder
-
-    return isinstance(loaded, LoadedDecoder)
+    return (MEASURES if isinstance(loaded, LoadedModel) else DECODER_MEASURES).canonical(name)

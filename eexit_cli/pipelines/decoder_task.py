@@ -78,6 +78,11 @@ def references_of(examples: Examples) -> list[References]:
     return [[target] for target in examples.dataset["target"]]
 
 
+def prefix_in(examples: Examples) -> str:
+    """What stands before each source of loaded samples."""
+    return str(examples.info.extra.get("source_prefix") or "")
+
+
 def prefix_of(loaded: LoadedDecoder) -> str:
     """What stands before a text that is typed in: the model's prefix, or its task's."""
     if loaded.source_prefix is not None:

@@ -38,7 +38,7 @@ from eexit_cli.pipelines.decoder_metrics import (
     score,
     token_flops,
 )
-from eexit_cli.pipelines.decoder_task import load_pairs, own_task, references_of
+from eexit_cli.pipelines.decoder_task import load_pairs, own_task, prefix_in, references_of
 from eexit_cli.pipelines.decoding import (
     Sources,
     decode_examples,
@@ -81,10 +81,13 @@ def run_decoder_evaluation(
     loaded = load_decoder(config, progress=progress)
     config = own_task(config, loaded, progress)
     examples = load_pairs(config, loaded, default_split="test", progress=progress)
+    prefix = prefix_in(examples)
     for choice in choices(config):
-        examples = without_calibration_samples(examples, choice, loaded, progress=progress)
+        examples = without_calibration_samples(
+            examples, choice, loaded, prefix=prefix, progress=progress
+        )
     chosen = [
-        with_calibrated(choice, loaded, task=examples.info.name, progress=progress)
+        with_calibrated(choice, loaded, task=examples.info.name, prefix=prefix, progress=progress)
         for choice in choices(config)
     ]
     settings = [decoder_settings(choice, loaded) for choice in chosen]

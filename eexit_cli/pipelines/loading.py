@@ -254,15 +254,20 @@ _VOCABULARY_FILES = (
 )
 
 
+def folds_case(tokenizer: Any) -> bool:
+    """Does a fast tokenizer read "A" as "a"?"""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    return normalizer is not None and "A" not in normalizer.normalize_str("A")
+
+
 def _set_lower_case(tokenizer: Any, lower_case: bool) -> None:
     """Make a fast tokenizer fold case, or not, by its normaliser."""
     from tokenizers import normalizers
 
+    if folds_case(tokenizer) == lower_case:
+        return
     backend = tokenizer.backend_tokenizer
     current = backend.normalizer
-    folds = current is not None and "A" not in current.normalize_str("A")
-    if folds == lower_case:
-        return
     if isinstance(current, normalizers.BertNormalizer):
         current.lowercase = lower_case
         backend.normalizer = current

@@ -46,9 +46,9 @@ def run_decoder_prediction(
     """
     refuse_encoder_options(config, config.model)
     loaded = load_decoder(config, progress=progress)
-    config = with_calibrated(config, loaded, task=None, progress=progress)
-    settings = decoder_settings(config, loaded)
     prefix = prefix_of(loaded)
+    config = with_calibrated(config, loaded, task=None, prefix=prefix, progress=progress)
+    settings = decoder_settings(config, loaded)
     sources = [prefix + text for text in config.texts]
     decoded = decode_examples(
         loaded, sources, settings, batch_size=config.batch_size, progress=progress

@@ -143,13 +143,15 @@ def name_of(kind: str) -> Callable[[Any], str]:
 
 
 def threshold(value: Any) -> float | str:
-    """A number, at least 0, or the word for the stored one."""
-    if value == "calibrated":
-        return "calibrated"
+    """A number, at least 0, or the word for the stored one, with a run's id or without."""
+    if re.fullmatch(r"calibrated(:[^:\s]+)?", str(value)):
+        return str(value)
     try:
         number = float(value)
     except ValueError:
-        raise typer.BadParameter(f"'{value}' is no number and not 'calibrated'") from None
+        raise typer.BadParameter(
+            f"'{value}' is no number, not 'calibrated' and not 'calibrated:RUN'"
+        ) from None
     if number < 0:
         raise typer.BadParameter(f"{value} is not in the range x>=0.")
     return number

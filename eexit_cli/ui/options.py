@@ -213,8 +213,8 @@ Threshold = Annotated[
         panel=EXITS,
         metavar="X|calibrated",
         parser=threshold,
-        help="Leave at the first exit whose confidence passes X; 'calibrated' is the one that "
-        "eexit calibrate stored.",
+        help="Leave at the first exit whose confidence passes X; 'calibrated' is the last that "
+        "eexit calibrate certified, 'calibrated:RUN' that of a run.",
     ),
 ]
 Patience = Annotated[

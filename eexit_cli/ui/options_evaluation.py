@@ -94,8 +94,9 @@ Thresholds = Annotated[
         panel=EXITS,
         metavar="X|calibrated",
         parser=several(threshold),
-        help="Leave at the first exit whose confidence passes X; 'calibrated' is the one that "
-        "eexit calibrate stored. Several (0.9,0.5) give one row each.",
+        help="Leave at the first exit whose confidence passes X; 'calibrated' is the last that "
+        "eexit calibrate certified, 'calibrated:RUN' that of a run."
+        " Several (0.9,0.5) give one row each.",
     ),
 ]
 Patiences = Annotated[

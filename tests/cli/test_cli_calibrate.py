@@ -125,6 +125,38 @@ def test_the_calibrated_threshold_is_used_and_goes_stale(eexit, own_model, revie
     assert f"Run: eexit calibrate --model {own_model}" in stale.err
 
 
+def test_a_model_shows_what_it_keeps(eexit, own_model, reviews) -> None:
+    data = ("--model", own_model, "--data-file", reviews, "--latency-samples", 0)
+    first, second, failed = (
+        json.loads(eexit("calibrate", *data, "--delta", delta, "--json").out)
+        for delta in (0.4, 0.5, 0.001)
+    )
+    assert not failed["metrics"]["certified"]
+    shown = eexit("models", "show", own_model)
+    assert shown.code == 0, shown.err
+    assert "Calibrations, oldest first" in shown.out
+    table = shown.out[shown.out.index("Calibrations, oldest first") :]
+    assert [word for word in table.split() if word in ("taken", "kept", "stale")] == [
+        "kept", "taken", "kept",
+    ]  # fmt: skip
+    assert "calibrated:RUN" in shown.err
+    document = json.loads(eexit("models", "show", own_model, "--json").out)
+    assert [(entry["run_id"], entry["state"]) for entry in document["calibrations"]] == [
+        (first["run_id"], "kept"), (second["run_id"], "taken"), (failed["run_id"], "kept"),
+    ]  # fmt: skip
+    assert [entry["delta"] for entry in document["calibrations"]] == [0.4, 0.5, 0.001]
+    for word, run in (("calibrated", second), (f"calibrated:{first['run_id']}", first)):
+        used = eexit("evaluate", *data, "--threshold", word)
+        assert used.code == 0, used.err
+        assert f"Calibrated in run {run['run_id']}. With probability at least" in used.err
+    hints = eexit("calibrate", *data, "--delta", 0.001).err
+    assert "--threshold calibrated:20" in hints
+    unknown = eexit("evaluate", *data, "--threshold", "calibrated:20990101")
+    assert unknown.code == 3
+    assert f"See what it keeps: eexit models show {own_model}" in unknown.err
+    assert eexit("evaluate", *data, "--threshold", "calibrated:").code == 2
+
+
 def test_another_tasks_calibration_is_refused(eexit, own_model, reviews) -> None:
     eexit("calibrate", "--model", own_model, "--data-file", reviews, "--latency-samples", 0)
     done = eexit("evaluate", "--model", own_model, "--task", "tweets", "--threshold", "calibrated")

@@ -58,7 +58,9 @@ def show_calibration(output: Output, result: RunResult) -> None:
         if report.get("stored"):
             model = document["config"]["model"]
             output.hint(f"Kept: {report['stored']}")
-            output.hint(f"Next: eexit evaluate --model {model} --threshold calibrated")
+            # A calibration that certified nothing does not take the place of one that did.
+            run = "" if document["metrics"]["certified"] else f":{document['run_id']}"
+            output.hint(f"Next: eexit evaluate --model {model} --threshold calibrated{run}")
         output.hint(f"      eexit plot calibration --run {document['run_id']}")
 
 

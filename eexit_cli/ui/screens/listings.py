@@ -103,6 +103,25 @@ def model_facts(summary: ModelSummary) -> dict[str, Any]:
     }
 
 
+def calibrations(rows: Sequence[Row]) -> Sheet:
+    """What a model keeps of its calibrations (``store.calibrations.StoredCalibration``)."""
+    return Sheet(
+        [
+            Column("run_id", "Run", style="cyan", shortest=SHORTEST_ID),
+            Column("state", "State", whole=True),
+            Column("task", "Data"),
+            Column("settings", "Exit", text=lambda row: criterion_words(row["settings"])),
+            Column("certified", "Certified", text=lambda row: "yes" if row["certified"] else "no"),
+            Column("delta", "delta", text=lambda row: f"{row['delta']:g}", numeric=True),
+            Column("epsilon", "epsilon", text=lambda row: f"{row['epsilon']:g}", numeric=True),
+            Column("consistency", "Consistency"),
+            Column("samples", "Samples", numeric=True),
+        ],
+        rows,
+        title="Calibrations, oldest first",
+    )
+
+
 def runs(summaries: Sequence[RunSummary]) -> Sheet:
     """Runs, the newest first (``store.results.RunSummary``)."""
     rows = [

@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from eexit_cli.core.errors import EexitError, MissingArtifactError
+from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.store import calibrations
-from eexit_cli.store.calibrations import StoredCalibration, find, keep, place, weights_digest
+from eexit_cli.store.calibrations import (
+    StoredCalibration,
+    find,
+    keep,
+    keeping,
+    listed,
+    place,
+    weights_digest,
+)
+from eexit_cli.store.conditions import generation_digest, not_noted, tokenizer_digest
 from eexit_cli.store.models import ModelRef
 
 
@@ -73,7 +82,7 @@ def test_what_is_not_the_users_is_kept_under_his_home(folder: Path, home: Path, 
     assert find(ref, folder, task="movie-reviews") == entry(folder)
 
 
-def test_the_newest_of_a_task_and_criterion_replaces_the_older(folder: Path) -> None:
+def test_what_is_calibrated_again_replaces_itself(folder: Path) -> None:
     ref = own(folder)
     margin = {"criterion": "threshold", "confidence": "margin", "threshold": 0.9}
     for change in (
@@ -187,3 +196,193 @@ def test_what_a_decoder_may_write_is_part_of_the_model(folder: Path) -> None:
     forced = weights_digest(folder)
     asked.write_text('{"forced_bos_token_id": 4}', encoding="utf-8")
     assert len({before, forced, weights_digest(folder)}) == 3
+
+
+# Several -----------------------------------------------------------------------------------------
+
+
+def test_whatever_was_asked_otherwise_is_kept_beside(folder: Path) -> None:
+    changes = [
+        {},
+        {"delta": 0.05},
+        {"epsilon": 0.1},
+        {"consistency": "risk"},
+        {"p_value_name": "betting"},
+        {"procedure": "holm"},
+        {"metric": "exact-match"},
+        {"texts": ["0a"]},
+        {"task": "tweets"},
+        {"conditions": {"dtype": "bfloat16"}},
+        {"certified": False},
+    ]
+    for number, change in enumerate(changes):
+        keep(own(folder), folder, entry(folder, run_id=f"run-{number}", **change))
+    keep(own(folder), folder, entry(folder, run_id="again", created="2026-02-02T00:00:00+00:00"))
+    kept = [found.run_id for found, _ in listed(own(folder), folder)]
+    assert kept == [*(f"run-{number}" for number in range(1, len(changes))), "again"]
+
+
+def test_the_last_certified_one_is_taken(folder: Path) -> None:
+    def failed(run: str) -> StoredCalibration:
+        return entry(folder, run_id=run, delta=0.001, certified=False)
+
+    ref = own(folder)
+    keep(ref, folder, failed("failed-1"))
+    assert find(ref, folder, task="movie-reviews").run_id == "failed-1"
+    keep(ref, folder, entry(folder, run_id="good-1"))
+    keep(ref, folder, entry(folder, run_id="good-2", delta=0.2))
+    keep(ref, folder, failed("failed-2"))
+    assert find(ref, folder, task="movie-reviews").run_id == "good-2"
+    states = {found.run_id: state for found, state in listed(ref, folder)}
+    # The two failures say the same, so the second replaced the first.
+    assert states == {"good-1": "kept", "good-2": "taken", "failed-2": "kept"}
+
+
+def test_another_is_named_by_its_run(folder: Path) -> None:
+    ref = own(folder)
+    ids = ("20261121-1-calibrate-mine-ab12", "20261121-2-calibrate-mine-cd34")
+    for number, run in enumerate(ids):
+        keep(ref, folder, entry(folder, run_id=run, delta=0.1 + number / 100))
+    for name, expected in (
+        (ids[0], ids[0]),
+        ("20261121-1", ids[0]),
+        ("20261121-2…-cd34", ids[1]),
+        ("20261121…-ab12", ids[0]),
+    ):
+        assert find(ref, folder, task=None, run=name).run_id == expected
+    with pytest.raises(UsageError, match="beginning of 2 calibrations") as several:
+        find(ref, folder, task=None, run="20261121")
+    assert all(run in several.value.hint for run in ids)
+    with pytest.raises(MissingArtifactError, match="keeps no calibration of run 'other'") as no:
+        find(ref, folder, task=None, run="other")
+    assert no.value.hint == "See what it keeps: eexit models show mine"
+    with pytest.raises(MissingArtifactError, match="for task 'movie-reviews', not for 'tweets'"):
+        find(ref, folder, task="tweets", run=ids[0])
+
+
+def test_an_error_puts_the_old_file_back(folder: Path) -> None:
+    path = folder / "calibration.json"
+
+    def interrupted() -> None:
+        with keeping(own(folder), folder, entry(folder, run_id="new", delta=0.3)) as written:
+            assert b'"new"' in written.read_bytes()
+            raise KeyboardInterrupt
+
+    for before in (None, b"kept"):
+        if before is not None:
+            keep(own(folder), folder, entry(folder))
+            before = path.read_bytes()
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert (path.read_bytes() if path.exists() else None) == before
+    with keeping(own(folder), folder, entry(folder, run_id="new", delta=0.3)):
+        pass
+    assert find(own(folder), folder, task=None).run_id == "new"
+
+
+# Conditions --------------------------------------------------------------------------------------
+
+MADE = {
+    "max_length": 64,
+    "dtype": "float32",
+    "lower_case": True,
+    "source_prefix": "",
+    "tokenizer": "aa",
+    "generation": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "repair"),
+    [
+        ({"max_length": 32}, "--max-length 64, not 32", " --max-length 32"),
+        ({"dtype": "bfloat16"}, "--dtype float32, not bfloat16", " --dtype bfloat16"),
+        ({"lower_case": False}, "--lower-case, not --no-lower-case", " --no-lower-case"),
+        ({"source_prefix": "zz: "}, "--source-prefix '', not 'zz: '", " --source-prefix 'zz: '"),
+        ({"tokenizer": "bb"}, "another tokenizer", ""),
+        ({"generation": "cc"}, "another generation_config.json", ""),
+        (
+            {"dtype": "float16", "tokenizer": "bb"},
+            "--dtype float32, not float16; another tokenizer",
+            " --dtype float16",
+        ),
+    ],
+)
+def test_other_conditions_make_it_stale(folder: Path, changes, said, repair) -> None:
+    keep(own(folder), folder, entry(folder, conditions=MADE))
+    assert find(own(folder), folder, task=None, conditions=MADE).run_id == "run-1"
+    with pytest.raises(MissingArtifactError) as stale:
+        find(own(folder), folder, task=None, conditions={**MADE, **changes})
+    assert stale.value.message == (
+        f"The calibration of 'mine' is stale: run run-1 was made with {said}"
+    )
+    assert stale.value.hint == f"Run: eexit calibrate --model mine{repair}"
+
+
+def test_the_one_of_the_conditions_is_taken(folder: Path) -> None:
+    for length in (64, 32, 16):
+        conditions = {**MADE, "max_length": length}
+        keep(own(folder), folder, entry(folder, run_id=f"cut-{length}", conditions=conditions))
+    for length in (64, 32, 16):
+        conditions = {**MADE, "max_length": length}
+        found = find(own(folder), folder, task=None, conditions=conditions)
+        assert found.run_id == f"cut-{length}"
+
+
+def test_the_first_schema_is_read_and_says_what_it_did_not_note(folder: Path) -> None:
+    old = dataclasses.asdict(entry(folder))
+    del old["conditions"], old["metric"]
+    content = {"schema_version": 1, "calibrations": [{**old, "limits": {"max_length": 64}}]}
+    (folder / "calibration.json").write_text(json.dumps(content), encoding="utf-8")
+    found = find(own(folder), folder, task=None, conditions=MADE)
+    assert found == entry(folder, conditions={"max_length": 64})
+    assert not_noted(found.conditions, MADE) == [
+        "--dtype", "--lower-case", "--source-prefix", "tokenizer", "generation_config.json",
+    ]  # fmt: skip
+    with pytest.raises(MissingArtifactError, match="--max-length 64, not 32"):
+        find(own(folder), folder, task=None, conditions={**MADE, "max_length": 32})
+    keep(own(folder), folder, entry(folder, run_id="run-2", conditions=MADE))
+    assert [e.run_id for e, _ in listed(own(folder), folder)] == ["run-1", "run-2"]
+
+
+def test_a_tokenizer_is_its_files(folder: Path) -> None:
+    seen = {tokenizer_digest(folder)}
+    for name, content in (
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", "{ }"),
+        ("vocab.txt", "a"),
+        ("tokenizer_config.json", '{"do_lower_case": true}'),
+        ("special_tokens_map.json", "{}"),
+        ("added_tokens.json", "{}"),
+        ("spiece.model", "a"),
+    ):
+        (folder / name).write_text(content, encoding="utf-8")
+        seen.add(tokenizer_digest(folder))
+    assert len(seen) == 8
+    now = tokenizer_digest(folder)
+    (folder / "README.md").write_text("read me", encoding="utf-8")
+    assert tokenizer_digest(folder) == now
+
+
+def test_generation_settings_are_what_they_set(folder: Path) -> None:
+    assert generation_digest(folder) is None
+    path = folder / "generation_config.json"
+    path.write_text('{"eos_token_id": 1, "num_beams": 1}', encoding="utf-8")
+    one = generation_digest(folder)
+    path.write_text(
+        '{"num_beams": 1, "transformers_version": "5.0", "eos_token_id": 1}', encoding="utf-8"
+    )
+    assert generation_digest(folder) == one
+    path.write_text('{"num_beams": 1, "eos_token_id": 2}', encoding="utf-8")
+    assert generation_digest(folder) != one
+
+
+def test_a_list_says_what_is_stale(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    conditions = {**MADE, "tokenizer": tokenizer_digest(folder)}
+    keep(own(folder), folder, entry(folder, conditions=conditions))
+    keep(own(folder), folder, entry(folder, run_id="run-2", conditions=MADE))
+    states = [state for _, state in listed(own(folder), folder)]
+    assert states == ["taken", "stale"]
+    (folder / "config.json").write_text("{ }", encoding="utf-8")
+    assert {state for _, state in listed(own(folder), folder)} == {"stale"}

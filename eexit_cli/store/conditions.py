@@ -1,0 +1,95 @@
+"""What a promise holds for beside a model's weights: conditions, and how they differ.
+
+Conditions are names to values: ``max_length``, ``max_new_tokens``, ``dtype``, ``lower_case`` and
+``source_prefix`` as options set them, and digests of files that no option sets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+_GENERATION_FILE = "generation_config.json"
+_WITHOUT_EFFECT = ("transformers_version", "_from_model_config")
+"""What ``generation_config.json`` says of its own making."""
+
+TOKENIZER, GENERATION = "tokenizer", "generation"
+_IN_WORDS: Mapping[str, str] = {TOKENIZER: "tokenizer", GENERATION: _GENERATION_FILE}
+"""Conditions that no option sets."""
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """16 hexadecimal digits that stand for the tokenizer's files in a model's folder."""
+    digest = hashlib.sha256()
+    for name in _TOKENIZER_FILES:
+        if (folder / name).is_file():
+            digest.update(name.encode())
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def generation_digest(folder: Path) -> str | None:
+    """The same of the generation settings beside the weights; None where there are none."""
+    path = folder / _GENERATION_FILE
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    try:
+        settings = json.loads(content)
+    except ValueError:
+        return hashlib.sha256(content).hexdigest()[:16]
+    if isinstance(settings, dict):
+        settings = {name: settings[name] for name in settings if name not in _WITHOUT_EFFECT}
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of the conditions that are not as they were; one that was not noted does not count."""
+    return [name for name, value in now.items() if then.get(name, value) != value]
+
+
+def not_noted(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names, in words, of the conditions that an older eexit did not note."""
+    return [_IN_WORDS.get(name, flag(name)) for name in now if name not in then]
+
+
+def difference(name: str, then: Any, now: Any) -> str:
+    """ "--dtype float32, not bfloat16", "another tokenizer"."""
+    if name in _IN_WORDS:
+        return f"another {_IN_WORDS[name]}"
+    if isinstance(then, bool):
+        return f"{_given(name, then)}, not {_given(name, now)}"
+    return f"{_given(name, then)}, not {shlex.quote(str(now))}"
+
+
+def repairs(names: Sequence[str], now: Mapping[str, Any]) -> list[str]:
+    """The options that make a calibration under the present conditions."""
+    return [_given(name, now[name]) for name in names if name not in _IN_WORDS]
+
+
+def _given(name: str, value: Any) -> str:
+    """An option as it is typed."""
+    if isinstance(value, bool):
+        return flag(name) if value else flag(f"no_{name}")
+    return f"{flag(name)} {shlex.quote(str(value))}"
+
+
+def flag(name: str) -> str:
+    """The option of a setting."""
+    return f"--{name.replace('_', '-')}"
