@@ -76,6 +76,10 @@ def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) ->
         check_delta(delta, "deltas")
     check_combination(config)
     attacked = None if config.verify_on is None else find_attack_run(config)
+    if config.under_attack is not None:
+        from eexit_cli.pipelines.calibrate_attack import check_recipe
+
+        check_recipe(config)
     subjects = prepare(config, progress)
     first = subjects[0]
     if config.store and (provenance := first.provenance()) is not None:

@@ -70,11 +70,12 @@ def attack_part(
     mixed, ledger = mixture(
         checked, answer.question, clean_share=config.clean_share, seed=config.seed
     )
+    said = [guarantee(mixed, ledger, subject.subject), *_made_against(attacked, mixed, subject)]
     report["attack"] = {
         "run": attacked.id,
         "left_out": checked.left_out,
         "verdict": verdict(figures, answer.question),
-        "mixture": guarantee(mixed, ledger, subject.subject),
+        "mixture": " ".join(said),
         "mixture_needs": needs(mixed, ledger),
     }
     assert mixed.chosen is not None
@@ -88,6 +89,43 @@ def attack_part(
             for name, value in column_figures(ledger, mixed.chosen, subject.subject).items()
         },
     }
+
+
+def _made_against(run: Run, mixed: Answer, subject: Attackable) -> list[str]:
+    """Which exit the mixture's inputs were made against, where it is not the mixture's own."""
+    assert mixed.chosen is not None
+    attacked = dict(run.config.get("exit") or {})
+    own = subject.settings(mixed.chosen) or {}
+    kinds = ("criterion", "confidence")
+    same = all(attacked.get(name) == own.get(name) for name in kinds)
+    value = attacked.get("threshold", attacked.get("patience"))
+    if same and value == own.get("threshold", own.get("patience")):
+        return []
+    exit_ = "another exit"
+    if same and isinstance(value, (int, float)):
+        exit_ = f"{subject.subject.knob} {exact(value)}"
+    return [
+        f"The attack was made against {exit_}, not against this threshold: inputs made against "
+        "this one may do more, and nothing is said of them."
+    ]
+
+
+def check_recipe(config: CalibrateConfig) -> None:
+    """Can the recipe of ``under_attack`` attack the model here? Looked up before any work.
+
+    Raises:
+        UsageError: it attacks another family of models.
+        MissingArtifactError: what it needs is not on this machine.
+    """
+    from eexit_cli.attacks.textattack_env import prepare
+    from eexit_cli.pipelines.attack_plan import plan_recipes
+    from eexit_cli.pipelines.attack_subject import family_of
+
+    assert config.under_attack is not None
+    family = family_of(config.model)
+    plan_recipes(AttackConfig(model=config.model, recipe=config.under_attack), family)
+    if family == "encoder":
+        prepare()
 
 
 def attack_calibrated(
@@ -146,6 +184,7 @@ class Verification:
         before, after: losses of the texts as they were and as the attacker left them.
         ids: the samples that they are of.
         left_out: samples of the run that are calibration samples, and so say nothing.
+        skipped: of these samples, those that the attack skipped and so left as they were.
     """
 
     run: Run
@@ -153,6 +192,7 @@ class Verification:
     after: Ledger
     ids: Sequence[str]
     left_out: int
+    skipped: int
 
     @property
     def samples(self) -> int:
@@ -184,7 +224,8 @@ def verify(run: Run, subject: Attackable) -> Verification:
         for key, when in (("text", "before"), ("perturbed_text", "after"))
     )
     ids = [str(record["id"]) for record in kept]
-    return Verification(run, before, after, ids, len(records) - len(kept))
+    skipped = sum(record.get("status") == "skipped" for record in kept)
+    return Verification(run, before, after, ids, len(records) - len(kept), skipped)
 
 
 def attack_metrics(
@@ -197,10 +238,13 @@ def attack_metrics(
         ``mean_loss_low_*`` and ``mean_loss_high_*``, bounds that each hold with probability
         1 - epsilon for samples like these; ``mean_exit_layer_*``, ``speedup_layers_*``;
         ``gain_removed``; ``within_delta_before`` and ``_after``: the realised mean is at most
-        delta; ``attack_samples``.
+        delta; ``attack_samples``, and of these ``attack_skipped``, which stand as they were.
     """
     assert answer.chosen is not None
-    figures: dict[str, float | int | bool | None] = {"attack_samples": checked.samples}
+    figures: dict[str, float | int | bool | None] = {
+        "attack_samples": checked.samples,
+        "attack_skipped": checked.skipped,
+    }
     question = answer.question
     for when, ledger in (("before", checked.before), ("after", checked.after)):
         column = ledger.get(answer.chosen)
@@ -234,8 +278,11 @@ def verdict(figures: dict[str, Any], question: Question) -> str:
     delta = question.delta
     mean, low, high = (figures.get(f"mean_loss{part}_after") for part in ("", "_low", "_high"))
     assert mean is not None
-    n = figures["attack_samples"]
-    what = f"On {n} adversarial inputs the mean loss is {at_least(mean)}, delta is {exact(delta)}"
+    n, skipped = figures["attack_samples"], figures["attack_skipped"]
+    inputs = f"{n} adversarial inputs"
+    if skipped:
+        inputs = f"{n} inputs ({n - skipped} attacked, {skipped} skipped and unchanged)"
+    what = f"On {inputs} the mean loss is {at_least(mean)}, delta is {exact(delta)}"
     if not question.guarantees:
         who = "training rows" if question.void else f"'{question.p_value.name}'"
         said = (

@@ -23,6 +23,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.metrics.generation import References
 from eexit_cli.metrics.latency import NOT_TIMED
+from eexit_cli.pipelines.attack_decoder_exits import exit_reader
 from eexit_cli.pipelines.calibrate_decoding import DecoderKnob, DecoderPart, DecoderSource
 from eexit_cli.pipelines.calibrate_options import distinct, grid_of, measures_of
 from eexit_cli.pipelines.calibrate_samples import calibration_examples
@@ -97,6 +98,10 @@ class DecoderSamples:
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = choose_knobs(config, self.loaded)
+        if config.under_attack is not None:
+            for knob in self.knobs:
+                # Refused before the calibration rather than by the attack on its answer.
+                exit_reader(self.loaded, settings_from(knob.settings(-1), self.loaded))
         asked = None if config.metric is None else TEXT_METRICS.canonical(config.metric)
         self.examples = calibration_examples(self.config, self._load, progress)
         self.metric = asked or text_metric(self.examples["calibration"].info)

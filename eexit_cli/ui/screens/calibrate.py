@@ -281,6 +281,12 @@ def _paragraph(output: Output, text: object, style: str = "") -> None:
         output.say(f"[{style}]{escape(line)}[/]" if style else escape(line))
 
 
+def _attacked_samples(metrics: Mapping[str, Any]) -> str:
+    samples, skipped = metrics["attack_samples"], metrics.get("attack_skipped", 0)
+    attacked = f", {samples - skipped:,} of them attacked" if skipped else ""
+    return f"Under attack, {samples:,} samples{attacked}"
+
+
 def _attack(output: Output, document: Mapping[str, Any]) -> None:
     metrics = document["metrics"]
     report = document.get("report", {}).get("attack")
@@ -300,7 +306,7 @@ def _attack(output: Output, document: Mapping[str, Any]) -> None:
                     _value("after", "After"),
                 ],
                 rows,
-                title=f"Under attack, {metrics['attack_samples']:,} samples",
+                title=_attacked_samples(metrics),
             )
         )
     _paragraph(output, report["verdict"], "bold")

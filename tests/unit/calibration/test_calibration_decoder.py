@@ -556,6 +556,21 @@ class TestUnderAttack:
         assert document["report"]["attack"]["left_out"] == 40
         assert document["metrics"]["attack_samples"] == 10
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"under_attack": "waffle"}, "Recipe 'waffle' attacks classifiers"),
+            ({"under_attack": "same-token", "min_layer": 3}, "no token leaves before layer 3"),
+        ],
+    )
+    def test_what_cannot_be_attacked_is_refused_before_the_calibration(
+        self, calibrate, passes, tmp_path, options, message
+    ):
+        with pytest.raises(UsageError, match=message):
+            calibrate(**options)
+        assert passes == []
+        assert not (tmp_path / "results").exists()
+
     def test_records_that_cannot_be_used(self, calibrate, attacked, tmp_path):
         with pytest.raises(UsageError, match="needs references, and the attack's records"):
             calibrate(verify_on=attacked(targets=False).id, consistency="risk")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from calibration_tiny import ids_and_texts, labels_of
 
+from eexit_cli.attacks import ATTACKS
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.pipelines import attack_plan, calibrate_encoder
 from eexit_cli.pipelines.exiting import criterion_from
 from eexit_cli.pipelines.loading import load_model
 from eexit_cli.store.results import ResultStore
@@ -19,19 +23,28 @@ class TestUnderAttack:
     def attacked(self, models, tmp_path):
         """An attack run whose "adversary" replaces each text by another of the data set."""
 
-        def make(*, command: str = "attack", shift: int = 7, samples: int = 60):
+        def make(
+            *,
+            command: str = "attack",
+            shift: int = 7,
+            samples: int = 60,
+            skipped: int = 0,
+            exit: dict | None = None,
+        ):
             ids, texts = ids_and_texts(models / "data.csv")
             labels = labels_of(models / "data.csv")
             store = ResultStore(tmp_path / "results")
-            with store.create(command, {"model": str(models / "deebert")}) as run:
+            with store.create(command, {"model": str(models / "deebert"), "exit": exit}) as run:
                 for row in range(samples):
                     run.append(
                         {
                             "id": ids[row],
                             "text": texts[row],
                             "label": labels[row],
-                            "status": "attacked",
-                            "perturbed_text": texts[(row + shift) % len(texts)],
+                            "status": "skipped" if row < skipped else "attacked",
+                            "perturbed_text": texts[
+                                row if row < skipped else (row + shift) % len(texts)
+                            ],
                         }
                     )
                 run.finish(metrics={})
@@ -128,6 +141,57 @@ class TestUnderAttack:
         assert metrics["certified"] is False
         assert report["bound"] is None
         assert "mean_loss_bound" not in metrics
+
+    def test_skipped_inputs_are_counted_apart(self, calibrate, attacked, models):
+        whole = calibrate(delta=0.3, verify_on=attacked().id).document
+        assert whole["metrics"]["attack_skipped"] == 0
+        run = attacked(skipped=20)
+        result = calibrate(delta=0.3, verify_on=run.id)
+        metrics, report = result.document["metrics"], result.document["report"]["attack"]
+        seen = set(next(result.records())["calibration"])
+        kept = [record for record in run.records() if record["id"] not in seen]
+        skipped = sum(record["status"] == "skipped" for record in kept)
+        assert 0 < skipped < len(kept) == metrics["attack_samples"]
+        assert metrics["attack_skipped"] == skipped
+        assert report["verdict"].startswith(
+            f"On {len(kept)} inputs ({len(kept) - skipped} attacked, {skipped} skipped and "
+            "unchanged) the mean loss is "
+        )
+
+    def test_the_mixture_says_what_the_attack_was_made_against(self, calibrate, attacked):
+        exits = {
+            "own": {"criterion": "threshold", "confidence": "entropy"},
+            "other": {"criterion": "threshold", "confidence": "entropy", "threshold": 0.125},
+            "kind": {"criterion": "patience", "patience": 2},
+        }
+        document = calibrate(delta=0.3, verify_on=attacked().id, clean_share=1.0).document
+        exits["own"]["threshold"] = document["metrics"]["mixture_threshold"]
+        said = {
+            name: calibrate(
+                delta=0.3, verify_on=attacked(exit=settings).id, clean_share=1.0
+            ).document["report"]["attack"]["mixture"]
+            for name, settings in exits.items()
+        }
+        assert "was made against" not in said["own"]
+        assert "The attack was made against entropy threshold 0.125, not against" in said["other"]
+        assert "The attack was made against another exit, not against" in said["kind"]
+
+    def test_a_recipe_that_lacks_something_is_refused_before_the_calibration(
+        self, calibrate, monkeypatch, tmp_path
+    ):
+        lacking = dataclasses.replace(ATTACKS.load("same-token"), missing=lambda: "a dictionary")
+
+        class Catalog(dict):
+            load = dict.__getitem__
+
+        def traced(*args, **options):
+            raise AssertionError("the model was run")
+
+        monkeypatch.setattr(attack_plan, "catalog_of", lambda _: Catalog({"same-token": lacking}))
+        monkeypatch.setattr(calibrate_encoder, "record_trace", traced)
+        with pytest.raises(MissingArtifactError, match="cannot run here: it needs a dictionary"):
+            calibrate(under_attack="same-token")
+        assert not (tmp_path / "results").exists()
 
     def test_there_is_nothing_to_attack_at_the_full_model(self, calibrate):
         report = calibrate(delta=0.001, under_attack="same-token").document["report"]
