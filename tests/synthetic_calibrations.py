@@ -47,6 +47,6 @@ def calibration_run(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
     table.to_parquet(path)
-    settings: dict[str, Any] = {"curves": True, "repeats": 8, **options}
+    settings: dict[str, Any] = {"curves": True, "repeats": 8, "test_share": 0.5, **options}
     config = CalibrateConfig(losses=path, results_dir=store.results_dir, **settings)
     return store.open(run_calibration(config).path.name)

@@ -25,8 +25,11 @@ class CalibrateConfig(CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingC
             model's own criterion.
         criterion: threshold or patience; None is the model's own, or what ``confidence`` says.
         thresholds: from cautious to eager, the full model first; empty is the default grid.
-        limit: calibration samples; None or 0 is all there are.
-        test_limit: test samples; None or 0 is all there are.
+        limit: calibration samples; None or 0 is all of a calibration split, half of what must be
+            divided, and all that ``losses`` has.
+        test_limit: test samples, disjoint from those; None is the rest, and of ``losses`` none
+            unless ``limit`` leaves some; 0 is none.
+        test_share: the same as a share of what is divided.
         losses: a table of losses in place of a model.
         exit_layers: a table of the layers that go with ``losses``.
         full_model: the column of ``losses`` that is the full model, or ``first``: the answer where
@@ -57,6 +60,7 @@ class CalibrateConfig(CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingC
     criterion: str | None = None
     thresholds: tuple[float, ...] = ()
     test_limit: int | None = None
+    test_share: float | None = None
     losses: Path | None = None
     exit_layers: Path | None = None
     full_model: str | None = None

@@ -14,7 +14,7 @@ from eexit_cli.calibration.sources import Column, MatrixSource
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import exact
 from eexit_cli.core.errors import UsageError
-from eexit_cli.pipelines.calibrate_subjects import Parts, divide
+from eexit_cli.pipelines.calibrate_subjects import Parts, divide, parted
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -35,9 +35,13 @@ class ExternalLosses:
             len(self._table.losses),
             limit=config.limit,
             test_limit=config.test_limit,
+            test_share=config.test_share,
             seed=config.seed,
             what=f"'{config.losses.name}'",
+            halves=False,
         )
+        total = len(self._table.losses)
+        progress.message(parted(self._parts, total, f"'{config.losses.name}'"))
         table = self._table
         self._source = MatrixSource(
             table.thresholds, table.losses, table.exit_layers, full_model=table.full_model

@@ -25,6 +25,16 @@ def check_combination(config: CalibrateConfig) -> None:
         raise UsageError(
             f"--clean-share {config.clean_share} is outside [0, 1]", hint="Give a share, say 0.5"
         )
+    if config.test_share is not None:
+        if not 0 < config.test_share < 1:
+            raise UsageError(
+                f"--test-share {config.test_share} is outside (0, 1)",
+                hint="Give a share, say 0.5; --test-limit 0 goes without a test",
+            )
+        if config.test_limit is not None:
+            raise UsageError(
+                "--test-share and --test-limit exclude each other", hint="Give one of them"
+            )
     if config.verify_on is not None and config.under_attack is not None:
         raise UsageError(
             "--verify-on and --under-attack exclude each other",

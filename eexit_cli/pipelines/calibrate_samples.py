@@ -12,7 +12,7 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.data import TASKS
-from eexit_cli.pipelines.calibrate_subjects import divide, shuffled
+from eexit_cli.pipelines.calibrate_subjects import divide, parted, shuffled
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -26,17 +26,23 @@ def calibration_examples(
 ) -> dict[str, Examples]:
     """``calibration`` and, unless it is empty, ``test``; disjoint, both in a seeded order.
 
-    They come from two splits where the task has one for calibration, else they are parts of one:
+    They come from two splits where the task has one for calibration, else they are halves of one:
     the test split, as validation chose the model's defaults.
 
     Args:
-        config: ``task``, ``data_file``, ``split``, ``limit``, ``test_limit`` and ``seed`` count.
+        config: ``task``, ``data_file``, ``split``, ``limit``, ``test_limit``, ``test_share`` and
+            ``seed`` count.
         load: gets the settings for one split, and the split that they mean by default.
 
     Raises:
         UsageError: fewer samples than asked, or what ``load`` raises.
     """
     splits = two_splits(config)
+    if splits is not None and config.test_share is not None:
+        raise UsageError(
+            f"--test-share divides one source; '{config.task}' has a {splits[1]} split of its own",
+            hint="Use --limit N and --test-limit N, or --split to divide one",
+        )
     if splits is not None and config.test_limit != 0:
         progress.message(f"Calibrating on the {splits[0]} split, testing on the {splits[1]} split")
         limits = (config.limit, config.test_limit)
@@ -64,10 +70,15 @@ def calibration_examples(
         len(whole),
         limit=config.limit,
         test_limit=config.test_limit,
+        test_share=config.test_share,
         seed=config.seed,
         what=f"The {whole.split} split of '{whole.info.name}'{_without(whole)}",
+        halves=True,
     )
     _check_enough(config, whole, len(rows.calibration))
+    file = config.data_file
+    what = f"'{file.name}'" if file else f"the {whole.split} split of '{whole.info.name}'"
+    progress.message(parted(rows, len(whole), what))
     chosen = {"calibration": _take(whole, rows.calibration)}
     if rows.test:
         chosen["test"] = _take(whole, rows.test)

@@ -179,9 +179,9 @@ class Session:
         return report
 
     def _notes(self) -> list[str]:
-        if self.config.losses is not None:
-            return []
-        notes = [f"{CONSISTENCIES.load(self.config.consistency).meaning}."]
+        notes = []
+        if self.config.losses is None:
+            notes.append(f"{CONSISTENCIES.load(self.config.consistency).meaning}.")
         rows = self.subject.described.get("training_rows")
         if isinstance(rows, Mapping) and rows["chose_the_exit"]:
             notes.append(_CHOSE.format(count=rows["chose_the_exit"]))

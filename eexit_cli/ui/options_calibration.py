@@ -188,7 +188,9 @@ Limit = Annotated[
         panel=DATA,
         metavar="N",
         min=0,
-        help="Calibration samples, drawn by the seed; 0 uses all.",
+        help="Calibration samples, drawn by the seed. By default, and with 0: all of a calibration "
+        "split; one half of a split or file that must be divided, the other half tests; all of "
+        "--losses.",
     ),
 ]
 TestLimit = Annotated[
@@ -199,6 +201,15 @@ TestLimit = Annotated[
         metavar="N",
         min=0,
         help="Test samples, disjoint from the calibration's; 0 goes without a test.",
+    ),
+]
+TestShare = Annotated[
+    float | None,
+    option(
+        "--test-share",
+        panel=DATA,
+        metavar="X",
+        help="In place of --test-limit: the share of a file, split or --losses that tests.",
     ),
 ]
 Losses = Annotated[
@@ -308,6 +319,7 @@ OPTIONS: dict[str, Any] = {
     "store": Store,
     "limit": Limit,
     "test_limit": TestLimit,
+    "test_share": TestShare,
     "losses": Losses,
     "exit_layers": ExitLayers,
     "full_model": FullModel,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -38,8 +39,9 @@ def own_model(tiny_model: Path, tmp_path: Path) -> Path:
 
 
 def test_losses_of_ones_own(eexit, losses) -> None:
-    done = eexit("calibrate", "--losses", losses, "--delta", 0.1)
+    done = eexit("calibrate", "--losses", losses, "--delta", 0.1, "--test-share", 0.5)
     assert done.code == 0, done.err
+    assert "testing on the other, 300: no sample is in both" in done.err
     said = " ".join(done.out.split())
     assert "With probability at least 95 % over the draw of the 300 calibration samples" in said
     assert "keeps the mean loss at or below 0.1" in said
@@ -49,6 +51,17 @@ def test_losses_of_ones_own(eexit, losses) -> None:
     for words in ("hoeffding-bentkus", "betting", "no guarantee", "Mean exit layer", "Chosen"):
         assert words in said
     assert "eexit plot calibration --run" in done.err
+
+
+def test_losses_of_ones_own_all_calibrate(eexit, losses) -> None:
+    done = eexit("calibrate", "--losses", losses, "--delta", 0.1)
+    assert done.code == 0, done.err
+    assert "Calibrating on all 600 samples of 'losses.parquet'; none tests" in done.err
+    said = " ".join(done.out.split())
+    assert "over the draw of the 600 calibration samples" in said
+    assert "No test samples: nothing was checked" in said
+    for figure in ("calibration", "calibration-risk"):
+        assert eexit("plot", figure).code == 0
 
 
 def test_what_gives_no_guarantee_certifies_nothing(eexit, losses) -> None:
@@ -176,7 +189,11 @@ def test_a_calibration_survives_an_attackers_texts_or_not(eexit, own_model, revi
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "Under attack" in done.out
-    assert "adversarial inputs the mean loss is" in " ".join(done.out.split())
+    assert re.search(
+        r"On \d+ (adversarial inputs|inputs \(\d+ attacked, \d+ skipped and unchanged\)) "
+        r"the mean loss is",
+        " ".join(done.out.split()),
+    )
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ MAKERS: dict[str, Callable[[ResultStore], list[Run]]] = {
         decoding_run(store, sweep=("softmax", "saturation"), model="owner/name", seed=1),
     ],
     "calibration": lambda store: [calibration_run(store)],
+    "calibration without a test": lambda store: [calibration_run(store, test_share=None)],
     "calibration without curves": lambda store: [calibration_run(store, curves=False)],
     "calibration of losses alone": lambda store: [
         calibration_run(store, name="named", layers=False, names=True)

@@ -89,7 +89,9 @@ RUNS: dict[str, Golden] = {
         f"calibrate {_DECODER} --delta 0.5 --epsilon 0.2 --consistency textual"
         " --confidence softmax,linear --p-value betting --latency-samples 0 --no-store"
     ),
-    "calibrate-losses": Golden("calibrate --losses losses.csv --delta 0.2 --seed 1 --json"),
+    "calibrate-losses": Golden(
+        "calibrate --losses losses.csv --test-share 0.5 --delta 0.2 --seed 1 --json"
+    ),
     "train-encoder": Golden(
         "train --model deebert --backbone ./backbone --data-file reviews.csv --epochs 1"
         f" --batch-size 8 --head-dropout 0 --output trained {_EXACT}"

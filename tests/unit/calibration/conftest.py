@@ -8,7 +8,23 @@ import pytest
 from calibration_tiny import tiny_data, tiny_model
 
 from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.pipelines.calibrate import run_calibration
+
+
+class Told(SilentProgress):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ def losses(tmp_path) -> Path:
 
 class TestExternalLosses:
     def test_the_answer_is_the_loop_over_its_own_calibration_part(self, calibrate, losses):
-        result = calibrate(None, losses=losses)
+        result = calibrate(None, losses=losses, test_share=0.5)
         document = result.document
         samples, *columns = result.records()
         rows = np.array([int(name) - 1 for name in samples["calibration"]])
@@ -110,10 +110,39 @@ class TestExternalLosses:
         assert ResultStore(tmp_path / "results").latest("calibrate").finished
         calibrate(None, losses=losses, strict=True)
 
-    def test_without_a_test_part_all_samples_calibrate(self, calibrate, losses):
-        metrics = calibrate(None, losses=losses, test_limit=0).document["metrics"]
-        assert metrics["samples"] == 400
-        assert "test_mean_loss" not in metrics
+    @pytest.mark.parametrize(
+        ("options", "calibration", "test", "said"),
+        [
+            ({}, 400, 0, "all 400 samples of 'losses.parquet'; none tests"),
+            ({"limit": 0}, 400, 0, "all 400 samples of 'losses.parquet'; none tests"),
+            ({"test_limit": 0}, 400, 0, "all 400 samples of 'losses.parquet'; none tests"),
+            ({"limit": 100, "test_limit": 0}, 100, 0, "100 of 400 samples"),
+            ({"limit": 100}, 100, 300, "100 of 400 samples of 'losses.parquet', testing on 300"),
+            ({"test_limit": 30}, 370, 30, "370 of 400 samples of 'losses.parquet', testing on 30"),
+            ({"test_share": 0.25}, 300, 100, "300 of 400"),
+            ({"test_share": 0.25, "limit": 50}, 50, 100, "50 of 400"),
+            (
+                {"test_share": 0.5},
+                200,
+                200,
+                "one half of 'losses.parquet', 200 samples, testing on",
+            ),
+        ],
+    )
+    def test_all_rows_calibrate_unless_some_are_set_aside(
+        self, losses, tmp_path, told, options, calibration, test, said
+    ):
+        config = CalibrateConfig(losses=losses, results_dir=tmp_path / "results", **options)
+        result = run_calibration(config, progress=told)
+        samples = next(result.records())
+        assert (len(samples["calibration"]), len(samples["test"])) == (calibration, test)
+        assert len({*samples["calibration"], *samples["test"]}) == calibration + test
+        assert any(said in line for line in told.lines)
+        metrics = result.document["metrics"]
+        assert metrics["samples"] == calibration
+        assert ("test_mean_loss" in metrics) == (test > 0)
+        untested = "No test samples: nothing was checked on samples kept aside."
+        assert (untested in result.document["report"]["notes"]) == (test == 0)
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -121,6 +150,9 @@ class TestExternalLosses:
             ({"limit": 401}, "400 samples, fewer than asked: 401 calibration"),
             ({"limit": 300, "test_limit": 101}, "300 calibration and 101 test"),
             ({"test_limit": 400}, "fewer than asked"),
+            ({"test_share": 0.75, "limit": 101}, "101 calibration and 300 test"),
+            ({"test_share": 1.0}, "--test-share 1.0 is outside"),
+            ({"test_share": 0.5, "test_limit": 9}, "--test-share and --test-limit exclude"),
             ({"delta": 1.2}, "delta 1.2 is outside"),
             ({"epsilon": 0.0}, "epsilon 0.0 is outside"),
             ({"deltas": (0.1, 2.0)}, "deltas 2.0 is outside"),
@@ -169,7 +201,7 @@ class TestExternalLosses:
         pd.DataFrame(graded_losses(60)[:, ::-1], columns=[f"c{i}" for i in range(20)]).to_csv(
             path, index=False
         )
-        (note,) = calibrate(None, losses=path).document["report"]["notes"]
+        _, note = calibrate(None, losses=path).document["report"]["notes"]
         assert "seem to run from eager to cautious" in note
         assert "from column 'c0' to column 'c19'" in note
 
@@ -308,6 +340,24 @@ class TestEncoders:
         assert set(samples["calibration"]).isdisjoint(samples["test"])
         assert (len(samples["calibration"]), len(samples["test"])) == (30, 40)
         assert result.document["config"]["calibration_split"] == "test"
+
+    @pytest.mark.parametrize("limit", [None, 0])
+    def test_halves_are_said_to_be_halves(self, models, tmp_path, told, limit):
+        config = CalibrateConfig(
+            model=str(models / "deebert"), data_file=models / "data.csv", limit=limit, store=False,
+            latency_samples=0, results_dir=tmp_path / "results",
+        )  # fmt: skip
+        samples = next(run_calibration(config, progress=told).records())
+        assert len(samples["calibration"]) == len(samples["test"]) == 120
+        assert not {*samples["calibration"]} & {*samples["test"]}
+        assert (
+            "Calibrating on one half of 'data.csv', 120 samples, testing on the other, 120: no "
+            "sample is in both"
+        ) in told.lines
+
+    def test_a_share_tests(self, calibrate):
+        samples = next(calibrate(test_share=0.1).records())
+        assert (len(samples["calibration"]), len(samples["test"])) == (216, 24)
 
     def test_the_first_samples_of_a_limit_are_test_samples(self, calibrate):
         """So that an attack or an evaluation of a few, with this seed, meets no other."""

@@ -13,26 +13,12 @@ from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, RiskNotControlledError
-from eexit_cli.core.progress import SilentProgress
 from eexit_cli.pipelines import calibrate_attack, calibrate_session
 from eexit_cli.pipelines.attack import run_attack
 from eexit_cli.pipelines.calibrate import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.pipelines.predict import run_prediction
 from eexit_cli.store.results import Run
-
-
-class Told(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
 
 
 @pytest.fixture
