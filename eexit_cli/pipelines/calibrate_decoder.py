@@ -21,6 +21,7 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderConfig, DecoderExitConfig, ExitConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.data import task_info
 from eexit_cli.metrics.generation import References
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.attack_decoder_exits import exit_reader
@@ -40,6 +41,7 @@ from eexit_cli.pipelines.decoding import (
     sources_of,
 )
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
+from eexit_cli.pipelines.own_data import is_task
 from eexit_cli.store.calibrations import text_digest, weights_digest
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ class DecoderSamples:
                 exit_reader(self.loaded, settings_from(knob.settings(-1), self.loaded))
         asked = None if config.metric is None else TEXT_METRICS.canonical(config.metric)
         self.examples = calibration_examples(self.config, self._load, progress)
-        self.metric = asked or text_metric(self.examples["calibration"].info)
+        self.metric = asked or text_metric(self.examples["calibration"].info, self.loaded)
         self.quality: TextQuality = TEXT_METRICS.load(self.metric)
         self.parts = {
             part: self.part(samples, references_of(samples), part)
@@ -143,9 +145,11 @@ class DecoderSamples:
         )
 
 
-def text_metric(info: TaskInfo) -> str:
-    """ROUGE-L, where nobody asks for another: over phonemes where the outputs are that."""
-    return "rouge-l-tokens" if _OF_PHONEMES in info.metrics else "rouge-l"
+def text_metric(info: TaskInfo, loaded: LoadedDecoder) -> str:
+    """ROUGE-L, where nobody asks for another: over phonemes where the task's outputs, or those of
+    the task that the model was trained on, are that."""
+    own = () if loaded.task is None or not is_task(loaded.task) else task_info(loaded.task).metrics
+    return "rouge-l-tokens" if _OF_PHONEMES in (*info.metrics, *own) else "rouge-l"
 
 
 class DecoderCalibration:

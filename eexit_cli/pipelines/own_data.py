@@ -121,7 +121,7 @@ def own_samples(
     if config.task is not None:
         return config
     if config.data_dir is not None or own is None:
-        known = task is None or _known(task)
+        known = task is None or is_task(task)
         if not known and config.data_dir is None:
             raise UsageError(
                 f"Model '{model}' was trained on '{task}', which is no task here", hint=_REPAIR
@@ -173,7 +173,7 @@ def to_train_on(config: TrainConfig, made: Mapping[str, Any], model: str) -> Tra
             config = dataclasses.replace(
                 config, data_file=path, task=own["task"], **_columns(config, own)
             )
-        elif task is not None and _known(task):
+        elif task is not None and is_task(task):
             config = dataclasses.replace(config, task=task)
         elif task is not None:
             raise UsageError(
@@ -237,7 +237,8 @@ def _with_columns(config: Any, record: Mapping[str, Any], model: str, progress: 
     return dataclasses.replace(config, **columns)
 
 
-def _known(task: str) -> bool:
+def is_task(task: str) -> bool:
+    """Is this the name of a task here, and not of a file that somebody trained on?"""
     try:
         TASKS.canonical(task)
     except UsageError:
