@@ -35,6 +35,7 @@ from eexit_cli.pipelines.loading_decoder import load_decoder_tokenizer, settings
 from eexit_cli.pipelines.own_data import held_out
 from eexit_cli.pipelines.train_decoder_report import finish_decoder_training
 from eexit_cli.pipelines.train_source import Source, refuse_kind, source_of
+from eexit_cli.pipelines.train_vocabulary import able_to_write, tell_unwritable
 from eexit_cli.pipelines.training_jobs import Plan, Shared, recorder, refuse_options, splits
 from eexit_cli.store.models import BUNDLED
 from eexit_cli.store.results import Run
@@ -232,6 +233,9 @@ def _job(shared: Shared, purpose: Purpose, source: Source | None) -> DecoderJob:
             f"Left out: the classifiers {', '.join(dropped)}, which learned from other layers; "
             "train them anew on the finished model with --confidence"
         )
+    if purpose.strategy is not None:
+        tokenizer = able_to_write(model, tokenizer, training, config.seed, progress)
+    tell_unwritable(tokenizer, training, progress)
     _prepare(model, config, purpose)
     longest = int(min(tokenizer.model_max_length, SOURCE_TOKENS))
     max_source = longest if config.max_length is None else config.max_length

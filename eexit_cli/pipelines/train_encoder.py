@@ -37,6 +37,7 @@ from eexit_cli.pipelines.train_source import (
     source_of,
     why_other_classes,
 )
+from eexit_cli.pipelines.train_vocabulary import tell_unknown
 from eexit_cli.pipelines.training_jobs import (
     Plan,
     Shared,
@@ -153,6 +154,7 @@ def _job(shared: Shared, strategy: Strategy, source: Source) -> EncoderJob:
             f"Vocabulary: {pruning.before} -> {len(pruning.kept)} word pieces, among them the "
             f"{pruning.most_frequent} most frequent"
         )
+    tell_unknown(tokenizer, training, progress)
     limit = model.max_tokens
     asked = ENCODER_TOKENS if config.max_length is None else config.max_length
     if asked < 3:

@@ -27,7 +27,11 @@ from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.pipelines.own_data import KEY, own_samples
 from eexit_cli.pipelines.train import run_training
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "the", *"abcdefg"]
+CHARACTERS = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()]
+WORDS = [
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "the"),
+    *(piece for character in CHARACTERS for piece in (character, f"##{character}")),
+]
 
 
 @pytest.fixture(scope="module")
