@@ -119,9 +119,7 @@ def weights_digest(folder: Path) -> str:
     if not files:
         raise MissingArtifactError(f"{folder} has no weights", hint="Check the path")
     digest = hashlib.sha256()
-    # What a decoder may write is set beside its configuration.
-    generation = [path for path in [folder / "generation_config.json"] if path.is_file()]
-    for path in [folder / "config.json", *generation, *files]:
+    for path in [folder / "config.json", *files]:
         digest.update(os.fsencode(path.name))
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):

@@ -189,15 +189,6 @@ def test_a_folder_that_cannot_be_written_to_uses_the_home(folder, home, monkeypa
     assert place(own(folder), folder, "abc") == home / "calibrations" / "abc.json"
 
 
-def test_what_a_decoder_may_write_is_part_of_the_model(folder: Path) -> None:
-    before = weights_digest(folder)
-    asked = folder / "generation_config.json"
-    asked.write_text('{"forced_bos_token_id": 3}', encoding="utf-8")
-    forced = weights_digest(folder)
-    asked.write_text('{"forced_bos_token_id": 4}', encoding="utf-8")
-    assert len({before, forced, weights_digest(folder)}) == 3
-
-
 # Several -----------------------------------------------------------------------------------------
 
 
@@ -362,6 +353,15 @@ def test_a_tokenizer_is_its_files(folder: Path) -> None:
     now = tokenizer_digest(folder)
     (folder / "README.md").write_text("read me", encoding="utf-8")
     assert tokenizer_digest(folder) == now
+
+
+def test_what_a_decoder_may_write_is_part_of_the_promise(folder: Path) -> None:
+    before = generation_digest(folder)
+    asked = folder / "generation_config.json"
+    asked.write_text('{"forced_bos_token_id": 3}', encoding="utf-8")
+    forced = generation_digest(folder)
+    asked.write_text('{"forced_bos_token_id": 4}', encoding="utf-8")
+    assert len({before, forced, generation_digest(folder)}) == 3
 
 
 def test_generation_settings_are_what_they_set(folder: Path) -> None:
