@@ -23,7 +23,7 @@ def number_spellings(number: int) -> list[object]:
     sign, digits = ("-" if number < 0 else ""), str(abs(number))
     texts = [f"{sign}{digits}", f"{sign}{digits}.0", f"{sign}0{digits}", f" {sign}{digits}.00\t"]
     texts += [f"+{digits}", f"+0{digits}.0"] if number >= 0 else []
-    texts += [f"{sign}{digits}e0", f"{sign}{digits}."]
+    texts += [f"{sign}{digits}e0", f"{sign}{digits}.", *(["-0", "-0.0"] if number == 0 else [])]
     assert all(Decimal(text.strip()) == number for text in texts)
     return [*texts, number, float(number), Decimal(number), Decimal(f"{number}.0")]
 
@@ -68,6 +68,7 @@ def test_numbers_are_classes_in_their_order(numbers, data):
 
 def test_what_is_not_the_same_label_stays_apart():
     assert infer(cells("-1", "1", "-1.0"), "x")[0] == ("-1", "1")
+    assert infer(cells(-0.0, "0", "-0", 1), "x")[0] == ("0", "1")
     assert parse_classes(cells("-1.0", "1.0", 1), ("-1", "1")) == [0, 1, 1]
     assert infer(cells("A", "A-", "A+"), "x")[0] == ("A", "A+", "A-")
     assert infer(cells("+", "-"), "x")[0] == ("+", "-")
