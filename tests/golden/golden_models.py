@@ -53,9 +53,8 @@ def write_encoder(folder: Path) -> None:
     )
     fill(model, seed=3, gain=1.6, exits=2.0)
     model.save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(
-        folder
-    )
+    # By position: transformers 5 renamed vocab_file, and ignores the old name.
+    BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=True).save_pretrained(folder)
 
 
 def write_backbone(folder: Path) -> None:
