@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from eexit_cli.config import AttackConfig
-from eexit_cli.ui import catalogs, options_attack
+from eexit_cli.config.field import ATTACK
+from eexit_cli.ui import catalogs
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -18,12 +23,21 @@ Examples:
 """
 
 
-@from_config(AttackConfig, **options_attack.OPTIONS)
+_LIST_RECIPES = typer.Option(
+    "--list-recipes",
+    rich_help_panel=ATTACK,
+    show_envvar=False,
+    envvar="EEXIT_LIST_RECIPES",
+    help="Show the recipes and stop.",
+)
+
+
+@from_config(AttackConfig)
 def attack(
     config: AttackConfig,
     output: Output,
     explicit: frozenset[str],
-    list_recipes: options_attack.ListRecipes = False,
+    list_recipes: Annotated[bool, _LIST_RECIPES] = False,
 ) -> None:
     """Slow a model down: change a few words so that its early exits stay shut."""
     if list_recipes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from eexit_cli.config import CalibrateConfig
 from eexit_cli.core.digits import exact
-from eexit_cli.ui import options_calibration
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -19,7 +18,7 @@ Examples:
 """
 
 
-@from_config(CalibrateConfig, **options_calibration.OPTIONS)
+@from_config(CalibrateConfig)
 def calibrate(config: CalibrateConfig, output: Output, explicit: frozenset[str]) -> None:
     """Choose the exit threshold that saves most, with a guarantee on what it may cost."""
     from eexit_cli.ui.screens.calibrate import show_calibration

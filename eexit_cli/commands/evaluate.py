@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from eexit_cli.config import EvaluateConfig
-from eexit_cli.ui import options_evaluation
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -20,7 +19,7 @@ Examples:
 """
 
 
-@from_config(EvaluateConfig, **options_evaluation.EVALUATION_OPTIONS)
+@from_config(EvaluateConfig)
 def evaluate(config: EvaluateConfig, output: Output) -> None:
     """Measure quality against speed, at one setting or at all of them."""
     from eexit_cli.ui.screens.evaluate import show_evaluation

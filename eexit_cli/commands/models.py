@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.config.results import ModelConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError
-from eexit_cli.ui.options import ModelName
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -32,17 +32,17 @@ def list_models(output: Output) -> None:
         output.hint("No model here yet. Train one: eexit train --output my-model")
 
 
-@from_config()
-def show_model(output: Output, model: ModelName) -> None:
+@from_config(ModelConfig)
+def show_model(config: ModelConfig, output: Output) -> None:
     """Show one model: its layers, its classes, its default exit criterion, its calibrations."""
     from eexit_cli.ui.screens.listings import calibrations, model_facts, properties
 
-    summary = _summary(model)
+    summary = _summary(config.model)
     facts, kept = model_facts(summary), _calibrations(summary)
     sheet = properties(facts)
     if output.result({**facts, "calibrations": list(kept)}, sheet, str(facts["path"])) and kept:
         output.sheet(calibrations(kept))
-        output.hint(f"The one taken: eexit evaluate --model {model} --threshold calibrated")
+        output.hint(f"The one taken: eexit evaluate --model {config.model} --threshold calibrated")
         output.hint("Another:       --threshold calibrated:RUN")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from eexit_cli.config.plot import PlotConfig
-from eexit_cli.ui import options_figure
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -14,7 +13,7 @@ Examples:
 """
 
 
-@from_config(PlotConfig, **options_figure.OPTIONS)
+@from_config(PlotConfig)
 def plot(config: PlotConfig, output: Output) -> None:
     """Draw a figure from finished runs, as PNG, SVG or PDF."""
     with output.progress() as progress:

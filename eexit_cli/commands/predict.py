@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from eexit_cli.config import PredictConfig
-from eexit_cli.ui import options_evaluation
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -15,7 +14,7 @@ Examples:
 """
 
 
-@from_config(PredictConfig, **options_evaluation.PREDICTION)
+@from_config(PredictConfig)
 def predict(config: PredictConfig, output: Output) -> None:
     """Show what each exit thinks of a text, and where the text, or each token, leaves."""
     from eexit_cli.ui.screens.predict import show_prediction

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eexit_cli.config.results import ResultsConfig
-from eexit_cli.ui.options import OfCommand, RunId
-from eexit_cli.ui.options_attack import ExportFolder, OnlySlower, WithOriginals
+from eexit_cli.config.results import ExportConfig, ListConfig, ShowConfig
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -24,55 +21,41 @@ Examples:
 """
 
 
-@from_config(ResultsConfig)
-def list_runs(config: ResultsConfig, output: Output, command: OfCommand = None) -> None:
+@from_config(ListConfig)
+def list_runs(config: ListConfig, output: Output) -> None:
     """List the runs of the result folder, the newest first."""
     from eexit_cli.store.results import ResultStore
     from eexit_cli.ui.screens.listings import runs
 
     found = ResultStore(config.results_dir).list()
-    sheet = runs([run for run in found if command in (None, run.command)])
+    sheet = runs([run for run in found if config.command in (None, run.command)])
     ids = [row["run"] for row in sheet.rows]
     if output.result({"runs": list(sheet.rows)}, sheet, *ids) and not ids:
         output.hint(f"No run in '{config.results_dir}' yet. Start with: eexit attack")
 
 
-@from_config(ResultsConfig)
-def show_run(config: ResultsConfig, output: Output, run: RunId) -> None:
+@from_config(ShowConfig)
+def show_run(config: ShowConfig, output: Output) -> None:
     """Show a finished run as its command showed it."""
     from eexit_cli.core.errors import MissingArtifactError
     from eexit_cli.core.types import RunResult
     from eexit_cli.store.results import ResultStore
     from eexit_cli.ui.screens import show_result
 
-    opened = ResultStore(config.results_dir).open(run)
+    opened = ResultStore(config.results_dir).open(config.run)
     document = opened.document()
     if document is None:
         raise MissingArtifactError(f"Run '{opened.id}' is not finished", hint=_resumption(opened))
     show_result(output, RunResult(document, opened.path))
 
 
-@from_config(ResultsConfig)
-def export_run(
-    config: ResultsConfig,
-    output: Output,
-    run: RunId,
-    output_folder: ExportFolder = Path("adversarial"),
-    with_originals: WithOriginals = False,
-    only_slower: OnlySlower = False,
-) -> None:
+@from_config(ExportConfig)
+def export_run(config: ExportConfig, output: Output) -> None:
     """Write an attack's inputs as a data set: for datasets, or for eexit train --data-file."""
     with output.progress() as progress:
         from eexit_cli.pipelines.export import run_export
 
-        written = run_export(
-            config,
-            run,
-            output_folder,
-            originals=with_originals,
-            only_slower=only_slower,
-            progress=progress,
-        )
+        written = run_export(config, progress=progress)
     if output.as_json:
         output.document(written)
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from eexit_cli.config import TrainConfig
-from eexit_cli.ui import options_training
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -19,7 +18,7 @@ Examples:
 """
 
 
-@from_config(TrainConfig, **options_training.OPTIONS)
+@from_config(TrainConfig)
 def train(config: TrainConfig, output: Output, explicit: frozenset[str]) -> None:
     """Train a model with an exit after every layer."""
     from eexit_cli.ui.screens.train import show_training

@@ -6,65 +6,128 @@ from dataclasses import dataclass
 
 from eexit_cli.config.common import (
     CommonConfig,
+    DataConfig,
     DecoderExitConfig,
     ExitConfig,
     TimingConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.field import ATTACK, ENCODER, RUN, SEQ2SEQ, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig, TimingConfig):
     """A slowdown attack. ``lam`` to ``per_size`` default to SAME's published settings.
 
-    Attributes:
-        recipe: a name of the attack catalog, several with commas between them, or ``all``: every
-            one that attacks this kind of model, each on the same samples.
-        limit: samples attacked; the default is a sample that fits a coffee break, and the screen
-            says so. 0 is all.
-        lam: weight of the "neighbours disagree" term against the "unsure" term.
-        top_n: candidates kept per beam member and round.
-        beam_width: texts kept per round.
-        per_size: rounds.
-        change_rate: at most max(3, ceil(rate * words)) words changed.
-        query_budget: most queries per sample, gradient passes included; None is the recipe's own
-            bound, or none. A query is one text scored by the victim: the input, each candidate, the
-            chosen text alone. With several recipes one budget holds for all.
-        alpha: how unsure all exits must be before an attack that is scored by it stops.
-        similarity: least cosine of a text with the original, where a recipe bounds it.
-        substitutes: where a recipe that keeps the meaning takes its words from.
-        prefix_length: words of a learned prefix.
-        search_samples: texts that a learned prefix is learned on.
-        letter_rate: of a decoder's input of one word, at most max(1, floor(rate * letters)) letters
-            changed.
-        score: what a decoder's attack makes grow: ``layers-per-token``, or ``total-layers``, which
-            longer outputs raise too.
-        compat: ``upstream`` does what a paper's published code does, where that differs.
-        workers: processes that attack samples side by side, one torch thread each; None attacks in
-            this process with torch's own threads.
-        transfer: attack runs whose inputs are replayed on ``model``, which may then name several
-            models of the attacked one's family with commas between them; nothing is attacked.
-        defences: with ``transfer``, also what other exits than the model's own recover.
-        resume: a run to go on with; its own options hold, others given beside it must agree.
+    A query is one text scored by the victim: the input, each candidate, the chosen text alone;
+    gradient passes count as well. With several recipes one budget holds for all.
     """
 
-    recipe: str = "same-token"
-    limit: int | None = 100
-    lam: float = 0.8
-    top_n: int = 100
-    beam_width: int = 5
-    per_size: int = 10
-    change_rate: float = 0.1
-    query_budget: int | None = None
-    alpha: float = 0.5
-    similarity: float = 0.9
-    substitutes: str = "embeddings"
-    prefix_length: int = 3
-    search_samples: int = 64
-    letter_rate: float = 0.3
-    score: str = "layers-per-token"
-    compat: str | None = None
-    workers: int | None = None
-    transfer: tuple[str, ...] = ()
-    defences: bool = False
-    resume: str | None = None
+    limit: int | None = like(DataConfig, "limit", default=100)
+    recipe: str = opt(
+        "same-token",
+        "The attack, or several: one table, the same samples; see --list-recipes.",
+        ATTACK,
+        parse="recipes",
+        names="recipe",
+        metavar="NAME[,NAME]|all",
+    )
+    lam: float = opt(
+        0.8,
+        'Weight of "neighbouring exits disagree" against "every exit is unsure".',
+        ATTACK,
+        least=0,
+        most=1,
+    )
+    top_n: int = opt(100, "Candidates per text and round.", ATTACK, least=1)
+    beam_width: int = opt(5, "Texts kept per round.", ATTACK, least=1)
+    per_size: int = opt(10, "Rounds at most.", ATTACK, least=1)
+    change_rate: float = opt(
+        0.1,
+        "Change at most this share of the words (but up to 3 words always).",
+        ATTACK,
+        least=0,
+        most=1,
+    )
+    query_budget: int | None = opt(
+        None,
+        "Most queries per sample: one per text that the model scores or takes a gradient of.",
+        ATTACK,
+        least=1,
+    )
+    alpha: float = opt(
+        0.5,
+        "Stop when the exits' mean uncertainty exceeds this (waffle).",
+        ATTACK,
+        least=0,
+        most=1,
+        families=(ENCODER,),
+    )
+    similarity: float = opt(
+        0.9,
+        "Stay at least this similar to the original, where a recipe bounds it.",
+        ATTACK,
+        least=0,
+        most=1,
+        families=(ENCODER,),
+    )
+    substitutes: str = opt(
+        "embeddings",
+        "Where waffle takes its words from.",
+        ATTACK,
+        names="source of substitutes",
+        listed=True,
+        families=(ENCODER,),
+    )
+    prefix_length: int = opt(
+        3, "Words of the universal prefix.", ATTACK, least=1, families=(ENCODER,)
+    )
+    search_samples: int = opt(
+        64,
+        "Texts, not the reported ones, that the universal prefix is learned on.",
+        ATTACK,
+        least=1,
+        families=(ENCODER,),
+    )
+    letter_rate: float = opt(
+        0.3,
+        "Change at most this share of the letters of a decoder's one-word input (1 always).",
+        ATTACK,
+        least=0,
+        most=1,
+        families=(SEQ2SEQ,),
+    )
+    score: str = opt(
+        "layers-per-token",
+        "What must grow on a decoder: layers per output token, or all layers together.",
+        ATTACK,
+        names="decoder score",
+        listed=True,
+        families=(SEQ2SEQ,),
+    )
+    compat: str | None = opt(
+        None,
+        "Attack as the papers' published code does, where that differs.",
+        ATTACK,
+        names="compatibility",
+        listed=True,
+    )
+    workers: int | None = opt(
+        None, "Processes that attack side by side, one thread each.", RUN, least=1
+    )
+    transfer: tuple[str, ...] = opt(
+        (),
+        "Replay this attack run's inputs on --model NAME[,NAME]; repeat for a matrix.",
+        ATTACK,
+        completes="runs",
+        metavar="RUN",
+    )
+    defences: bool = opt(
+        False,
+        "With --transfer: what patience, voting and a recalibrated threshold recover; the last "
+        "alone for a decoder.",
+        ATTACK,
+    )
+    resume: str | None = opt(
+        None, "Go on with an interrupted run.", RUN, completes="runs", metavar="RUN"
+    )

@@ -5,74 +5,180 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eexit_cli.config.common import CommonConfig, DecoderExitConfig, TimingConfig, UnseenDataConfig
+from eexit_cli.config.common import (
+    CommonConfig,
+    DataConfig,
+    DecoderConfig,
+    DecoderExitConfig,
+    TimingConfig,
+    UnseenDataConfig,
+)
+from eexit_cli.config.field import CALIBRATION, DATA, LOSSES, RUN, SEQ2SEQ, UNDER_ATTACK, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateConfig(CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingConfig):
     """The exit threshold that saves most while the risk stays below delta.
 
-    Attributes:
-        delta: the tolerated risk: mean loss on new samples, in (0, 1).
-        epsilon: the tolerated probability that the risk is above delta all the same.
-        consistency: textual (as the full model) or risk (no worse than the full model).
-        metric: quality of a generated text, in [0, 1]; None is ROUGE-L, over words or, where the
-            task's outputs are phonemes, over those. Classification uses equality.
-        p_value: a name of the p-value catalog.
-        procedure: a name of the catalog of testing procedures.
-        starts: starting points of ``fixed-sequence-starts``; None is 5.
-        confidence: calibrate a threshold on this measure, or on each of several; None is the
-            model's own criterion.
-        criterion: threshold or patience; None is the model's own, or what ``confidence`` says.
-        thresholds: from cautious to eager, the full model first; empty is the default grid.
-        limit: calibration samples; None or 0 is all of a calibration split, half of what must be
-            divided, and all that ``losses`` has.
-        test_limit: test samples, disjoint from those; None is the rest, and of ``losses`` none
-            unless ``limit`` leaves some; 0 is none.
-        test_share: the same as a share of what is divided.
-        losses: a table of losses in place of a model.
-        exit_layers: a table of the layers that go with ``losses``.
-        full_model: the column of ``losses`` that is the full model, or ``first``: the answer where
-            no other is certified. None: no column is.
-        num_layers: L, for ``losses``; None is the full model's, or the largest exit layer given.
-        curves: run every threshold, also past the first failure, and draw repeated splits.
-        deltas: the deltas of the curves.
-        repeats: repeated random splits behind the bands of the curves.
-        compare_naive: compare with thresholds found without calibration.
-        strict: no certified threshold is an error (exit code 4).
-        store: keep the threshold with the model, for ``--threshold calibrated``.
-        verify_on: an attack run: does the promise survive its adversarial inputs?
-        under_attack: a recipe that attacks the calibrated threshold itself.
-        attack_limit: samples attacked with ``under_attack``.
-        clean_share: clean samples in the mixture that is calibrated on beside it.
-        resume: a run to go on with: thresholds that it has run are not run again.
+    The risk is the mean loss on new samples; classification uses equality as its quality. Empty
+    ``thresholds`` are the default grid.
     """
 
-    model: str = "calm"
-    delta: float = 0.1
-    epsilon: float = 0.05
-    consistency: str = "textual"
-    metric: str | None = None
-    p_value: str = "hoeffding-bentkus"
-    procedure: str = "fixed-sequence"
-    starts: int | None = None
-    confidence: str | tuple[str, ...] | None = None
-    criterion: str | None = None
-    thresholds: tuple[float, ...] = ()
-    test_limit: int | None = None
-    test_share: float | None = None
-    losses: Path | None = None
-    exit_layers: Path | None = None
-    full_model: str | None = None
-    num_layers: float | None = None
-    curves: bool = False
-    deltas: tuple[float, ...] = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-    repeats: int = 100
-    compare_naive: bool = False
-    strict: bool = False
-    store: bool = True
-    verify_on: str | None = None
-    under_attack: str | None = None
-    attack_limit: int | None = 100
-    clean_share: float = 0.5
-    resume: str | None = None
+    model: str = like(CommonConfig, "model", default="calm")
+    limit: int | None = like(
+        DataConfig,
+        "limit",
+        help="Calibration samples, drawn by the seed. By default, and with 0: all of a "
+        "calibration split; one half of a split or file that must be divided, the other half "
+        "tests; all of --losses.",
+    )
+    test_limit: int | None = opt(
+        None, "Test samples, disjoint from the calibration's; 0 goes without a test.", DATA, least=0
+    )
+    test_share: float | None = opt(
+        None,
+        "In place of --test-limit: the share of a file, split or --losses that tests.",
+        DATA,
+    )
+    adaptive_threshold: bool | None = like(
+        DecoderConfig,
+        "adaptive_threshold",
+        help="FREE's threshold that moves with the data cannot be calibrated: only --no-... can "
+        "be given.",
+        show_default=False,
+    )
+    delta: float = opt(0.1, "The tolerated risk, between 0 and 1.", CALIBRATION)
+    epsilon: float = opt(
+        0.05, "The tolerated probability that the risk is above delta all the same.", CALIBRATION
+    )
+    consistency: str = opt(
+        "textual",
+        "textual: answers as the full model; risk: no worse than the full model.",
+        CALIBRATION,
+        names="consistency",
+    )
+    metric: str | None = opt(
+        None,
+        "What makes a generated text good; by default rouge-l, for phonemes rouge-l-tokens.",
+        CALIBRATION,
+        names="text metric",
+        listed=True,
+        families=(SEQ2SEQ,),
+    )
+    p_value: str = opt(
+        "hoeffding-bentkus",
+        "How one threshold is tested.",
+        CALIBRATION,
+        names="p-value",
+        listed=True,
+    )
+    procedure: str = opt(
+        "fixed-sequence",
+        "How many thresholds are tested together.",
+        CALIBRATION,
+        names="testing procedure",
+        listed=True,
+    )
+    starts: int | None = opt(
+        None, "Starting points of fixed-sequence-starts.", CALIBRATION, least=1
+    )
+    criterion: str | None = opt(
+        None,
+        "What is calibrated; by default the model's own criterion.",
+        CALIBRATION,
+        names="calibrated criterion",
+        listed=True,
+    )
+    confidence: str | tuple[str, ...] | None = opt(
+        None,
+        "Calibrate a threshold on this measure, or on each of several; by default the model's own.",
+        CALIBRATION,
+        several=True,
+        names="any confidence measure",
+        excludes=("patience", "voting", "static_layer"),
+    )
+    thresholds: tuple[float, ...] = opt(
+        (),
+        "From cautious to eager, the full model first.",
+        CALIBRATION,
+        parse="numbers",
+        metavar="X,X,...",
+    )
+    curves: bool = opt(
+        False,
+        "Run every threshold, also past the first failure, and repeated random splits.",
+        CALIBRATION,
+    )
+    deltas: tuple[float, ...] = opt(
+        (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
+        "The deltas of the curves.",
+        CALIBRATION,
+        parse="numbers",
+        metavar="X,X,...",
+        show_default=False,
+    )
+    repeats: int = opt(100, "Repeated splits behind the curves' bands.", CALIBRATION, least=0)
+    compare_naive: bool = opt(
+        False, "Compare with thresholds that merely keep 90 or 95 % of the quality.", CALIBRATION
+    )
+    strict: bool = opt(False, "End with exit code 4 if nothing can be certified.", CALIBRATION)
+    store: bool = opt(
+        True, "Keep the threshold with the model, for --threshold calibrated.", CALIBRATION
+    )
+    losses: Path | None = opt(
+        None,
+        "CSV, Parquet or NumPy in place of a model: a column per threshold, cautious to eager, "
+        "losses in [0, 1].",
+        LOSSES,
+        metavar="FILE",
+        excludes=("data_file", "data_dir"),
+    )
+    exit_layers: Path | None = opt(
+        None,
+        "The layers that go with the losses, in the same shape.",
+        LOSSES,
+        metavar="FILE",
+        needs="losses",
+    )
+    full_model: str | None = opt(
+        None,
+        "The column that is the full model, or 'first': its losses are 0, and it is the answer "
+        "where nothing else is certified.",
+        LOSSES,
+        metavar="COLUMN",
+        needs="losses",
+    )
+    num_layers: float | None = opt(
+        None,
+        "Layers of the full model; by default the full model's, or the largest exit layer.",
+        LOSSES,
+        least=1,
+        needs="losses",
+    )
+    verify_on: str | None = opt(
+        None,
+        "An attack run: does the promise survive its inputs?",
+        UNDER_ATTACK,
+        completes="runs",
+        metavar="RUN",
+        excludes=("under_attack",),
+    )
+    under_attack: str | None = opt(
+        None,
+        "Attack the calibrated threshold itself with this recipe.",
+        UNDER_ATTACK,
+        names="recipe",
+    )
+    attack_limit: int | None = opt(
+        100, "Samples that are attacked.", UNDER_ATTACK, least=0, needs="under_attack"
+    )
+    clean_share: float = opt(
+        0.5,
+        "Clean samples in the mixture that is calibrated on beside it.",
+        UNDER_ATTACK,
+        least=0,
+        most=1,
+    )
+    resume: str | None = opt(
+        None, "Go on with an interrupted run.", RUN, completes="runs", metavar="RUN"
+    )

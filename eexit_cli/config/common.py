@@ -1,4 +1,4 @@
-"""Settings that several commands share."""
+"""Settings that several commands share; each field says what it means in its help."""
 
 from __future__ import annotations
 
@@ -6,34 +6,44 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from eexit_cli.config.field import DATA, DECODER, ENCODER, EXITS, MODEL, RUN, SEQ2SEQ, like, opt
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommonConfig:
-    """Which model, on what machine, where results go.
+    """Which model, on what machine, where results go."""
 
-    Attributes:
-        model: a bundled name, a local folder, or a hub repository id.
-        seed: every random choice derives from it.
-        device: auto, cpu, cuda, cuda:1, mps.
-        dtype: float32, bfloat16, float16, float64; weights and activations.
-        batch_size: None lets the command choose.
-        max_length: tokens per input; None is the model's own limit.
-        lower_case: None keeps the tokenizer's own setting; True or False overrides it, for
-            checkpoints that lack it.
-        label_names: what a classifier's outputs are called, in their order; None is what its
-            configuration says, or the scripts that made the checkpoint.
-        results_dir: each run makes one folder below it.
-    """
-
-    model: str = "deebert"
-    seed: int = 42
-    device: str = "auto"
-    dtype: str = "float32"
-    batch_size: int | None = None
-    max_length: int | None = None
-    lower_case: bool | None = None
-    label_names: tuple[str, ...] | None = None
-    results_dir: Path = Path("results")
+    model: str = opt(
+        "deebert",
+        "A bundled name, a local folder, or a hub id.",
+        MODEL,
+        completes="models",
+        metavar="NAME|FOLDER|ID",
+    )
+    lower_case: bool | None = opt(
+        None, "Overrides the tokenizer's own setting, for checkpoints that lack it.", MODEL
+    )
+    label_names: tuple[str, ...] | None = opt(
+        None,
+        "What a classifier's outputs are called, in their order, where its checkpoint does not "
+        "say or is wrong; when training, the classes in the order wanted.",
+        MODEL,
+        parse="names",
+        metavar="A,B[,C...]",
+        families=(ENCODER,),
+    )
+    max_length: int | None = opt(
+        None, "Tokens per input, at most what the model takes.", MODEL, least=1
+    )
+    seed: int = opt(42, "Every random choice derives from it.", RUN, least=0)
+    device: str = opt(
+        "auto", "auto, cpu, cuda, cuda:1 or mps.", RUN, parse="device", names="device"
+    )
+    dtype: str = opt("float32", "Precision of the computation.", RUN, names="dtype", listed=True)
+    batch_size: int | None = opt(None, "Samples per batch.", RUN, least=1)
+    results_dir: Path = opt(
+        Path("results"), "Each run makes a folder below it.", RUN, metavar="DIR"
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, in the names of the options."""
@@ -56,31 +66,80 @@ COLUMNS: dict[str, str | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which samples.
+    """Which samples."""
 
-    Attributes:
-        task: a task of the catalog; None is the model's own task.
-        data_file: a CSV, TSV, JSONL or Parquet file in place of a catalog task's data.
-        data_dir: a folder in GLUE's TSV layout in place of the hub's copy.
-        split: None is the command's own (test for reports, train for training).
-        limit: number of samples; None is all.
-        text_column, text_pair_column, label_column: columns of ``data_file``; None are those of
-            the model's training where the file has them, else those of :data:`COLUMNS`.
-        source_column, target_column: the same for text pairs (generation).
-        source_prefix: put before every source text (generation); None is the task's own.
-    """
-
-    task: str | None = None
-    data_file: Path | None = None
-    data_dir: Path | None = None
-    split: str | None = None
-    limit: int | None = None
-    text_column: str | None = None
-    text_pair_column: str | None = None
-    label_column: str | None = None
-    source_column: str | None = None
-    target_column: str | None = None
-    source_prefix: str | None = None
+    task: str | None = opt(None, "Which data; by default the model's own task.", DATA, names="task")
+    data_file: Path | None = opt(
+        None,
+        "Your own CSV, TSV, JSONL or Parquet file, or a folder of eexit results export.",
+        DATA,
+        metavar="FILE",
+        excludes=("data_dir",),
+    )
+    data_dir: Path | None = opt(
+        None,
+        "A folder of GLUE's TSV files in place of the hub's copy.",
+        DATA,
+        metavar="DIR",
+        families=(ENCODER,),
+    )
+    text_column: str | None = opt(
+        None,
+        "Column of the text (--data-file); by default as in training, or text.",
+        DATA,
+        metavar="NAME",
+        needs="data_file",
+        families=(ENCODER,),
+    )
+    text_pair_column: str | None = opt(
+        None,
+        "Column of the second text (--data-file).",
+        DATA,
+        metavar="NAME",
+        needs="data_file",
+        families=(ENCODER,),
+    )
+    label_column: str | None = opt(
+        None,
+        "Column of the label (--data-file); by default as in training, or label.",
+        DATA,
+        metavar="NAME",
+        needs="data_file",
+        families=(ENCODER,),
+    )
+    source_column: str | None = opt(
+        None,
+        "Column of the source text (--data-file, text generation); by default as in training, or "
+        "source.",
+        DATA,
+        metavar="NAME",
+        needs="data_file",
+        families=(SEQ2SEQ,),
+    )
+    target_column: str | None = opt(
+        None,
+        "Column of the wanted text (--data-file, text generation); by default as in training, or "
+        "target.",
+        DATA,
+        metavar="NAME",
+        needs="data_file",
+        families=(SEQ2SEQ,),
+    )
+    source_prefix: str | None = opt(
+        None,
+        "Put before every source text; by default the task's own.",
+        DATA,
+        metavar="TEXT",
+        families=(SEQ2SEQ,),
+    )
+    split: str | None = opt(
+        None,
+        "train, validation or test; by default the command's own.",
+        DATA,
+        metavar="NAME",
+        suggests="split",
+    )
+    limit: int | None = opt(None, "Use a seeded sample of N; 0 uses all.", DATA, least=0)
 
     def column(self, name: str) -> str | None:
         """A column of ``data_file`` by the name of its field; None for no second text."""
@@ -90,103 +149,177 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class UnseenDataConfig(DataConfig):
-    """Samples to judge a model by.
+    """Samples to judge a model by."""
 
-    Attributes:
-        include_training_rows: keep samples that the model was trained on; what they show is no
-            promise about others.
-    """
-
-    include_training_rows: bool = False
+    include_training_rows: bool = opt(
+        False, "Keep samples that the model was trained on; nothing is then promised.", DATA
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimingConfig:
-    """How speed is measured, in every report alike.
+    """How speed is measured, in every report alike."""
 
-    Attributes:
-        latency_samples: samples timed one by one, early exits and the full model in turn; 0 skips
-            all timing, and the command says so.
-        timing_repeats: how often all of them are timed; at least 5, which have an interval.
-    """
-
-    latency_samples: int = 50
-    timing_repeats: int = 5
+    latency_samples: int = opt(
+        50,
+        "Samples timed one by one against the full model; 0 skips the timing.",
+        RUN,
+        least=0,
+    )
+    timing_repeats: int = opt(
+        5,
+        "How often they are timed: a speed is the median, with an interval over repeats.",
+        RUN,
+        least=5,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExitConfig:
-    """When a sample leaves. All None is the model's own default, stored in its folder.
+    """When a sample leaves. All None is the model's own default, stored in its folder."""
 
-    Attributes:
-        confidence: a confidence measure; None is the model's own, or entropy.
-        threshold: leaves beyond it (strictly); ``"calibrated"`` is the last that
-            ``eexit calibrate`` certified and stored with the model, ``"calibrated:RUN"`` a run's.
-        patience: leaves after this many agreements; 0 is the full model.
-        regression_tolerance: for one output, neighbours agree below this difference.
-        voting: leaves when scaled votes reach this threshold.
-        static_layer: leaves at this layer.
-    """
-
-    confidence: str | None = None
-    threshold: float | str | None = None
-    patience: int | None = None
-    regression_tolerance: float | None = None
-    voting: float | None = None
-    static_layer: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExitGridConfig:
-    """:class:`ExitConfig` for ``eexit evaluate``: several values of one option make one row each.
-
-    Attributes:
-        confidence, threshold, patience, regression_tolerance, voting, static_layer: see
-            :class:`ExitConfig`.
-        top_k_propagation: see :class:`DecoderExitConfig`.
-    """
-
-    confidence: str | tuple[str, ...] | None = None
-    threshold: float | str | tuple[float | str, ...] | None = None
-    patience: int | tuple[int, ...] | None = None
-    regression_tolerance: float | None = None
-    voting: float | tuple[float, ...] | None = None
-    static_layer: int | tuple[int, ...] | None = None
-    top_k_propagation: int | tuple[int, ...] | None = None
+    confidence: str | None = opt(
+        None,
+        "What --threshold is on: entropy, max-prob or margin for classifiers; softmax, saturation "
+        "or a trained classifier (linear, mlp, transformer_...) for CALM.",
+        EXITS,
+        names="any confidence measure",
+        excludes=("patience", "voting", "static_layer"),
+    )
+    threshold: float | str | None = opt(
+        None,
+        "Leave at the first exit whose confidence passes X; 'calibrated' is the last that eexit "
+        "calibrate certified, 'calibrated:RUN' that of a run.",
+        EXITS,
+        parse="threshold",
+        metavar="X|calibrated",
+        excludes=("patience", "voting", "static_layer"),
+    )
+    patience: int | None = opt(
+        None,
+        "Leave when N layers in a row agree with the one before; 0 is the full model.",
+        EXITS,
+        least=0,
+        excludes=("voting", "static_layer"),
+        families=(ENCODER,),
+    )
+    regression_tolerance: float | None = opt(
+        None,
+        "With --patience on a regression task: layers agree when they differ by less than X.",
+        EXITS,
+        least=0,
+        excludes=("threshold", "voting", "static_layer"),
+        families=(ENCODER,),
+    )
+    voting: float | None = opt(
+        None,
+        "Leave when the exits' scaled votes reach X.",
+        EXITS,
+        least=0,
+        excludes=("static_layer",),
+        families=(ENCODER,),
+    )
+    static_layer: int | None = opt(None, "Leave after layer N, always.", EXITS, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """How a decoder's tokens leave. All None is the model's own default, stored in its folder.
+    """How a decoder's tokens leave. All None is the model's own default, stored in its folder."""
 
-    Attributes:
-        min_layer: the first layer that a token may leave at.
-        decay: paper or code: the threshold falls with the position; none switches it off.
-        temperature: how fast it falls; None is the model's own, or CALM's 4.
-        shallow_layer: FREE's shallow exit: tokens leave there or at the last layer.
-        adaptive_threshold: FREE's threshold, refitted before each batch; starts at ``threshold``.
-        max_new_tokens: the longest output, its end included; None is the model's own.
-        greedy: decode greedily although the model asks for beams, sampling or penalties.
-    """
-
-    min_layer: int | None = None
-    decay: str | None = None
-    temperature: float | None = None
-    shallow_layer: int | None = None
-    adaptive_threshold: bool | None = None
-    max_new_tokens: int | None = None
-    greedy: bool | None = None
+    min_layer: int | None = opt(
+        None, "The first layer that a token may leave at.", DECODER, least=1, families=(SEQ2SEQ,)
+    )
+    decay: str | None = opt(
+        None,
+        "The threshold falls with the token's position, as in CALM's paper or in its public code.",
+        DECODER,
+        names="threshold decay",
+        listed=True,
+        families=(SEQ2SEQ,),
+    )
+    temperature: float | None = opt(
+        None,
+        "With --decay: how fast the threshold falls; CALM uses 4.",
+        DECODER,
+        least=0,
+        families=(SEQ2SEQ,),
+    )
+    shallow_layer: int | None = opt(
+        None,
+        "FREE: tokens leave after layer N or after the last; those that left wait to be run deep "
+        "together.",
+        DECODER,
+        least=1,
+        families=(SEQ2SEQ,),
+    )
+    adaptive_threshold: bool | None = opt(
+        None,
+        "FREE: refit the threshold before each batch, from --threshold on.",
+        DECODER,
+        families=(SEQ2SEQ,),
+    )
+    max_new_tokens: int | None = opt(
+        None,
+        "The longest output; by default the model's own.",
+        DECODER,
+        least=1,
+        families=(SEQ2SEQ,),
+    )
+    greedy: bool | None = opt(
+        None,
+        "Decode greedily although the model's generation_config.json asks for beams, sampling or "
+        "penalties.",
+        DECODER,
+        families=(SEQ2SEQ,),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderExitConfig(DecoderConfig):
-    """One way for a decoder's tokens to leave.
+    """One way for a decoder's tokens to leave; of ``top_k_propagation`` 0 is all tokens."""
 
-    Attributes:
-        top_k_propagation: layers after the first score only its K best tokens; 0 is all tokens.
-    """
+    top_k_propagation: int | None = opt(
+        None,
+        "With softmax: layers after the first score only its K most probable tokens; 'none' is "
+        "all.",
+        DECODER,
+        parse="top-k",
+        metavar="K|none",
+        families=(SEQ2SEQ,),
+    )
 
-    top_k_propagation: int | None = None
+
+@dataclass(frozen=True, kw_only=True)
+class ExitGridConfig:
+    """:class:`ExitConfig` for ``eexit evaluate``: several values of one option make one row "
+    "each."""
+
+    confidence: str | tuple[str, ...] | None = like(ExitConfig, "confidence", several=True)
+    threshold: float | str | tuple[float | str, ...] | None = like(
+        ExitConfig,
+        "threshold",
+        several=True,
+        help="Leave at the first exit whose confidence passes X; 'calibrated' is the last that "
+        "eexit calibrate certified, 'calibrated:RUN' that of a run. Several (0.9,0.5) give one "
+        "row each.",
+    )
+    patience: int | tuple[int, ...] | None = like(ExitConfig, "patience", several=True)
+    regression_tolerance: float | None = like(ExitConfig, "regression_tolerance")
+    voting: float | tuple[float, ...] | None = like(ExitConfig, "voting", several=True)
+    static_layer: int | tuple[int, ...] | None = like(
+        ExitConfig,
+        "static_layer",
+        several=True,
+        help="Leave after layer N, always. Several (1,2,3) give one row each.",
+    )
+    top_k_propagation: int | tuple[int, ...] | None = like(
+        DecoderExitConfig,
+        "top_k_propagation",
+        several=True,
+        metavar="K|none[,...]",
+        help="With softmax: layers after the first score only its K most probable tokens; 'none' "
+        "is all. Several (none,10,20) give one row each.",
+    )
 
 
 def _plain(value: Any) -> Any:

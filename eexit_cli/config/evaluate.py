@@ -13,22 +13,25 @@ from eexit_cli.config.common import (
     TimingConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.field import DATA, ENCODER, EVALUATION, opt
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(CommonConfig, UnseenDataConfig, ExitGridConfig, DecoderConfig, TimingConfig):
-    """Quality against speed, at one setting, at several (a row each), or at all of them.
+    """Quality against speed, at one setting, at several (a row each), or at all of them."""
 
-    Attributes:
-        sweep: every threshold from one pass, instead of one setting.
-    """
-
-    sweep: bool = False
+    sweep: bool = opt(
+        False, "Every threshold, not one setting; --confidence says of which measures.", EVALUATION
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(CommonConfig, ExitConfig, DecoderExitConfig):
     """What each exit thinks of a text, and where it leaves."""
 
-    texts: tuple[str, ...] = ()
-    text_pair: str | None = None
+    texts: tuple[str, ...] = opt(
+        (), "What to classify or to decode.", argument=True, metavar="TEXT"
+    )
+    text_pair: str | None = opt(
+        None, "The second text of a pair task.", DATA, metavar="TEXT", families=(ENCODER,)
+    )

@@ -5,31 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from eexit_cli.config.common import CommonConfig
+from eexit_cli.config.field import FIGURE, like, opt
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlotConfig:
-    """A figure drawn from finished runs. The default size is one column of a paper.
+    """A figure drawn from finished runs. The default size, in inches, is one column of a paper."""
 
-    Attributes:
-        figure: a name of the figure catalog.
-        runs: run ids, beginnings of ids, ``latest``, or folders; empty is the newest run that the
-            figure can be drawn from.
-        output: a file, whose extension decides the format, or an existing folder; None is the
-            folder of the first run drawn.
-        format: png, svg or pdf where ``output`` does not say; None is png.
-        results_dir: where the runs are.
-        dpi: dots per inch of a PNG.
-        width: inches.
-        height: inches; None follows from the number of panels.
-        title: printed above the figure; None prints none, as papers have captions.
-    """
-
-    figure: str = "slowdown"
-    runs: tuple[str, ...] = ()
-    output: Path | None = None
-    format: str | None = None
-    results_dir: Path = Path("results")
-    dpi: int = 300
-    width: float = 3.3
-    height: float | None = None
-    title: str | None = None
+    figure: str = opt(
+        "slowdown", "Which figure: {{figure}}.", argument=True, names="figure", metavar="FIGURE"
+    )
+    runs: tuple[str, ...] = opt(
+        (),
+        "A run to draw; may be given again. By default the latest that fits.",
+        FIGURE,
+        flag="--run",
+        completes="runs",
+        metavar="RUN",
+    )
+    output: Path | None = opt(
+        None, "A .png, .svg or .pdf file; by default in the run's folder.", FIGURE, metavar="FILE"
+    )
+    format: str | None = opt(
+        None, "Where --output does not say it.", FIGURE, names="figure format", listed=True
+    )
+    results_dir: Path = like(CommonConfig, "results_dir")
+    dpi: int = opt(300, "Dots per inch of a PNG.", FIGURE, least=1)
+    width: float = opt(3.3, "Width.", FIGURE, least=0.1, metavar="INCHES")
+    height: float | None = opt(
+        None, "Height; by default from the number of panels.", FIGURE, least=0.1, metavar="INCHES"
+    )
+    title: str | None = opt(None, "Printed above; papers have captions.", FIGURE, metavar="TEXT")

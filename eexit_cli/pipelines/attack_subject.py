@@ -12,6 +12,7 @@ import torch
 from eexit_cli.attacks import wordnet_env
 from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.types import Examples
@@ -22,7 +23,6 @@ from eexit_cli.pipelines.attack_samples import Attacker, EncoderAttacker, criter
 from eexit_cli.pipelines.attack_table import recipe_metrics
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
-from eexit_cli.pipelines.exit_grid import refuse_decoder_options
 from eexit_cli.pipelines.exiting import describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.loading_decoder import is_decoder_model
@@ -127,7 +127,7 @@ class EncoderSubject:
             UsageError: a model or an exit that cannot be slowed down, or data that do not fit.
             MissingArtifactError: no such model or data.
         """
-        refuse_decoder_options(config, config.model)
+        refuse_unread(config, ENCODER, model=config.model)
         loaded = load_model(config, progress=progress)
         config = task_of(config, loaded, progress)
         name_classes(loaded, config, progress)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data import task_info
@@ -37,7 +38,6 @@ from eexit_cli.pipelines.attack_transfer_source import (
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.decoder_exiting import (
     describe_settings,
-    refuse_encoder_options,
 )
 from eexit_cli.pipelines.decoder_task import prefix_of
 from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
@@ -73,7 +73,7 @@ class DecoderVictim:
             UsageError: options that do not fit, or an exit that depends on other inputs.
             MissingArtifactError: no such model.
         """
-        refuse_encoder_options(config, config.model)
+        refuse_unread(config, SEQ2SEQ, model=config.model)
         loaded = load_decoder(config, progress=progress)
         name, prefix = config.model, config.source_prefix
         if prefix is None and (loaded.task is not None or loaded.source_prefix is not None):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.seed import derive_seed
@@ -36,7 +37,6 @@ from eexit_cli.pipelines.attack_transfer_source import (
 )
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.class_names import classes_of, name_classes
-from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.seen_rows import tell_trained
@@ -65,7 +65,7 @@ class EncoderVictim:
             UsageError: options that do not fit, or a run of another task.
             MissingArtifactError: no such model.
         """
-        refuse_decoder_options(config, config.model, (*DECODER_OPTIONS, "source_prefix"))
+        refuse_unread(config, ENCODER, model=config.model)
         loaded = load_model(config, progress=progress)
         asked = dataclasses.replace(config, task=sources[0].run.config.get("task"))
         name_classes(loaded, asked, progress)

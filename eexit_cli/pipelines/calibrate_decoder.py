@@ -19,6 +19,7 @@ from eexit_cli.calibration.text_metrics import TextQuality
 from eexit_cli.calibration.thresholds import confidence_scale
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data import task_info
@@ -32,7 +33,6 @@ from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Recor
 from eexit_cli.pipelines.calibrated import conditions_of
 from eexit_cli.pipelines.decoder_exiting import (
     full_model,
-    refuse_encoder_options,
     resolve_settings,
     settings_from,
 )
@@ -64,7 +64,7 @@ def choose_knobs(config: CalibrateConfig, loaded: LoadedDecoder) -> list[Decoder
             classifier that the model has not got, or thresholds that are out of range or order.
     """
     name = loaded.ref.name
-    refuse_encoder_options(config, name)
+    refuse_unread(config, SEQ2SEQ, model=name)
     if config.criterion not in (None, "threshold"):
         raise UsageError(
             f"--criterion {config.criterion} is for classifiers; model '{name}' is a decoder",

@@ -22,6 +22,7 @@ from eexit_cli.calibration.thresholds import (
 from eexit_cli.confidence import MEASURES
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
+from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
@@ -35,7 +36,6 @@ from eexit_cli.pipelines.calibrate_samples import calibration_examples
 from eexit_cli.pipelines.calibrate_subjects import FULL_SPEED, Provenance, Records
 from eexit_cli.pipelines.calibrated import conditions_of, names_of
 from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
-from eexit_cli.pipelines.exit_grid import DECODER_OPTIONS, refuse_decoder_options
 from eexit_cli.pipelines.exiting import DEFAULT_MEASURE, criterion_from
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.seen_rows import leaving_out
@@ -91,7 +91,7 @@ def choose_knobs(config: CalibrateConfig, loaded: LoadedModel) -> list[Knob]:
             f"Model '{loaded.ref.name}' is a regression model: its losses have no bound",
             hint="Calibrate a classifier, or bring losses in [0, 1] of your own: --losses FILE",
         )
-    refuse_decoder_options(config, loaded.ref.name, (*DECODER_OPTIONS, "metric"))
+    refuse_unread(config, ENCODER, model=loaded.ref.name)
     defaults = loaded.exit_defaults
     family = str(loaded.model.config.family)
     own = str(defaults.get("criterion") or _CRITERION_OF_FAMILY[family])

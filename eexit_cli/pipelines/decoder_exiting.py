@@ -61,14 +61,6 @@ _OF_THRESHOLDS = (
     "shallow_layer",
     "adaptive_threshold",
 )
-_OF_ENCODERS = (
-    "patience",
-    "voting",
-    "regression_tolerance",
-    "text_pair",
-    "data_dir",
-    "label_names",
-)
 
 
 def decoder_settings(
@@ -105,7 +97,6 @@ def resolve_settings(
     Raises:
         UsageError: options that exclude each other, or say nothing.
     """
-    refuse_encoder_options(options, model)
     given = [name for name in _OF_THRESHOLDS if getattr(options, name) is not None]
     if options.static_layer is not None:
         if given:
@@ -152,21 +143,6 @@ def resolve_settings(
             hint="Add --shallow-layer N, or drop --adaptive-threshold",
         )
     return _complete(settings)
-
-
-def refuse_encoder_options(options: Any, model: str) -> None:
-    """What only classifiers have is an error, not ignored.
-
-    Raises:
-        UsageError: patience, voting and the like on a decoder.
-    """
-    for name in _OF_ENCODERS:
-        if getattr(options, name, None) is not None:
-            raise UsageError(
-                f"{_flag(name)} is for classifiers; model '{model}' is a decoder",
-                hint=f"Drop {_flag(name)}; a decoder leaves by --confidence with --threshold, "
-                "or by --static-layer",
-            )
 
 
 def settings_from(

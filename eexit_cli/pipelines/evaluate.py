@@ -15,6 +15,7 @@ import torch
 
 from eexit_cli.confidence import MEASURES
 from eexit_cli.config.evaluate import EvaluateConfig
+from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import ExitCriterion, Measure
@@ -28,7 +29,7 @@ from eexit_cli.metrics.latency import NOT_TIMED, speed_figures, throughput_figur
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
-from eexit_cli.pipelines.exit_grid import choices, is_grid, refuse_decoder_options, values_of
+from eexit_cli.pipelines.exit_grid import choices, is_grid, values_of
 from eexit_cli.pipelines.exiting import (
     build_criterion,
     classifier_measure,
@@ -78,7 +79,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
 
         return run_decoder_evaluation(config, progress=progress)
     seed_everything(config.seed)
-    refuse_decoder_options(config, config.model)
+    refuse_unread(config, ENCODER, model=config.model)
     loaded = load_model(config, progress=progress)
     model = loaded.model
     config = task_of(config, loaded, progress)

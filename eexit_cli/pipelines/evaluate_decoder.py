@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.confidence import DECODER_MEASURES
 from eexit_cli.config.evaluate import EvaluateConfig
+from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.core.digits import exact
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import seed_everything
@@ -27,7 +28,6 @@ from eexit_cli.pipelines.decoder_exiting import (
     decoder_settings,
     describe_settings,
     full_model,
-    refuse_encoder_options,
     settings_from,
 )
 from eexit_cli.pipelines.decoder_latency import settled, time_batches, time_singles
@@ -77,7 +77,7 @@ def run_decoder_evaluation(
     """
     progress = progress or SilentProgress()
     seed_everything(config.seed)
-    refuse_encoder_options(config, config.model)
+    refuse_unread(config, SEQ2SEQ, model=config.model)
     loaded = load_decoder(config, progress=progress)
     config = own_task(config, loaded, progress)
     examples = load_pairs(config, loaded, default_split="test", progress=progress)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
-from eexit_cli.config.common import DecoderExitConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import UsageError
 
@@ -16,8 +14,6 @@ GRID = ("confidence", "top_k_propagation", "threshold", "patience", "voting", "s
 
 _SWEPT = ("confidence", "top_k_propagation")
 """Options that say what a sweep runs through; it chooses the values of the others itself."""
-
-DECODER_OPTIONS = tuple(item.name for item in dataclasses.fields(DecoderExitConfig))
 
 
 def choices(config: EvaluateConfig) -> list[Any]:
@@ -59,18 +55,3 @@ def values_of(config: Any, name: str) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (tuple, list)) else [value]
-
-
-def refuse_decoder_options(config: Any, model: str, names: Sequence[str] = DECODER_OPTIONS) -> None:
-    """What only decoders have is an error on a classifier, not ignored.
-
-    Raises:
-        UsageError: top-k propagation, a decaying threshold and the like.
-    """
-    for name in names:
-        if getattr(config, name, None) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{option} is for decoders (CALM); model '{model}' is a classifier",
-                hint=f"Drop {option}, or name a model of the family calm: eexit models list",
-            )

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.config.results import ResultsConfig
+from eexit_cli.config.results import ExportConfig
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import task_info
@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 TABLE = "adversarial.parquet"
 
 
-def run_export(
-    config: ResultsConfig,
-    run_id: str,
-    folder: Path,
-    *,
-    originals: bool = False,
-    only_slower: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
+def run_export(config: ExportConfig, *, progress: Progress | None = None) -> dict[str, Any]:
     """Write an attack's adversarial examples to a folder.
 
     The folder is one of the ``datasets`` library (``datasets.load_from_disk``), and holds the same
@@ -41,11 +33,8 @@ def run_export(
     ``_after``. Inputs that no attack changed are left out.
 
     Args:
-        config: where the run is.
-        run_id: as ``eexit results show`` takes it; of a finished attack.
-        folder: made; it must not exist, or be empty.
-        originals: also the inputs as they were, once each, for training on both.
-        only_slower: leave out inputs that leave no later than the original: attacks that failed.
+        config: the run is a finished attack; the folder must not exist, or be empty; the originals
+            come once each.
         progress: told how many there are, and what a model trained on them says nothing of.
 
     Returns:
@@ -56,9 +45,9 @@ def run_export(
         UsageError: not an attack on a classifier, nothing to export, or a folder that is in use.
         EexitError: the run is not finished.
     """
-    progress = progress or SilentProgress()
+    progress, folder = progress or SilentProgress(), config.output
     store = ResultStore(config.results_dir)
-    run = store.open(run_id, command="attack")
+    run = store.open(config.run, command="attack")
     if run.config.get("transfer"):
         raise UsageError(
             f"Run '{run.id}' replays another run's inputs",
@@ -74,14 +63,14 @@ def run_export(
         )
     adversarial, clean = _rows(run)
     slower = [row for row in adversarial if row["exit_layer_after"] > row["exit_layer_before"]]
-    changed, adversarial = adversarial, slower if only_slower else adversarial
+    changed, adversarial = adversarial, slower if config.only_slower else adversarial
     if not adversarial:
         what = "slowed no input down" if changed else "changed no input"
         raise UsageError(
             f"Run '{run.id}' {what}, so there is nothing to export",
             hint="Attack more samples, or with another recipe",
         )
-    rows = [*(clean if originals else []), *adversarial]
+    rows = [*(clean if config.with_originals else []), *adversarial]
     _write(rows, folder)
     progress.message(
         f"{len(adversarial)} attacked inputs of run {run.id}, {len(slower)} of them slower than "
@@ -101,7 +90,7 @@ def run_export(
         "rows": len(rows),
         "adversarial": len(adversarial),
         "slower": len(slower),
-        "originals": len(clean) if originals else 0,
+        "originals": len(clean) if config.with_originals else 0,
     }
 
 

@@ -9,6 +9,7 @@ import torch
 
 from eexit_cli.confidence import MEASURES
 from eexit_cli.config.evaluate import PredictConfig
+from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import ExitCriterion, Measure
@@ -16,7 +17,6 @@ from eexit_cli.core.stepping import replay
 from eexit_cli.core.text import REPLACEMENT, is_whole, made_whole
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.class_names import name_classes, trained_on_pairs
-from eexit_cli.pipelines.exit_grid import refuse_decoder_options
 from eexit_cli.pipelines.exiting import build_criterion, describe
 from eexit_cli.pipelines.loading import LoadedModel, load_model
 from eexit_cli.pipelines.loading_decoder import is_decoder_model
@@ -53,7 +53,7 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
         from eexit_cli.pipelines.predict_decoder import run_decoder_prediction
 
         return run_decoder_prediction(config, progress=progress)
-    refuse_decoder_options(config, config.model)
+    refuse_unread(config, ENCODER, model=config.model)
     loaded = load_model(config, progress=progress)
     model = loaded.model
     progress = progress or SilentProgress()

@@ -9,13 +9,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from eexit_cli.config.evaluate import PredictConfig
+from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.models.seq2seq.tracing import IGNORED, trace_tokens
 from eexit_cli.pipelines.calibrated import with_calibrated
 from eexit_cli.pipelines.decoder_exiting import (
     decoder_settings,
     describe_settings,
     full_model,
-    refuse_encoder_options,
 )
 from eexit_cli.pipelines.decoder_task import prefix_of
 from eexit_cli.pipelines.decoding import DecodedSet, decode_examples
@@ -44,7 +44,7 @@ def run_decoder_prediction(
     Raises:
         UsageError: an empty text, options that cannot be.
     """
-    refuse_encoder_options(config, config.model)
+    refuse_unread(config, SEQ2SEQ, model=config.model)
     loaded = load_decoder(config, progress=progress)
     prefix = prefix_of(loaded)
     config = with_calibrated(config, loaded, task=None, prefix=prefix, progress=progress)

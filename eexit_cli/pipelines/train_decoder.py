@@ -10,11 +10,11 @@ import torch
 
 from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.confidence.decoder import build_classifier
+from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.config.train import (
     CLASSIFIER_DEFAULTS,
     DECODER_DEFAULTS,
     DECODER_TASK,
-    ENCODER_OPTIONS,
     FREE_OPTIONS,
     SCRATCH_DEFAULTS,
     SHAPE_OPTIONS,
@@ -36,7 +36,7 @@ from eexit_cli.pipelines.own_data import held_out
 from eexit_cli.pipelines.train_decoder_report import finish_decoder_training
 from eexit_cli.pipelines.train_source import Source, refuse_kind, source_of
 from eexit_cli.pipelines.train_vocabulary import able_to_write, tell_unwritable
-from eexit_cli.pipelines.training_jobs import Plan, Shared, recorder, refuse_options, splits
+from eexit_cli.pipelines.training_jobs import Plan, Shared, recorder, splits
 from eexit_cli.store.models import BUNDLED
 from eexit_cli.store.results import Run
 from eexit_cli.store.training_rows import TrainingRows, read_training_rows
@@ -118,7 +118,7 @@ def plan_decoder(config: TrainConfig) -> Plan:
         UsageError: an unknown strategy or classifier, or options that exclude each other.
         MissingArtifactError: nothing to start from.
     """
-    refuse_options(config, ENCODER_OPTIONS, "encoders", "--model deebert")
+    refuse_unread(config, SEQ2SEQ, model=config.model)
     purpose = _purpose(config)
     backbone, origin = _start_from(config, purpose)
     if backbone is not None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.config.train import (
-    DECODER_OPTIONS,
     ENCODER_DEFAULTS,
     ENCODER_TOKENS,
     TrainConfig,
@@ -42,7 +42,6 @@ from eexit_cli.pipelines.training_jobs import (
     Plan,
     Shared,
     recorder,
-    refuse_options,
     splits,
 )
 from eexit_cli.store.results import Run
@@ -105,7 +104,7 @@ def plan_encoder(config: TrainConfig) -> Plan:
         UsageError: an unknown family or strategy, or options that only decoders have.
         MissingArtifactError: no backbone is named and none is installed.
     """
-    refuse_options(config, DECODER_OPTIONS, "decoders", "--model calm")
+    refuse_unread(config, ENCODER, model=config.model)
     if config.model not in FAMILIES:
         raise unknown_name("model family", config.model, (*FAMILIES, "calm"))
     strategy: Strategy = STRATEGIES.load(config.strategy or FAMILY_STRATEGIES[config.model])

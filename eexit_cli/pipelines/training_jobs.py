@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,27 +72,6 @@ class Plan:
     defaults: Mapping[str, Any]
     start: Callable[[Shared], Job]
     origin: str | None = None
-
-
-def refuse_options(config: TrainConfig, names: Sequence[str], kind: str, repair: str) -> None:
-    """Options of the other kind of model are an error, not ignored.
-
-    Args:
-        names: fields of the configuration that must be at their defaults.
-        kind: whom they are for.
-        repair: what would make them mean something.
-
-    Raises:
-        UsageError: one is not.
-    """
-    defaults = TrainConfig()
-    for name in names:
-        if getattr(config, name) != getattr(defaults, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{flag} is for {kind}, not for '{config.model}'",
-                hint=f"Add {repair}, or drop {flag}",
-            )
 
 
 def training_settings(

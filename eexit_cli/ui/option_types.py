@@ -1,4 +1,4 @@
-"""How an option is made: its panel, and a check for those whose values are names."""
+"""How the values of options are read where their type alone does not say."""
 
 from __future__ import annotations
 
@@ -9,60 +9,11 @@ from typing import Any
 
 import typer
 
-from eexit_cli.ui import catalogs, completion
-from eexit_cli.ui.help import mention
+from eexit_cli.core.errors import UsageError
+from eexit_cli.ui import catalogs
 
-MODEL = "Model"
-DATA = "Data"
-EXITS = "Exits"
-DECODER = "Decoder (CALM)"
-TRAINING = "Training"
-ATTACK = "Attack"
-EVALUATION = "Evaluation"
-CALIBRATION = "Calibration"
-LOSSES = "Losses of your own"
-UNDER_ATTACK = "Under attack"
-FIGURE = "Figure"
-RUN = "Run"
-OUTPUT = "Output"
-PANELS = (
-    MODEL,
-    DATA,
-    EXITS,
-    DECODER,
-    TRAINING,
-    ATTACK,
-    EVALUATION,
-    CALIBRATION,
-    LOSSES,
-    UNDER_ATTACK,
-    FIGURE,
-    RUN,
-    OUTPUT,
-)
-"""The order of the help screen's groups."""
-
-
-def option(*names: str, panel: str, help: str, **settings: Any) -> Any:
-    """An option of a panel; ``settings`` are those of ``typer.Option``."""
-    return typer.Option(*names, rich_help_panel=panel, help=help, show_envvar=False, **settings)
-
-
-def choice(
-    kind: str, *names: str, panel: str, help: str, show: bool = False, **settings: Any
-) -> Any:
-    """An option whose values are the names of a catalog: checked, suggested and completed."""
-    if show:
-        help = f"{help} One of {mention(kind)}."
-    return option(
-        *names,
-        panel=panel,
-        help=help,
-        metavar="NAME",
-        callback=checked(kind),
-        autocompletion=completion.of_catalog(kind),
-        **settings,
-    )
+ALL = "all"
+"""Stands for every recipe."""
 
 
 def checked(kind: str) -> Callable[[Any], Any]:
@@ -74,10 +25,27 @@ def checked(kind: str) -> Callable[[Any], Any]:
     return check
 
 
+def name_of(kind: str) -> Callable[[Any], str]:
+    """A parser of a catalog's names."""
+    return lambda value: catalogs.check(kind, str(value))
+
+
 def device(value: str) -> str:
     """cuda:1 is a device; the rest must be a known name."""
     catalogs.check("device", "cuda" if re.fullmatch(r"cuda:\d+", value) else value)
     return value
+
+
+def recipes(value: str | None) -> str | None:
+    """Names with commas between them, each the registered one; ``all`` stands alone."""
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if names == [ALL]:
+        return ALL
+    if ALL in names:
+        raise UsageError("--recipe all stands alone", hint="Give all, or the names of some")
+    return ",".join(dict.fromkeys(catalogs.check("recipe", name) for name in names or [value]))
 
 
 def whole(minimum: int) -> Callable[[Any], int]:
@@ -108,9 +76,33 @@ def number(value: Any) -> float:
     return found
 
 
+def numbers(text: Any) -> tuple[float, ...]:
+    """``1,0.95,0.9`` as numbers; a configuration file may hold a list."""
+    parts = text.replace(",", " ").split() if isinstance(text, str) else text
+    try:
+        return tuple(float(part) for part in parts)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no list of numbers such as 1,0.95,0.9") from None
+
+
 def top_k(value: Any) -> int:
     """K, or 0 for ``none``; whether K fits the vocabulary shows when the model is known."""
     return 0 if value == "none" else whole(0)(value)
+
+
+def threshold(value: Any) -> float | str:
+    """A number, at least 0, or the word for the stored one, with a run's id or without."""
+    if re.fullmatch(r"calibrated(:[^:\s]+)?", str(value)):
+        return str(value)
+    try:
+        number = float(value)
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{value}' is no number, not 'calibrated' and not 'calibrated:RUN'"
+        ) from None
+    if number < 0:
+        raise typer.BadParameter(f"{value} is not in the range x>=0.")
+    return number
 
 
 def several(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -137,21 +129,13 @@ def names(value: Any) -> tuple[str, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def name_of(kind: str) -> Callable[[Any], str]:
-    """A parser of a catalog's names."""
-    return lambda value: catalogs.check(kind, str(value))
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "threshold": threshold,
+    "top-k": top_k,
+    "numbers": numbers,
+    "names": names,
+}
+"""What ``config.field.Option.parse`` may name: from what was typed to the value."""
 
-
-def threshold(value: Any) -> float | str:
-    """A number, at least 0, or the word for the stored one, with a run's id or without."""
-    if re.fullmatch(r"calibrated(:[^:\s]+)?", str(value)):
-        return str(value)
-    try:
-        number = float(value)
-    except ValueError:
-        raise typer.BadParameter(
-            f"'{value}' is no number, not 'calibrated' and not 'calibrated:RUN'"
-        ) from None
-    if number < 0:
-        raise typer.BadParameter(f"{value} is not in the range x>=0.")
-    return number
+CHECKS: dict[str, Callable[[Any], Any]] = {"device": device, "recipes": recipes}
+"""The same, for what is checked once it is text."""

@@ -1,33 +1,128 @@
-"""The options that several commands share, each written once.
+"""The command line's options, made from the fields of ``eexit_cli.config``.
 
-An alias carries an option's name, type, help text and panel; its default is the value of the
-field of the same name in ``eexit_cli.config``. ``ui.signature`` puts the two together, so a new
-field of a configuration needs one alias and one line in :data:`OPTIONS`, here or in the
-``options_<command>.py`` of the one command that has it.
+A field says its help, panel, bounds and names itself (``config.field``); its type and its default
+say the rest. Three options are no field of any configuration, as they have done their work before
+a command runs: ``--config``, ``--debug`` and ``--help``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
+from eexit_cli.config.field import OUTPUT, RUN, Option, flag, option_of
 from eexit_cli.config.loader import read_config
 from eexit_cli.ui import completion
-from eexit_cli.ui.option_types import (
-    DATA,
-    EXITS,
-    MODEL,
-    OUTPUT,
-    RUN,
-    choice,
-    device,
-    names,
-    option,
-    threshold,
-)
+from eexit_cli.ui.help import mention
+from eexit_cli.ui.option_types import CHECKS, PARSERS, checked, name_of, number, several, whole
+
+ENVIRONMENT_PREFIX = "EEXIT_"
+
+
+def of_fields(config_class: type) -> list[inspect.Parameter]:
+    """A parameter for each field, annotated as typer reads it.
+
+    Raises:
+        TypeError: a field that says nothing about its option.
+    """
+    hints = get_type_hints(config_class)
+    return [_parameter(item, hints[item.name]) for item in dataclasses.fields(config_class)]
+
+
+def _parameter(item: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
+    told = option_of(item)
+    kind = _plain_type(hint)
+    settings = _settings(told, kind)
+    if told.argument:
+        info = typer.Argument(show_envvar=False, **settings)
+        default: Any = inspect.Parameter.empty
+    else:
+        if (
+            told.parse not in PARSERS
+            and not told.several
+            and (told.least, told.most) != (None,) * 2
+        ):
+            settings |= {"min": told.least, "max": told.most}
+        info = typer.Option(
+            _flags(item, hint, told),
+            rich_help_panel=told.panel,
+            show_envvar=False,
+            envvar=ENVIRONMENT_PREFIX + item.name.upper(),
+            show_default=told.show_default,
+            **settings,
+        )
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+    return inspect.Parameter(
+        item.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[kind, info],  # type: ignore[valid-type]
+        default=default,
+    )
+
+
+def _settings(told: Option, kind: Any) -> dict[str, Any]:
+    """What an option and an argument have in common."""
+    settings: dict[str, Any] = {"help": told.help, "metavar": told.metavar}
+    if told.listed:
+        settings["help"] += f" One of {mention(told.names or '')}."
+    if told.metavar is None:
+        settings["metavar"] = _metavar(told, kind)
+    if told.several or told.parse in PARSERS:
+        parse = _parser(told, kind)
+        settings["parser"] = several(parse) if told.several else parse
+    elif told.names is not None:
+        settings["callback"] = CHECKS[told.parse] if told.parse else checked(told.names)
+    suggested = told.names or told.suggests
+    if told.completes is not None:
+        settings["autocompletion"] = getattr(completion, told.completes)
+    elif suggested is not None:
+        complete = completion.of_catalog_list if told.several else completion.of_catalog
+        settings["autocompletion"] = complete(suggested)
+    return settings
+
+
+def _metavar(told: Option, kind: Any) -> str | None:
+    base = _base(kind)
+    name = "NAME" if told.names else {int: "N", float: "X"}.get(base)
+    return f"{name}[,{name}...]" if told.several else name
+
+
+def _parser(told: Option, kind: Any) -> Callable[[Any], Any]:
+    if told.parse is not None:
+        return PARSERS[told.parse]
+    if told.names is not None:
+        return name_of(told.names)
+    return whole(int(told.least or 0)) if _base(kind) is int else number
+
+
+def _flags(item: dataclasses.Field[Any], hint: Any, told: Option) -> str:
+    """``--x``, or ``--x/--no-x`` for what may also be switched off."""
+    name = told.flag or flag(item.name)
+    switch = _base(hint) is bool and item.default is not False
+    return f"{name}/--no-{name.removeprefix('--')}" if switch else name
+
+
+def _plain_type(hint: Any) -> Any:
+    """The type that typer reads: one value's, where a field holds one or several."""
+    if get_origin(hint) is tuple:
+        return list[str] if get_args(hint)[0] is str else str
+    members = [member for member in get_args(hint) if get_origin(member) is not tuple]
+    if len(members) < 2:
+        return hint
+    optional = type(None) in members
+    return Union[members[0], None] if optional else members[0]  # noqa: UP007
+
+
+def _base(hint: Any) -> Any:
+    """A type without None and without several of it."""
+    members = get_args(hint) if get_origin(hint) is not tuple else ()
+    return members[0] if members else hint
 
 
 def _fill_defaults(context: typer.Context, path: Path | None) -> None:
@@ -49,382 +144,50 @@ def _debug(wanted: bool) -> None:
         os.environ["EEXIT_DEBUG"] = "1"
 
 
-# Model -------------------------------------------------------------------------------------------
-
-Model = Annotated[
-    str,
-    option(
-        "--model",
-        panel=MODEL,
-        metavar="NAME|FOLDER|ID",
-        help="A bundled name, a local folder, or a hub id.",
-        autocompletion=completion.models,
-    ),
-]
-LowerCase = Annotated[
-    bool | None,
-    option(
-        "--lower-case/--no-lower-case",
-        panel=MODEL,
-        help="Overrides the tokenizer's own setting, for checkpoints that lack it.",
-    ),
-]
-MaxLength = Annotated[
-    int | None,
-    option(
-        "--max-length",
-        panel=MODEL,
-        metavar="N",
-        min=1,
-        help="Tokens per input, at most what the model takes.",
-    ),
-]
-LabelNames = Annotated[
-    str | None,
-    option(
-        "--label-names",
-        panel=MODEL,
-        metavar="A,B[,C...]",
-        parser=names,
-        help="What a classifier's outputs are called, in their order, where its checkpoint does "
-        "not say or is wrong; when training, the classes in the order wanted.",
-    ),
-]
-
-# Data --------------------------------------------------------------------------------------------
-
-Task = Annotated[
-    str | None,
-    choice("task", "--task", panel=DATA, help="Which data; by default the model's own task."),
-]
-DataFile = Annotated[
-    Path | None,
-    option(
-        "--data-file",
-        panel=DATA,
-        metavar="FILE",
-        help="Your own CSV, TSV, JSONL or Parquet file, or a folder of eexit results export.",
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    option(
-        "--data-dir",
-        panel=DATA,
-        metavar="DIR",
-        help="A folder of GLUE's TSV files in place of the hub's copy.",
-    ),
-]
-TextColumn = Annotated[
-    str | None,
-    option(
-        "--text-column",
-        panel=DATA,
-        metavar="NAME",
-        help="Column of the text (--data-file); by default as in training, or text.",
-    ),
-]
-TextPairColumn = Annotated[
-    str | None,
-    option(
-        "--text-pair-column",
-        panel=DATA,
-        metavar="NAME",
-        help="Column of the second text (--data-file).",
-    ),
-]
-LabelColumn = Annotated[
-    str | None,
-    option(
-        "--label-column",
-        panel=DATA,
-        metavar="NAME",
-        help="Column of the label (--data-file); by default as in training, or label.",
-    ),
-]
-SourceColumn = Annotated[
-    str | None,
-    option(
-        "--source-column",
-        panel=DATA,
-        metavar="NAME",
-        help="Column of the source text (--data-file, text generation); by default as in "
-        "training, or source.",
-    ),
-]
-TargetColumn = Annotated[
-    str | None,
-    option(
-        "--target-column",
-        panel=DATA,
-        metavar="NAME",
-        help="Column of the wanted text (--data-file, text generation); by default as in "
-        "training, or target.",
-    ),
-]
-IncludeTrainingRows = Annotated[
-    bool,
-    option(
-        "--include-training-rows",
-        panel=DATA,
-        help="Keep samples that the model was trained on; nothing is then promised.",
-    ),
-]
-SourcePrefix = Annotated[
-    str | None,
-    option(
-        "--source-prefix",
-        panel=DATA,
-        metavar="TEXT",
-        help="Put before every source text; by default the task's own.",
-    ),
-]
-Split = Annotated[
-    str | None,
-    option(
-        "--split",
-        panel=DATA,
-        metavar="NAME",
-        help="train, validation or test; by default the command's own.",
-        autocompletion=completion.of_catalog("split"),
-    ),
-]
-Limit = Annotated[
-    int | None,
-    option(
-        "--limit",
-        panel=DATA,
-        metavar="N",
-        min=0,
-        help="Use a seeded sample of N; 0 uses all.",
-    ),
-]
-
-# Exits -------------------------------------------------------------------------------------------
-
-Confidence = Annotated[
-    str | None,
-    choice("confidence measure", "--confidence", panel=EXITS, help="What --threshold is on."),
-]
-Threshold = Annotated[
-    float | None,
-    option(
-        "--threshold",
-        panel=EXITS,
-        metavar="X|calibrated",
-        parser=threshold,
-        help="Leave at the first exit whose confidence passes X; 'calibrated' is the last that "
-        "eexit calibrate certified, 'calibrated:RUN' that of a run.",
-    ),
-]
-Patience = Annotated[
-    int | None,
-    option(
-        "--patience",
-        panel=EXITS,
-        metavar="N",
-        min=0,
-        help="Leave when N layers in a row agree with the one before; 0 is the full model.",
-    ),
-]
-RegressionTolerance = Annotated[
-    float | None,
-    option(
-        "--regression-tolerance",
-        panel=EXITS,
-        metavar="X",
-        min=0,
-        help="With --patience on a regression task: layers agree when they differ by less than X.",
-    ),
-]
-Voting = Annotated[
-    float | None,
-    option(
-        "--voting",
-        panel=EXITS,
-        metavar="X",
-        min=0,
-        help="Leave when the exits' scaled votes reach X.",
-    ),
-]
-StaticLayer = Annotated[
-    int | None,
-    option("--static-layer", panel=EXITS, metavar="N", min=1, help="Leave after layer N, always."),
-]
-
-# Stores ------------------------------------------------------------------------------------------
-
-ModelName = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A bundled name, a local folder, or a cached hub id.",
+def _eager(
+    name: str, kind: Any, default: Any, *flags: str, panel: str, **settings: Any
+) -> inspect.Parameter:
+    info = typer.Option(
+        *flags,
+        rich_help_panel=panel,
         show_envvar=False,
-        autocompletion=completion.models,
-    ),
-]
-RunId = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="An id, the beginning of one, START...END of one, or latest.",
-        show_envvar=False,
-        autocompletion=completion.runs,
-    ),
-]
-OfCommand = Annotated[
-    str | None,
-    choice("recorded command", "--command", panel=RUN, help="Only runs of this command."),
-]
+        is_eager=True,
+        expose_value=False,
+        **settings,
+    )
+    annotation = Annotated[kind, info]  # type: ignore[valid-type]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default
+    )
 
-# Run ---------------------------------------------------------------------------------------------
 
-Seed = Annotated[
-    int,
-    option("--seed", panel=RUN, metavar="N", min=0, help="Every random choice derives from it."),
-]
-Device = Annotated[
-    str,
-    option(
-        "--device",
-        panel=RUN,
-        metavar="NAME",
-        help="auto, cpu, cuda, cuda:1 or mps.",
-        callback=device,
-        autocompletion=completion.of_catalog("device"),
-    ),
-]
-Dtype = Annotated[
-    str,
-    choice("dtype", "--dtype", panel=RUN, help="Precision of the computation.", show=True),
-]
-BatchSize = Annotated[
-    int | None,
-    option("--batch-size", panel=RUN, metavar="N", min=1, help="Samples per batch."),
-]
-ResultsDir = Annotated[
-    Path,
-    option("--results-dir", panel=RUN, metavar="DIR", help="Each run makes a folder below it."),
-]
-
-ConfigFile = Annotated[
+CONFIG = _eager(
+    "config",
     Path | None,
-    option(
-        "--config",
-        panel=RUN,
-        metavar="FILE",
-        help="Defaults from a YAML, TOML or JSON file, or from a run's config.json.",
-        is_eager=True,
-        expose_value=False,
-        callback=_fill_defaults,
-    ),
-]
-
-# Output ------------------------------------------------------------------------------------------
-
-Json = Annotated[
-    bool, option("--json", panel=OUTPUT, help="Print the result as one JSON document, only.")
-]
-Quiet = Annotated[
-    bool,
-    option("--quiet", panel=OUTPUT, help="No progress and no hints; only ids and paths."),
-]
-Format = Annotated[
-    str | None,
-    choice("table format", "--format", panel=OUTPUT, help="How tables print.", show=True),
-]
-Debug = Annotated[
-    bool,
-    option(
-        "--debug",
-        panel=OUTPUT,
-        help="Show the traceback of an error.",
-        is_eager=True,
-        expose_value=False,
-        callback=_debug,
-    ),
-]
-Help = Annotated[
-    bool,
-    option(
-        "--help",
-        "-h",
-        panel=OUTPUT,
-        help="Show this message and exit.",
-        is_eager=True,
-        expose_value=False,
-        callback=_show_help,
-    ),
-]
-
-EVERYWHERE: dict[str, Any] = {
-    "json": Json,
-    "quiet": Quiet,
-    "format": Format,
-    "debug": Debug,
-    "help": Help,
-}
-"""The options of every command."""
-
-OPTIONS: dict[str, Any] = {
-    "model": Model,
-    "lower_case": LowerCase,
-    "label_names": LabelNames,
-    "max_length": MaxLength,
-    "task": Task,
-    "data_file": DataFile,
-    "data_dir": DataDir,
-    "text_column": TextColumn,
-    "text_pair_column": TextPairColumn,
-    "label_column": LabelColumn,
-    "source_column": SourceColumn,
-    "target_column": TargetColumn,
-    "source_prefix": SourcePrefix,
-    "split": Split,
-    "limit": Limit,
-    "include_training_rows": IncludeTrainingRows,
-    "confidence": Confidence,
-    "threshold": Threshold,
-    "patience": Patience,
-    "regression_tolerance": RegressionTolerance,
-    "voting": Voting,
-    "static_layer": StaticLayer,
-    "seed": Seed,
-    "device": Device,
-    "dtype": Dtype,
-    "batch_size": BatchSize,
-    "results_dir": ResultsDir,
-}
-"""Field of a configuration -> its option. A command adds its own, or puts another in
-its place."""
-
-EXCLUSIVE: tuple[tuple[str, ...], ...] = (
-    ("threshold", "patience", "voting", "static_layer"),
-    ("confidence", "patience"),
-    ("confidence", "voting"),
-    ("confidence", "static_layer"),
-    ("regression_tolerance", "threshold"),
-    ("regression_tolerance", "voting"),
-    ("regression_tolerance", "static_layer"),
-    ("data_file", "data_dir"),
-    ("losses", "data_file"),
-    ("losses", "data_dir"),
-    ("verify_on", "under_attack"),
-    ("json", "quiet"),
-    ("json", "format"),
+    None,
+    "--config",
+    panel=RUN,
+    metavar="FILE",
+    envvar=f"{ENVIRONMENT_PREFIX}CONFIG",
+    help="Defaults from a YAML, TOML or JSON file, or from a run's config.json.",
+    callback=_fill_defaults,
 )
-"""Options that contradict each other."""
-
-NEEDS: dict[str, str] = {
-    "vocabulary_keep": "vocabulary",
-    "text_column": "data_file",
-    "text_pair_column": "data_file",
-    "label_column": "data_file",
-    "source_column": "data_file",
-    "target_column": "data_file",
-    "exit_layers": "losses",
-    "full_model": "losses",
-    "num_layers": "losses",
-    "attack_limit": "under_attack",
-}
-"""Options that say nothing without another one."""
+DEBUG = _eager(
+    "debug",
+    bool,
+    False,
+    "--debug",
+    panel=OUTPUT,
+    help="Show the traceback of an error.",
+    callback=_debug,
+)
+HELP = _eager(
+    "help",
+    bool,
+    False,
+    "--help",
+    "-h",
+    panel=OUTPUT,
+    help="Show this message and exit.",
+    callback=_show_help,
+)

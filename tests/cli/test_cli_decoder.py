@@ -170,7 +170,7 @@ def test_models_are_listed_with_their_classifiers(eexit, decoder, monkeypatch) -
         ("--confidence entropy --threshold .5", "'entropy' is for classifiers", "softmax"),
         ("--confidence saturatio --threshold .5", "Unknown confidence measure", "saturation"),
         ("--confidence linear,lineer --threshold .5", "Unknown confidence measure", "linear"),
-        ("--patience 2", "--patience is for classifiers", "--confidence with --threshold"),
+        ("--patience 2", "--patience is for classifiers", "leaves by --confidence"),
         ("--voting 1.5", "--voting is for classifiers", "Drop --voting"),
         ("--threshold 0.5,,0.1", "empty value between its commas", "--help"),
         ("--threshold 0.5,nan", "--threshold", "finite"),
@@ -183,7 +183,7 @@ def test_models_are_listed_with_their_classifiers(eexit, decoder, monkeypatch) -
         ("--adaptive-threshold", "nothing without --shallow-layer", "--shallow-layer N"),
         ("--max-length 1", "--max-length 1", "at least 2"),
         ("--task movie-reviews", "the model writes text", "pronunciation"),
-        ("--text-column body --data-file pairs.csv", "--text-column does not go with", "out"),
+        ("--text-column body --data-file pairs.csv", "--text-column is for classifiers", "deebert"),
         ("--sweep --static-layer 1,2", "--static-layer and --sweep", "drop --sweep"),
     ],
 )

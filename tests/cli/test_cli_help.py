@@ -7,7 +7,7 @@ import re
 import pytest
 
 from eexit_cli import __version__
-from eexit_cli.ui.option_types import PANELS
+from eexit_cli.config.field import PANELS
 
 COMMANDS = [
     "train",

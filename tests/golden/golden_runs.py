@@ -183,24 +183,33 @@ def plain(value: Any, runs: dict[str, str]) -> Any:
 
 
 def written(told: dict[str, Any]) -> str:
-    """As the expected files hold it: a record or a row per line, so that differences read well."""
+    """As the expected files hold it: a record or a row per line, so that differences read well.
+
+    Objects are sorted: the order of their names says nothing.
+    """
     lines = ["{", '"document": {']
     document = told["document"]
     entries = []
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in value)
+            rows = ",\n  ".join(
+                json.dumps(row, ensure_ascii=False, sort_keys=True) for row in value
+            )
             entries.append(f"{json.dumps(key)}: [\n  {rows}\n]")
         elif isinstance(value, dict):
             inner = ",\n  ".join(
-                f"{json.dumps(name)}: {json.dumps(item, ensure_ascii=False)}"
-                for name, item in value.items()
+                f"{json.dumps(name)}: {json.dumps(item, ensure_ascii=False, sort_keys=True)}"
+                for name, item in sorted(value.items())
             )
             entries.append(f"{json.dumps(key)}: {{\n  {inner}\n}}")
         else:
-            entries.append(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+            entries.append(
+                f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, sort_keys=True)}"
+            )
     lines.append(",\n".join(entries))
-    records = ",\n  ".join(json.dumps(record, ensure_ascii=False) for record in told["records"])
+    records = ",\n  ".join(
+        json.dumps(record, ensure_ascii=False, sort_keys=True) for record in told["records"]
+    )
     lines += ["},", f'"records": [\n  {records}\n]' if records else '"records": []', "}"]
     return "\n".join(lines) + "\n"
 
