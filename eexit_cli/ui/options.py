@@ -112,11 +112,12 @@ def _plain_type(hint: Any) -> Any:
     """The type that typer reads: one value's, where a field holds one or several."""
     if get_origin(hint) is tuple:
         return list[str] if get_args(hint)[0] is str else str
-    members = [member for member in get_args(hint) if get_origin(member) is not tuple]
-    if len(members) < 2:
+    single = [member for member in get_args(hint) if get_origin(member) is not tuple]
+    if not single:
         return hint
-    optional = type(None) in members
-    return Union[members[0], None] if optional else members[0]  # noqa: UP007
+    # What is read by a parser may be annotated as anything that is one value.
+    kind = next((member for member in single if member is not type(None)), str)
+    return Union[kind, None] if type(None) in single else kind  # noqa: UP007
 
 
 def _base(hint: Any) -> Any:

@@ -113,4 +113,5 @@ def test_the_name_of_a_file_never_matters(
         assert done.code == 0, done.err
     config = ResultStore().latest("attack").config
     assert (Path(config["data_file"]), Path(config["model"])) == (data, model)
-    assert r"model-caf\xe9" in eexit("models", "show", model).out
+    shown = eexit("models", "show", model).out
+    assert r"model-caf\xe9" in "".join(shown.split())  # a long path may break anywhere

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from synthetic_decodings import decoding_run
 from synthetic_runs import attack_run, evaluate_run
 
+from eexit_cli.config.common import TimingConfig
+from eexit_cli.config.field import option_of
 from eexit_cli.core.types import RunResult
 from eexit_cli.metrics.latency import LEAST_REPEATS
 from eexit_cli.store.results import ResultStore, Run
-from eexit_cli.ui.options_evaluation import TIMING
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens import show_result
 from eexit_cli.ui.screens.speed import is_none, speed_words, with_spread
@@ -53,7 +55,9 @@ def test_what_was_timed_once_says_so_and_what_was_not_timed_nothing() -> None:
 
 
 def test_the_option_takes_no_fewer_repeats_than_an_interval_needs() -> None:
-    assert TIMING["timing_repeats"].__metadata__[0].min == LEAST_REPEATS
+    assert {f.name: option_of(f).least for f in fields(TimingConfig)}[
+        "timing_repeats"
+    ] == LEAST_REPEATS
 
 
 def shown(run: Run, monkeypatch, capsys, *, rows=(), **metrics: Any) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.core.digits import exact
 from eexit_cli.ui.catalogs import names
 from eexit_cli.ui.measures import written
 from eexit_cli.ui.screens.words import criterion_words
@@ -112,8 +113,8 @@ def calibrations(rows: Sequence[Row]) -> Sheet:
             Column("task", "Data"),
             Column("settings", "Exit", text=lambda row: criterion_words(row["settings"])),
             Column("certified", "Certified", text=lambda row: "yes" if row["certified"] else "no"),
-            Column("delta", "delta", text=lambda row: f"{row['delta']:g}", numeric=True),
-            Column("epsilon", "epsilon", text=lambda row: f"{row['epsilon']:g}", numeric=True),
+            Column("delta", "delta", text=lambda row: exact(row["delta"]), numeric=True),
+            Column("epsilon", "epsilon", text=lambda row: exact(row["epsilon"]), numeric=True),
             Column("consistency", "Consistency"),
             Column("samples", "Samples", numeric=True),
         ],

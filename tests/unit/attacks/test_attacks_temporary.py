@@ -78,9 +78,10 @@ def test_a_killed_worker_and_an_ended_one_leave_nothing(
 
 
 RUN = """
-from eexit_cli.pipelines.attack_resume import config_from
+from eexit_cli.config import AttackConfig
+from eexit_cli.pipelines.resume import config_from
 from eexit_cli.pipelines.attack_workers import Workers
-with Workers(1, config_from({config!r}), "encoder", {{}}) as pool:
+with Workers(1, config_from(AttackConfig, {config!r}), "encoder", {{}}) as pool:
     pool.run([("random", {sample!r})] * 10_000, lambda record: print("record", flush=True))
 """
 

@@ -16,7 +16,7 @@ from attacks_tiny import TEXTS, classifier, wordpiece
 
 from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.config import AttackConfig
-from eexit_cli.config.results import ResultsConfig
+from eexit_cli.config.results import ExportConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import stream
@@ -232,13 +232,19 @@ def test_the_attacked_model_itself_needs_no_comparison(folder: Path) -> None:
     assert not [line for line in progress.told if "no names" in line]
 
 
+def export_of(result: Any, folder: Path, **options: Any) -> ExportConfig:
+    """A run's inputs, to go to a folder."""
+    return ExportConfig(
+        run=result.path.name, results_dir=result.path.parent, output=folder, **options
+    )
+
+
 def test_a_replay_is_neither_replayed_nor_resumed(folder: Path, attacked: Any) -> None:
     result = replayed(folder, attacked.path.name, "first")
     with pytest.raises(UsageError, match="replays another run's inputs itself"):
         replayed(folder, result.path.name, "first")
-    results = ResultsConfig(results_dir=folder / "results")
     with pytest.raises(UsageError, match="replays another run's inputs") as raised:
-        run_export(results, result.path.name, folder / "none")
+        run_export(export_of(result, folder / "none"))
     assert attacked.path.name in str(raised.value.hint)
     os.remove(result.path / "all_results.json")
     with pytest.raises(UsageError, match="nothing to go on with"):
@@ -414,10 +420,9 @@ def test_recovered_is_a_share_of_what_was_taken() -> None:
 def test_an_export_loads_with_datasets_and_trains(folder: Path, attacked: Any) -> None:
     import datasets
 
-    config = ResultsConfig(results_dir=folder / "results")
     target = folder / "adversarial"
     hears = Hears()
-    written = run_export(config, attacked.path.name, target, originals=True, progress=hears)
+    written = run_export(export_of(attacked, target, with_originals=True), progress=hears)
     assert hears.heard[-1] == (
         "These come from the whole of reviews.jsonl; a model trained on them must not be reported "
         "on it: attack --split train"
@@ -459,7 +464,7 @@ def test_an_export_loads_with_datasets_and_trains(folder: Path, attacked: Any) -
     assert not parts[0] & parts[1]
     assert parts[0] | parts[1] == {row["original_text"] for row in originals}
     with pytest.raises(UsageError, match="is not empty"):
-        run_export(config, attacked.path.name, target)
+        run_export(export_of(attacked, target))
 
 
 def test_an_export_of_training_samples_needs_no_warning(folder: Path, attacked: Any) -> None:
@@ -475,8 +480,7 @@ def test_an_export_of_training_samples_needs_no_warning(folder: Path, attacked: 
         )
     )
     hears = Hears()
-    results = ResultsConfig(results_dir=folder / "results")
-    written = run_export(results, result.path.name, folder / "of-train", progress=hears)
+    written = run_export(export_of(result, folder / "of-train"), progress=hears)
     assert written["split"] == "train"
     assert [line.split(" of run")[0] for line in hears.heard] == [
         f"{written['adversarial']} attacked inputs"
@@ -486,8 +490,7 @@ def test_an_export_of_training_samples_needs_no_warning(folder: Path, attacked: 
 def test_an_export_may_leave_failed_attacks_out(folder: Path, attacked: Any) -> None:
     import datasets
 
-    results = ResultsConfig(results_dir=folder / "results")
-    written = run_export(results, attacked.path.name, folder / "slower", only_slower=True)
+    written = run_export(export_of(attacked, folder / "slower", only_slower=True))
     records = [json.loads(line) for line in (attacked.path / "records.jsonl").open()]
     slower = [r for r in records if r["exit_layer_after"] > r["exit_layer_before"]]
     assert 0 < len(slower) == written["slower"] == written["adversarial"]
@@ -519,9 +522,7 @@ def test_pairs_keep_their_second_text(folder: Path) -> None:
     with pytest.raises(UsageError, match=message) as raised:
         replayed(folder, result.path.name, "single")
     assert "same task" in str(raised.value.hint)
-    written = run_export(
-        ResultsConfig(results_dir=folder / "results"), result.path.name, folder / "pairs"
-    )
+    written = run_export(export_of(result, folder / "pairs"))
     assert written["adversarial"] > 0
     import datasets
 

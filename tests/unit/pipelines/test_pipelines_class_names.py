@@ -34,6 +34,7 @@ from eexit_cli.pipelines.predict import run_prediction
 from eexit_cli.pipelines.train import run_training
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one", "two", "three", "film", "fine"]
+WORDS += [piece for sign in "abcdefghijklmnopqrstuvwxyz0123456789" for piece in (sign, f"##{sign}")]
 CUES = ["one", "two", "three"]
 MNLI = ("contradiction", "entailment", "neutral")
 GLUE = ["cola", "sst2", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli"]
@@ -365,9 +366,9 @@ def test_a_promise_about_labels_holds_for_the_names_it_was_made_with(
     if consistency == "textual":
         assert evaluate(model, data, label_names=names[::-1], **options)[0] < 1
         return
-    with pytest.raises(MissingArtifactError, match="--label-names good,so so,bad, not") as caught:
+    with pytest.raises(MissingArtifactError, match="--label-names 'good,so so,bad', not") as caught:
         evaluate(model, data, label_names=names[::-1], **options)
-    assert "--label-names bad,so so,good" in (caught.value.hint or "")
+    assert "--label-names 'bad,so so,good'" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(("right", "told"), [(0, 1), (3, 1), (4, 0), (12, 0)])

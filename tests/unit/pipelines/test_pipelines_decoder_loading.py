@@ -194,9 +194,6 @@ def test_decay_without_a_temperature_is_the_papers() -> None:
         ({"temperature": 2.0}, "--temperature says nothing"),
         ({"decay": "none", "temperature": 2.0}, "--temperature says nothing"),
         ({"adaptive_threshold": True}, "says nothing without --shallow-layer"),
-        ({"patience": 2}, "--patience is for classifiers"),
-        ({"voting": 1.0}, "--voting is for classifiers"),
-        ({"text_pair": "two"}, "--text-pair is for classifiers"),
         ({"threshold": "calibratd"}, "is no number"),
     ],
 )

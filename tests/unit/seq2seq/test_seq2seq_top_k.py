@@ -6,6 +6,7 @@ import pytest
 import torch
 from seq2seq_tiny import V11, Reference, balanced_threshold, exiting, plain, sources, tiny_t5
 
+from eexit_cli.models.finite import Finite
 from eexit_cli.models.seq2seq.results import DecodeCounts
 from eexit_cli.models.seq2seq.scoring import FullScorer, TopKScorer
 from eexit_cli.models.seq2seq.weights import weights_of
@@ -53,8 +54,8 @@ def test_gathered_rows_and_full_product_say_the_same() -> None:
     model = tiny_t5(24)
     weights = weights_of(model)
     units = [torch.randn(3, 32, dtype=torch.float64) for _ in range(3)]
-    gathering = TopKScorer(weights, DecodeCounts(), 6)
-    full = TopKScorer(weights, DecodeCounts(), 6)
+    gathering = TopKScorer(weights, DecodeCounts(), Finite(), 6)
+    full = TopKScorer(weights, DecodeCounts(), Finite(), 6)
     full.most_gathered = 0
     gathering.most_gathered = 3
     for scorer in (gathering, full):
@@ -76,7 +77,7 @@ def test_gathered_rows_and_full_product_say_the_same() -> None:
 def test_the_choice_of_product_follows_the_rows() -> None:
     model = tiny_t5(25)
     counts = DecodeCounts()
-    scorer = TopKScorer(weights_of(model), counts, 5)
+    scorer = TopKScorer(weights_of(model), counts, Finite(), 5)
     assert scorer.most_gathered == 50 // 15
     scorer.begin()
     scorer.logits(torch.randn(8, 32, dtype=torch.float64))
@@ -90,7 +91,7 @@ def test_the_choice_of_product_follows_the_rows() -> None:
 def test_full_scorer_chooses_the_largest_logit() -> None:
     model = tiny_t5(26)
     counts = DecodeCounts()
-    scorer = FullScorer(weights_of(model), counts)
+    scorer = FullScorer(weights_of(model), counts, Finite())
     logits = scorer.logits(torch.randn(4, 32, dtype=torch.float64))
     assert scorer.choose(None) == logits.argmax(-1).tolist()
     assert scorer.choose([3, 1]) == logits.argmax(-1)[[3, 1]].tolist()
