@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from eexit_cli.confidence import DECODER_MEASURES, MEASURES
 from eexit_cli.confidence.decoder import build_measure
+from eexit_cli.config.field import flag
 from eexit_cli.core.decoding import LeaveRule
 from eexit_cli.core.errors import UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
@@ -101,7 +102,7 @@ def resolve_settings(
     if options.static_layer is not None:
         if given:
             raise UsageError(
-                f"{_flag(given[0])} and --static-layer exclude each other",
+                f"{flag(given[0])} and --static-layer exclude each other",
                 hint="A static exit leaves after its layer, always: give one of them",
             )
         return {"criterion": STATIC, "static_layer": options.static_layer}
@@ -280,7 +281,3 @@ def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found["criterion"] = THRESHOLD if "threshold" in found else FULL
     return found
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
