@@ -44,7 +44,9 @@ def save(folder: Path, seed: int, factors: dict[str, float], **settings: Any) ->
     kept = set(T5Config().to_dict()) - {"model_type", "architectures"}
     shape = {name: value for name, value in model.config.to_dict().items() if name in kept}
     plain = T5ForConditionalGeneration(
-        T5Config(**shape | {"tie_word_embeddings": model.config.tied_head})
+        T5Config(
+            **shape | {"tie_word_embeddings": model.config.tied_head, "decoder_start_token_id": 0}
+        )
     )
     plain.load_state_dict(model.state_dict())
     plain.save_pretrained(folder)
