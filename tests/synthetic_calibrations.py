@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.store.results import ResultStore, Run
 
 THRESHOLDS = tuple(round(1 - 0.05 * step, 2) for step in range(20))

@@ -11,8 +11,8 @@ import torch
 from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.data.pronunciation import SYMBOLS, pronunciation_tokenizer
-from eexit_cli.models.seq2seq.config import MultiExitT5Config
-from eexit_cli.models.seq2seq.model import MultiExitT5
+from eexit_cli.models.t5.config import MultiExitT5Config
+from eexit_cli.models.t5.model import MultiExitT5
 
 SHAPE: dict[str, Any] = {
     "vocab_size": len(SYMBOLS),

@@ -78,7 +78,7 @@ class EncoderVictim(ModelWrapper):
     """A multi-exit classifier with its tokenizer and exit criterion; a TextAttack model wrapper.
 
     Args:
-        model: the classifier (``models.encoder.MultiExitClassifier``), in eval mode.
+        model: the classifier (``models.encoder.model.MultiExitClassifier``), in eval mode.
         batcher: tokenises and pads (``models.batching.TextBatcher``).
         criterion: the exit criterion in force.
         budget: counts, and limits, what is spent on each sample.

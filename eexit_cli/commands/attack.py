@@ -54,7 +54,7 @@ def attack(
 
     with output.progress() as progress:
         progress.message(_begun(config))
-        from eexit_cli.pipelines.attack import run_attack
+        from eexit_cli.pipelines.attack.run import run_attack
 
         result = run_attack(config, progress=progress, explicit=explicit)
     show_attack(output, result)

@@ -26,7 +26,7 @@ def calibrate(config: CalibrateConfig, output: Output, explicit: frozenset[str])
     with output.progress() as progress:
         begun = f"Calibrating {config.losses or config.model} at delta {exact(config.delta)}"
         progress.message(f"Resuming {config.resume}" if config.resume else begun)
-        from eexit_cli.pipelines.calibrate import run_calibration
+        from eexit_cli.pipelines.calibrate.run import run_calibration
 
         result = run_calibration(config, progress=progress, explicit=explicit)
     show_calibration(output, result)

@@ -95,7 +95,7 @@ class Examples:
             (str) and, where samples have several accepted answers, ``references`` (list of str).
         total: samples in the split before a limit.
         training_rows: how many of the split trained the model that they are for, and what became of
-            those (``pipelines.seen_rows``); ``unknown`` where nothing says.
+            those (``families.seen_rows``); ``unknown`` where nothing says.
     """
 
     info: TaskInfo

@@ -7,11 +7,11 @@ from eexit_cli.core.catalog import Catalog
 BACKBONES = Catalog(
     "backbone",
     {
-        "bert": "eexit_cli.models.backbones:BERT",
-        "roberta": "eexit_cli.models.backbones:ROBERTA",
-        "albert": "eexit_cli.models.backbones:ALBERT",
-        "distilbert": "eexit_cli.models.backbones:DISTILBERT",
-        "mpnet": "eexit_cli.models.backbones:MPNET",
-        "electra": "eexit_cli.models.backbones:ELECTRA",
+        "bert": "eexit_cli.models.encoder.backbones:BERT",
+        "roberta": "eexit_cli.models.encoder.backbones:ROBERTA",
+        "albert": "eexit_cli.models.encoder.backbones:ALBERT",
+        "distilbert": "eexit_cli.models.encoder.backbones:DISTILBERT",
+        "mpnet": "eexit_cli.models.encoder.backbones:MPNET",
+        "electra": "eexit_cli.models.encoder.backbones:ELECTRA",
     },
 )

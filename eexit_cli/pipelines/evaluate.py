@@ -23,35 +23,32 @@ from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Decision, Examples, RunResult, TaskInfo, Trace
 from eexit_cli.data import load_examples
-from eexit_cli.metrics.depth import depth_metrics, histogram
-from eexit_cli.metrics.flops import EncoderShape, encoder_flops
-from eexit_cli.metrics.latency import NOT_TIMED, speed_figures, throughput_figures
-from eexit_cli.metrics.task import compute
-from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
-from eexit_cli.pipelines.class_names import name_classes, warn_below_chance
-from eexit_cli.pipelines.exit_grid import choices, is_grid, values_of
-from eexit_cli.pipelines.exiting import (
+from eexit_cli.families.batches import (
+    DEFAULT_BATCH_SIZE,
+    batches_by_length,
+    labels_of,
+    texts_of,
+    to_device,
+)
+from eexit_cli.families.calibrated import with_calibrated, without_calibration_samples
+from eexit_cli.families.class_names import name_classes, warn_below_chance
+from eexit_cli.families.encoder.exits import (
     build_criterion,
     classifier_measure,
     criterion_from,
     describe,
     sweep_settings,
 )
-from eexit_cli.pipelines.loading import LoadedModel, load_model
-from eexit_cli.pipelines.loading_decoder import is_decoder_model
-from eexit_cli.pipelines.seen_rows import leaving_out
-from eexit_cli.pipelines.stopwatch import FULL, time_ways
-from eexit_cli.pipelines.tracing import (
-    DEFAULT_BATCH_SIZE,
-    batches_by_length,
-    check_fits,
-    labels_of,
-    model_label_names,
-    record_trace,
-    task_of,
-    texts_of,
-    to_device,
-)
+from eexit_cli.families.encoder.model import LoadedModel, load_model
+from eexit_cli.families.encoder.tracing import check_fits, model_label_names, record_trace, task_of
+from eexit_cli.families.seen_rows import leaving_out
+from eexit_cli.families.seq2seq.model import is_decoder_model
+from eexit_cli.families.stopwatch import FULL, time_ways
+from eexit_cli.metrics.depth import depth_metrics, histogram
+from eexit_cli.metrics.flops import EncoderShape, encoder_flops
+from eexit_cli.metrics.latency import NOT_TIMED, speed_figures, throughput_figures
+from eexit_cli.metrics.task import compute
+from eexit_cli.pipelines.exit_grid import choices, is_grid, values_of
 from eexit_cli.store.results import ResultStore
 
 if TYPE_CHECKING:

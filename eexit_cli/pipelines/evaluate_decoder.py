@@ -20,33 +20,33 @@ from eexit_cli.core.digits import exact
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import Examples, RunResult
-from eexit_cli.metrics.generation import References
-from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.pipelines.calibrated import with_calibrated, without_calibration_samples
-from eexit_cli.pipelines.decoder_exiting import (
-    decoder_settings,
-    describe_settings,
-    full_model,
-    settings_from,
-)
-from eexit_cli.pipelines.decoder_latency import settled, time_batches, time_singles
-from eexit_cli.pipelines.decoder_metrics import (
+from eexit_cli.families.calibrated import with_calibrated, without_calibration_samples
+from eexit_cli.families.seq2seq.costs import (
     Measured,
     encoder_flops,
     part_seconds,
     score,
     token_flops,
 )
-from eexit_cli.pipelines.decoder_task import load_pairs, own_task, prefix_in, references_of
-from eexit_cli.pipelines.decoding import (
+from eexit_cli.families.seq2seq.data import load_pairs, own_task, prefix_in, references_of
+from eexit_cli.families.seq2seq.decoding import (
     Sources,
     decode_examples,
     prepare_sources,
     sources_of,
 )
+from eexit_cli.families.seq2seq.exits import (
+    decoder_settings,
+    describe_settings,
+    full_model,
+    settings_from,
+)
+from eexit_cli.families.seq2seq.latency import settled, time_batches, time_singles
+from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.metrics.generation import References
+from eexit_cli.metrics.latency import NOT_TIMED
+from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.exit_grid import choices, is_grid, values_of
-from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:

@@ -15,12 +15,13 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.text import REPLACEMENT, is_whole, made_whole
-from eexit_cli.pipelines.calibrated import with_calibrated
-from eexit_cli.pipelines.class_names import name_classes, trained_on_pairs
-from eexit_cli.pipelines.exiting import build_criterion, describe
-from eexit_cli.pipelines.loading import LoadedModel, load_model
-from eexit_cli.pipelines.loading_decoder import is_decoder_model
-from eexit_cli.pipelines.tracing import label_name, model_label_names, to_device
+from eexit_cli.families.batches import to_device
+from eexit_cli.families.calibrated import with_calibrated
+from eexit_cli.families.class_names import name_classes, trained_on_pairs
+from eexit_cli.families.encoder.exits import build_criterion, describe
+from eexit_cli.families.encoder.model import LoadedModel, load_model
+from eexit_cli.families.encoder.tracing import label_name, model_label_names
+from eexit_cli.families.seq2seq.model import is_decoder_model
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress

@@ -10,17 +10,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from eexit_cli.config.evaluate import PredictConfig
 from eexit_cli.config.field import SEQ2SEQ, refuse_unread
-from eexit_cli.models.seq2seq.tracing import IGNORED, trace_tokens
-from eexit_cli.pipelines.calibrated import with_calibrated
-from eexit_cli.pipelines.decoder_exiting import (
+from eexit_cli.families.batches import to_device
+from eexit_cli.families.calibrated import with_calibrated
+from eexit_cli.families.seq2seq.data import prefix_of
+from eexit_cli.families.seq2seq.decoding import DecodedSet, decode_examples
+from eexit_cli.families.seq2seq.exits import (
     decoder_settings,
     describe_settings,
     full_model,
 )
-from eexit_cli.pipelines.decoder_task import prefix_of
-from eexit_cli.pipelines.decoding import DecodedSet, decode_examples
-from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
-from eexit_cli.pipelines.tracing import to_device
+from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.models.t5.tracing import IGNORED, trace_tokens
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress

@@ -13,11 +13,11 @@ from eexit_cli.core.errors import MissingArtifactError, NotFiniteError, UsageErr
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import RunResult
-from eexit_cli.pipelines.loading import resolve_device
-from eexit_cli.pipelines.own_data import task_of_export
+from eexit_cli.families.data import task_of_export
+from eexit_cli.families.loading import resolve_device
+from eexit_cli.families.training import Plan, Shared, training_settings
+from eexit_cli.families.training_source import settled
 from eexit_cli.pipelines.resume import resumed
-from eexit_cli.pipelines.train_source import settled
-from eexit_cli.pipelines.training_jobs import Plan, Shared, training_settings
 from eexit_cli.store.results import ResultStore, Run
 from eexit_cli.training.checkpoints import Workspace, storage_errors
 from eexit_cli.training.processes import Processes
@@ -108,10 +108,10 @@ def run_training(
 def _plan(config: TrainConfig) -> Plan:
     """The family's own, whose modules are imported only now."""
     if config.model == DECODER_FAMILY:
-        from eexit_cli.pipelines.train_decoder import plan_decoder
+        from eexit_cli.families.seq2seq.training import plan_decoder
 
         return plan_decoder(config)
-    from eexit_cli.pipelines.train_encoder import plan_encoder
+    from eexit_cli.families.encoder.training import plan_encoder
 
     return plan_encoder(config)
 

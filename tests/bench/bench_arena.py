@@ -20,9 +20,9 @@ from typing import Any
 
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.progress import SilentProgress, SilentTicker
-from eexit_cli.pipelines import attack_workers
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.attack_workers import Workers
+from eexit_cli.pipelines.attack import workers as attack_workers
+from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.attack.workers import Workers
 
 
 def main() -> None:

@@ -37,10 +37,11 @@ from eexit_cli.attacks.victim import EncoderVictim  # noqa: E402
 from eexit_cli.config import AttackConfig  # noqa: E402
 from eexit_cli.core.stepping import ExitCursor  # noqa: E402
 from eexit_cli.data import load_examples  # noqa: E402
-from eexit_cli.models.kernels import for_inference  # noqa: E402
-from eexit_cli.pipelines.exiting import build_criterion  # noqa: E402
-from eexit_cli.pipelines.loading import LoadedModel, load_model  # noqa: E402
-from eexit_cli.pipelines.tracing import model_label_names, task_of, texts_of  # noqa: E402
+from eexit_cli.families.batches import texts_of  # noqa: E402
+from eexit_cli.families.encoder.exits import build_criterion  # noqa: E402
+from eexit_cli.families.encoder.model import LoadedModel, load_model  # noqa: E402
+from eexit_cli.families.encoder.tracing import model_label_names, task_of  # noqa: E402
+from eexit_cli.models.decoding.kernels import for_inference  # noqa: E402
 
 
 class FullPass:

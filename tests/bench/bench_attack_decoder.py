@@ -15,7 +15,7 @@ import pytest
 
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import EexitError
-from eexit_cli.pipelines.attack import run_attack
+from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.store.models import resolve
 
 SAMPLES = 50

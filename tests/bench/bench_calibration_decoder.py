@@ -20,11 +20,11 @@ from eexit_cli.calibration.sources import Ledger
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import load_examples
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.pipelines.calibrate_decoder import DecoderCalibration, DecoderSamples
-from eexit_cli.pipelines.decoder_exiting import settings_from
-from eexit_cli.pipelines.decoding import decode_examples
-from eexit_cli.pipelines.loading_decoder import load_decoder
+from eexit_cli.families.seq2seq.decoding import decode_examples
+from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.seq2seq.model import load_decoder
+from eexit_cli.models.t5.model import MultiExitT5
+from eexit_cli.pipelines.calibrate.decoder import DecoderCalibration, DecoderSamples
 
 pytestmark = pytest.mark.bench
 

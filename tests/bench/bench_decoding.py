@@ -25,14 +25,14 @@ from eexit_cli.confidence.decoder import build_classifier, build_measure
 from eexit_cli.config import EvaluateConfig
 from eexit_cli.core.decoding import DecoderMeasure
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.models.seq2seq.config import MultiExitT5Config
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.results import Decoded
-from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.models.seq2seq.timing import Stopwatch
-from eexit_cli.pipelines.decoder_task import load_pairs, own_task
-from eexit_cli.pipelines.decoding import prepare_sources
-from eexit_cli.pipelines.loading_decoder import load_decoder
+from eexit_cli.families.seq2seq.data import load_pairs, own_task
+from eexit_cli.families.seq2seq.decoding import prepare_sources
+from eexit_cli.families.seq2seq.model import load_decoder
+from eexit_cli.models.decoding.results import Decoded
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.timing import Stopwatch
+from eexit_cli.models.t5.config import MultiExitT5Config
+from eexit_cli.models.t5.model import MultiExitT5
 
 SHAPES = {
     # T5-small's

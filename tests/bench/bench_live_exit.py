@@ -15,11 +15,12 @@ import torch
 
 from eexit_cli.config import EvaluateConfig
 from eexit_cli.data import load_examples
+from eexit_cli.families.batches import batches_by_length, texts_of
+from eexit_cli.families.encoder.exits import build_criterion, describe
+from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.encoder.tracing import model_label_names, task_of
 from eexit_cli.metrics.latency import speedup, time_in_turn
 from eexit_cli.models.batching import TextBatcher
-from eexit_cli.pipelines.exiting import build_criterion, describe
-from eexit_cli.pipelines.loading import load_model
-from eexit_cli.pipelines.tracing import batches_by_length, model_label_names, task_of, texts_of
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import BertTokenizerFast
 
-    from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+    from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()

@@ -338,7 +338,7 @@ def test_interrupted_training_names_the_command_that_goes_on(
 def test_interrupted_attack_hints_at_resume_only_where_that_works(
     eexit, monkeypatch, options, hint
 ) -> None:
-    from eexit_cli.pipelines import attack
+    from eexit_cli.pipelines.attack import run as attack
     from eexit_cli.store.results import ResultStore
 
     begun = []

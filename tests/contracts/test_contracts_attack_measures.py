@@ -14,10 +14,10 @@ import pytest
 from eexit_cli.config import AttackConfig, EvaluateConfig
 from eexit_cli.core.types import RunResult
 from eexit_cli.data import task_info
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.attack_decoder_report import decoder_attack_metrics
+from eexit_cli.families.seq2seq.training_report import DecodedSetting
+from eexit_cli.pipelines.attack.decoder_report import decoder_attack_metrics
+from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.train_decoder_report import DecodedSetting
 from eexit_cli.store.results import ResultStore
 from eexit_cli.ui.measures import MEASURES
 

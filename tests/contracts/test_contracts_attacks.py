@@ -18,7 +18,7 @@ from eexit_cli.attacks import ATTACKS
 from eexit_cli.attacks.recipe import Recipe
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
-from eexit_cli.pipelines.attack import list_recipes
+from eexit_cli.pipelines.attack.run import list_recipes
 
 NAMES = sorted(ATTACKS)
 

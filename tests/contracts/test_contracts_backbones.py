@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoModel
 
 from eexit_cli.exits.static import StaticExit
 from eexit_cli.models import BACKBONES
-from eexit_cli.models.backbones import Backbone, backbone_for
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+from eexit_cli.models.encoder.backbones import Backbone, backbone_for
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
 TINY = {
     "hidden_size": 16,

@@ -85,8 +85,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def _runs() -> dict[type, Callable[[Any], Any]]:
-    from eexit_cli.pipelines.attack import run_attack
-    from eexit_cli.pipelines.calibrate import run_calibration
+    from eexit_cli.pipelines.attack.run import run_attack
+    from eexit_cli.pipelines.calibrate.run import run_calibration
     from eexit_cli.pipelines.evaluate import run_evaluation
     from eexit_cli.pipelines.predict import run_prediction
     from eexit_cli.pipelines.train import run_training

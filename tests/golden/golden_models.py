@@ -25,7 +25,7 @@ def write_encoder(folder: Path) -> None:
     """A DeeBERT of four layers over :data:`WORDS`, with a default exit that some texts pass."""
     from transformers import BertTokenizerFast
 
-    from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+    from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
     folder.mkdir()
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", *WORDS]
@@ -83,8 +83,8 @@ def write_decoder(folder: Path) -> None:
 
     from eexit_cli.confidence.decoder import build_classifier
     from eexit_cli.data.pronunciation import pronunciation_tokenizer
-    from eexit_cli.models.seq2seq.config import MultiExitT5Config
-    from eexit_cli.models.seq2seq.model import MultiExitT5
+    from eexit_cli.models.t5.config import MultiExitT5Config
+    from eexit_cli.models.t5.model import MultiExitT5
 
     names = ["linear", "transformer_mlp_64"]
     config = MultiExitT5Config(

@@ -14,7 +14,7 @@ from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.models.batching import TextBatcher
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
 NOUNS = "film movie plot actor scene story music ending"
 ADJECTIVES = (

@@ -14,9 +14,9 @@ from eexit_cli.attacks.recipe import Budget
 from eexit_cli.confidence.decoder import build_measure
 from eexit_cli.data.pronunciation import pronunciation_tokenizer
 from eexit_cli.exits.decay import TokenThreshold
+from eexit_cli.families.seq2seq.attack_exits import exit_reader
 from eexit_cli.models.batching import TextBatcher
-from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.pipelines.attack_decoder_exits import exit_reader
+from eexit_cli.models.decoding.settings import DecodeSettings
 
 THRESHOLDS = {"softmax": 0.5, "saturation": 0.7, "linear": 0.5, "transformer_mlp_64": 0.5}
 

@@ -21,9 +21,9 @@ from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress, SilentTicker
 from eexit_cli.core.seed import stream
 from eexit_cli.metrics.depth import gain_removed
-from eexit_cli.pipelines import attack_workers
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.attack_workers import Workers
+from eexit_cli.pipelines.attack import workers as attack_workers
+from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.attack.workers import Workers
 from eexit_cli.store.results import ResultStore
 
 WORDS = [word for text in TEXTS for word in text.split()]

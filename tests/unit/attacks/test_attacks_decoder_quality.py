@@ -12,13 +12,13 @@ from tiny_decoders import random_decoder
 
 from eexit_cli.config import AttackConfig, EvaluateConfig
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.attack_decoder_report import decoder_attack_metrics, task_quality
-from eexit_cli.pipelines.attack_table import comparisons
-from eexit_cli.pipelines.decoder_exiting import settings_from
-from eexit_cli.pipelines.decoding import decode_examples
+from eexit_cli.families.seq2seq.decoding import decode_examples
+from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.seq2seq.model import load_decoder
+from eexit_cli.pipelines.attack.decoder_report import decoder_attack_metrics, task_quality
+from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.attack.table import comparisons
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.loading_decoder import load_decoder
 
 TEXTS = (*SENTENCES, "slow cold river of the mountain", "great actor short ending plot cast")
 METRICS = ("rouge_l", "rouge_1", "bleu", "exact_match")

@@ -23,7 +23,7 @@ from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress, SilentTicker
 from eexit_cli.core.seed import stream
-from eexit_cli.pipelines.attack import list_recipes, run_attack
+from eexit_cli.pipelines.attack.run import list_recipes, run_attack
 from eexit_cli.store.results import ResultStore
 
 WORDS = [word for text in TEXTS for word in text.split()]
@@ -290,7 +290,7 @@ def test_inputs_that_use_all_layers_are_skipped_and_counted(config: AttackConfig
 
 def test_listing_recipes_does_not_import_textattack() -> None:
     code = (
-        "import sys; from eexit_cli.pipelines.attack import list_recipes; "
+        "import sys; from eexit_cli.pipelines.attack.run import list_recipes; "
         "print([r['name'] for r in list_recipes()]); assert 'textattack' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -309,7 +309,7 @@ def test_killed_at_any_moment_it_resumes(config: AttackConfig, tmp_path: Path) -
     code = textwrap.dedent(
         f"""
         from eexit_cli.config import AttackConfig
-        from eexit_cli.pipelines.attack import run_attack
+        from eexit_cli.pipelines.attack.run import run_attack
         run_attack(AttackConfig(**{settings!r}))
         """
     )

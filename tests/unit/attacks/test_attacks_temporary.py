@@ -18,12 +18,12 @@ import pytest
 from attacks_tiny import classifier, wordpiece
 
 from eexit_cli.config import AttackConfig
-from eexit_cli.pipelines.attack_workers import Workers
+from eexit_cli.pipelines.attack.workers import Workers
 from eexit_cli.store.records import plain
 
 LIBRARY = """
 import sys, tempfile
-if "eexit_cli.pipelines.attack_worker" in sys.orig_argv:
+if "eexit_cli.pipelines.attack.worker" in sys.orig_argv:
     tempfile.mkdtemp(prefix="library-")
 """
 SAMPLE = {"id": "1", "text": "a good film", "label": 1}
@@ -80,7 +80,7 @@ def test_a_killed_worker_and_an_ended_one_leave_nothing(
 RUN = """
 from eexit_cli.config import AttackConfig
 from eexit_cli.pipelines.resume import config_from
-from eexit_cli.pipelines.attack_workers import Workers
+from eexit_cli.pipelines.attack.workers import Workers
 with Workers(1, config_from(AttackConfig, {config!r}), "encoder", {{}}) as pool:
     pool.run([("random", {sample!r})] * 10_000, lambda record: print("record", flush=True))
 """

@@ -23,10 +23,10 @@ from eexit_cli.core.seed import stream
 from eexit_cli.core.stepping import replay
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.threshold import ThresholdExit
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.attack_defences import Traces, defences, eagerest, undefended
-from eexit_cli.pipelines.attack_report import measure_latency
-from eexit_cli.pipelines.attack_transfer_source import recovered
+from eexit_cli.pipelines.attack.defences import Traces, defences, eagerest, undefended
+from eexit_cli.pipelines.attack.replay_source import recovered
+from eexit_cli.pipelines.attack.report import measure_latency
+from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.export import TABLE, run_export
 
 WORDS = [word for text in TEXTS for word in text.split()]

@@ -16,14 +16,14 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.labels import maker_labels
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, stream
+from eexit_cli.families.seq2seq.decoding import decode_examples
+from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.metrics.similarity import edit_distance
-from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.attack_decoder_report import decoder_latency
-from eexit_cli.pipelines.attack_transfer_source import LEAST_LOSS
-from eexit_cli.pipelines.decoder_exiting import settings_from
-from eexit_cli.pipelines.decoding import decode_examples
-from eexit_cli.pipelines.loading_decoder import load_decoder
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.pipelines.attack.decoder_report import decoder_latency
+from eexit_cli.pipelines.attack.replay_source import LEAST_LOSS
+from eexit_cli.pipelines.attack.run import run_attack
 
 RECIPES = ("same-token", "random")
 

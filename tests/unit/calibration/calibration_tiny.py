@@ -13,7 +13,7 @@ from transformers import BertTokenizerFast
 
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.data import load_examples
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
 WORDS = ("a", "bad", "brilliant", "dull", "film", "good", "gripping", "is", "not", "the", "very")
 

@@ -9,7 +9,7 @@ from calibration_tiny import tiny_data, tiny_model
 
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.progress import SilentProgress
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.pipelines.calibrate.run import run_calibration
 
 
 class Told(SilentProgress):

@@ -17,11 +17,12 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.data import load_examples
-from eexit_cli.pipelines import calibrate_decoder, calibrate_decoding
-from eexit_cli.pipelines.calibrate import run_calibration
-from eexit_cli.pipelines.decoder_exiting import settings_from
+from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.seq2seq.model import load_decoder
+from eexit_cli.pipelines.calibrate import decoder as calibrate_decoder
+from eexit_cli.pipelines.calibrate import decoding as calibrate_decoding
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.loading_decoder import load_decoder
 from eexit_cli.store.results import ResultStore
 
 FEW = (1.0, 0.8, 0.6, 0.4, 0.2)

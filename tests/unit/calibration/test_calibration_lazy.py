@@ -14,8 +14,8 @@ from eexit_cli.calibration.report import Subject
 from eexit_cli.calibration.sources import Column
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import UsageError
-from eexit_cli.pipelines import calibrate as pipeline
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.pipelines.calibrate import run as pipeline
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.store.results import ResultStore
 
 

@@ -19,10 +19,10 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import RiskNotControlledError, UsageError
 from eexit_cli.data import load_examples
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.families.encoder.exits import criterion_from
+from eexit_cli.families.encoder.model import load_model
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.exiting import criterion_from
-from eexit_cli.pipelines.loading import load_model
 from eexit_cli.store.calibrations import find, weights_digest
 from eexit_cli.store.results import ResultStore
 
@@ -210,7 +210,7 @@ class TestExternalLosses:
             "import sys\n"
             "from pathlib import Path\n"
             "from eexit_cli.config.calibrate import CalibrateConfig\n"
-            "from eexit_cli.pipelines.calibrate import run_calibration\n"
+            "from eexit_cli.pipelines.calibrate.run import run_calibration\n"
             f"run_calibration(CalibrateConfig(losses=Path({str(losses)!r}), "
             f"results_dir=Path({str(tmp_path)!r})))\n"
             "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
@@ -320,7 +320,7 @@ class TestEncoders:
 
     def test_two_splits_of_a_task_are_used_as_they_are(self, calibrate, monkeypatch):
         """No task of texts comes with a calibration split yet: validation stands in for it."""
-        from eexit_cli.pipelines import calibrate_samples
+        from eexit_cli.pipelines.calibrate import samples as calibrate_samples
 
         monkeypatch.setattr(calibrate_samples, "two_splits", lambda _: ("validation", "test"))
         result = calibrate(task="movie-reviews", limit=30, test_limit=40)
@@ -440,7 +440,7 @@ class TestEncoders:
 
     def test_risk_consistency_needs_labels(self, calibrate, monkeypatch):
         """As on a split whose labels are not public."""
-        from eexit_cli.pipelines import calibrate_encoder
+        from eexit_cli.pipelines.calibrate import encoder as calibrate_encoder
 
         def unlabelled(*args, **options):
             examples = load_examples(*args, **options)

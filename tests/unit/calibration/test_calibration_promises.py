@@ -13,9 +13,10 @@ from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, RiskNotControlledError
-from eexit_cli.pipelines import calibrate_attack, calibrate_session
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.calibrate import session as calibrate_session
+from eexit_cli.pipelines.calibrate import under_attack as calibrate_attack
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.pipelines.predict import run_prediction
 from eexit_cli.store.results import Run

@@ -12,9 +12,10 @@ from calibration_tiny import ids_and_texts, labels_of
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.pipelines import attack_plan, calibrate_encoder
-from eexit_cli.pipelines.exiting import criterion_from
-from eexit_cli.pipelines.loading import load_model
+from eexit_cli.families.encoder.exits import criterion_from
+from eexit_cli.families.encoder.model import load_model
+from eexit_cli.pipelines.attack import plan as attack_plan
+from eexit_cli.pipelines.calibrate import encoder as calibrate_encoder
 from eexit_cli.store.results import ResultStore
 
 

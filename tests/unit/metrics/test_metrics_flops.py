@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eexit_cli.exits.static import StaticExit
 from eexit_cli.metrics.flops import EncoderShape, encoder_flops
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
 SMALL = {
     "vocab_size": 40,

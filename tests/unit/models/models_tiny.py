@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
 HIDDEN, FEED_FORWARD, VOCABULARY, POSITIONS, EMBEDDING = 16, 32, 60, 40, 8
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError
 from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors
-from eexit_cli.models.conversion import load_classifier
+from eexit_cli.models.encoder.conversion import load_classifier
 
 LAYERS = 3
 CONFIG = published_config("bert", LAYERS)

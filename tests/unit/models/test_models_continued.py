@@ -14,8 +14,8 @@ from models_tiny import (
     write_checkpoint,
 )
 
-from eexit_cli.models.continued import continue_from, why_new_exits
-from eexit_cli.models.conversion import load_classifier
+from eexit_cli.models.encoder.continued import continue_from, why_new_exits
+from eexit_cli.models.encoder.conversion import load_classifier
 
 ASKED = {"family": "deebert", "pooling": "first", "num_labels": 2}
 

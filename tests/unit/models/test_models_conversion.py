@@ -18,7 +18,7 @@ from models_tiny import (
 from transformers import AlbertModel, AutoConfig, BertModel, RobertaModel
 
 from eexit_cli.core.errors import EexitError, UsageError
-from eexit_cli.models.conversion import load_classifier
+from eexit_cli.models.encoder.conversion import load_classifier
 
 LAYERS = 4
 ENCODERS = {"bert": BertModel, "roberta": RobertaModel, "albert": AlbertModel}

@@ -19,7 +19,7 @@ from eexit_cli.exits.static import StaticExit
 from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.exits.voting import VotingExit
 from eexit_cli.models import BACKBONES
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
 ALL = list(BACKBONES)
 FAMILIES = ("deebert", "pabee")

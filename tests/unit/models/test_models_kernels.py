@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from eexit_cli.models import kernels
-from eexit_cli.models.kernels import PackedLinear, for_inference, packing_helps
+from eexit_cli.models.decoding import kernels
+from eexit_cli.models.decoding.kernels import PackedLinear, for_inference, packing_helps
 
 
 class Small(nn.Module):

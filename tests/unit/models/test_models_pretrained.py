@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.models import BACKBONES
-from eexit_cli.models.pretrained import initialise_from_backbone
+from eexit_cli.models.encoder.pretrained import initialise_from_backbone
 
 SETTINGS = {"family": "deebert", "pooling": "first", "num_labels": 2, "seed": 1}
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from eexit_cli.core.errors import EexitError
 from eexit_cli.models import BACKBONES
-from eexit_cli.models.conversion import DTYPES, load_classifier
-from eexit_cli.models.encoder import MultiExitClassifier
+from eexit_cli.models.encoder.conversion import DTYPES, load_classifier
+from eexit_cli.models.encoder.model import MultiExitClassifier
 
 SETTINGS = {
     "untrained_ramp": True,

@@ -27,11 +27,11 @@ from tiny_decoders import save_decoder, save_plain_t5
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config import EvaluateConfig, TrainConfig
 from eexit_cli.core.errors import EexitError
-from eexit_cli.models.conversion import load_classifier
-from eexit_cli.models.conversion_t5 import load_seq2seq
-from eexit_cli.models.pretrained import initialise_from_backbone
-from eexit_cli.pipelines.loading import load_model
-from eexit_cli.pipelines.loading_decoder import load_decoder
+from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.seq2seq.model import load_decoder
+from eexit_cli.models.encoder.conversion import load_classifier
+from eexit_cli.models.encoder.pretrained import initialise_from_backbone
+from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.store.models import summarise
 
 RENAMED: dict[str, Callable[[str], str]] = {

@@ -24,11 +24,11 @@ from eexit_cli.config import (
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import task_info
-from eexit_cli.models.conversion import load_classifier
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.calibrate import run_calibration
-from eexit_cli.pipelines.class_names import script_names, warn_below_chance
+from eexit_cli.families.class_names import script_names, warn_below_chance
+from eexit_cli.models.encoder.conversion import load_classifier
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
+from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.pipelines.predict import run_prediction
 from eexit_cli.pipelines.train import run_training

@@ -15,16 +15,16 @@ from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
-from eexit_cli.pipelines.decoder_exiting import (
+from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.seq2seq.decoding import decode_examples, prepare_sources
+from eexit_cli.families.seq2seq.exits import (
     decoder_settings,
     describe_settings,
     full_model,
     resolve_settings,
     settings_from,
 )
-from eexit_cli.pipelines.decoding import decode_examples, prepare_sources
-from eexit_cli.pipelines.loading import load_model
-from eexit_cli.pipelines.loading_decoder import is_decoder_model, load_decoder
+from eexit_cli.families.seq2seq.model import is_decoder_model, load_decoder
 from eexit_cli.store.models import summarise
 
 

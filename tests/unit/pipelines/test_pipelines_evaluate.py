@@ -8,8 +8,8 @@ import torch
 
 from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.families.encoder.model import load_model
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.loading import load_model
 from eexit_cli.pipelines.predict import run_prediction
 from eexit_cli.store.results import ResultStore
 
@@ -84,7 +84,7 @@ def test_measured_time_stands_beside_the_layers(finished):
 def test_the_live_path_leaves_where_the_evaluation_says(finished):
     loaded = load_model(EvaluateConfig(model="deebert"))
     from eexit_cli.data import load_examples
-    from eexit_cli.pipelines.exiting import criterion_from
+    from eexit_cli.families.encoder.exits import criterion_from
 
     settings = finished.document["config"]["exit"]
     criterion = criterion_from(settings, num_layers=6, num_classes=2)

@@ -11,7 +11,7 @@ from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.static import StaticExit
 from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.exits.voting import VotingExit
-from eexit_cli.pipelines.exiting import (
+from eexit_cli.families.encoder.exits import (
     build_criterion,
     criterion_from,
     sweep_settings,

@@ -12,10 +12,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from eexit_cli.config import EvaluateConfig
-from eexit_cli.pipelines.decoder_exiting import settings_from
-from eexit_cli.pipelines.decoder_metrics import encoder_flops, token_flops
-from eexit_cli.pipelines.decoding import decode_examples, prepare_sources
-from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
+from eexit_cli.families.seq2seq.costs import encoder_flops, token_flops
+from eexit_cli.families.seq2seq.decoding import decode_examples, prepare_sources
+from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
 
 WORDS = ["queue", "knight", "thoroughly"]
 EXITS: dict[str, dict[str, Any]] = {

@@ -11,10 +11,10 @@ from tiny_decoders import save_decoder, write_pairs
 
 from eexit_cli.config import AttackConfig, CalibrateConfig, EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import UsageError
-from eexit_cli.pipelines.attack import run_attack
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.families.seq2seq.model import load_decoder
+from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.loading_decoder import load_decoder
 from eexit_cli.pipelines.predict import run_prediction
 
 

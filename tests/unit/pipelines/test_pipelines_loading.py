@@ -12,8 +12,9 @@ from transformers import AutoConfig, BertConfig, PreTrainedTokenizerFast
 
 from eexit_cli.config.common import CommonConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
-from eexit_cli.pipelines.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.loading import load_tokenizer, resolve_device, resolve_dtype
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "Good"]
 BACKBONE = {
@@ -139,7 +140,7 @@ def test_a_damaged_sentencepiece_model_is_one_clear_line(tmp_path):
 
 def test_a_converted_checkpoint_says_so(tmp_path, monkeypatch):
     """The message names the layout and the published exit."""
-    from eexit_cli.pipelines import loading
+    from eexit_cli.families import loading
 
     config = MultiExitConfig(
         backbone=BACKBONE,

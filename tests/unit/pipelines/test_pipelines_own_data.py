@@ -19,12 +19,12 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import load_examples
 from eexit_cli.data.bundled import MOVIE_REVIEWS
 from eexit_cli.data.origin import Origin, origin_of
-from eexit_cli.models.conversion import load_classifier
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
-from eexit_cli.pipelines.attack_subject import open_subject
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.families.data import KEY, own_samples
+from eexit_cli.models.encoder.conversion import load_classifier
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
+from eexit_cli.pipelines.attack.subject import open_subject
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.own_data import KEY, own_samples
 from eexit_cli.pipelines.train import run_training
 
 CHARACTERS = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()]
@@ -181,7 +181,7 @@ def test_a_decoder_too(tmp_path: Path) -> None:
 def test_the_users_own_columns_win(tmp_path: Path) -> None:
     data = tmp_path / "d.csv"
     data.write_text("x", encoding="utf-8")
-    from eexit_cli.pipelines.own_data import held_out
+    from eexit_cli.families.data import held_out
 
     record = held_out(TrainConfig(data_file=data, text_column="a"), SilentProgress())
     config = EvaluateConfig(text_column="b")

@@ -15,10 +15,10 @@ from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.confidence.decoder import build_classifier, build_measure
 from eexit_cli.core.decoding import LayerView
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.models.seq2seq.config import MultiExitT5Config
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.results import DecodedSample
-from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.models.decoding.results import DecodedSample
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.t5.config import MultiExitT5Config
+from eexit_cli.models.t5.model import MultiExitT5
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 50,

@@ -9,9 +9,9 @@ import torch
 
 from eexit_cli.config import EvaluateConfig
 from eexit_cli.data import load_examples
-from eexit_cli.pipelines.decoder_exiting import settings_from
-from eexit_cli.pipelines.decoding import decode_examples, sources_of
-from eexit_cli.pipelines.loading_decoder import LoadedDecoder, load_decoder
+from eexit_cli.families.seq2seq.decoding import decode_examples, sources_of
+from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
 
 WORDS = 48
 

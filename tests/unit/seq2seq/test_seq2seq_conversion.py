@@ -16,10 +16,10 @@ from transformers import T5Config, T5ForConditionalGeneration
 from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.confidence.decoder import build_classifier, build_measure
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
-from eexit_cli.models.conversion_t5 import is_seq2seq, load_seq2seq
-from eexit_cli.models.seq2seq.config import MultiExitT5Config
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.t5.config import MultiExitT5Config
+from eexit_cli.models.t5.layouts import is_seq2seq, load_seq2seq
+from eexit_cli.models.t5.model import MultiExitT5
 
 
 def load(folder: Path, **settings: Any) -> MultiExitT5:

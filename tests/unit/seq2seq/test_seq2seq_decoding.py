@@ -24,8 +24,8 @@ from seq2seq_tiny import (
 from eexit_cli.confidence.decoder import build_measure
 from eexit_cli.core.errors import UsageError
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.t5.model import MultiExitT5
 
 VARIANTS = [
     pytest.param(V10, id="v1.0 tied relu"),

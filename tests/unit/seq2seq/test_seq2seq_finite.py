@@ -10,8 +10,8 @@ import torch
 from seq2seq_tiny import V11, exiting, sources, tiny_t5
 
 from eexit_cli.core.errors import NotFiniteError
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.t5.model import MultiExitT5
 
 
 def decode_in_all_ways(model: MultiExitT5, settings: DecodeSettings) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from eexit_cli.confidence.decoder import build_measure
 from eexit_cli.core.errors import UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.settings import DecodeSettings
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.t5.model import MultiExitT5
 
 
 @torch.no_grad()

@@ -14,11 +14,11 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from eexit_cli.confidence.decoder import build_classifier, build_measure
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.models.conversion_t5 import load_seq2seq
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.products import HalfProduct
-from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.models.seq2seq.weights import weights_of
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.t5.layouts import load_seq2seq
+from eexit_cli.models.t5.model import MultiExitT5
+from eexit_cli.models.t5.products import HalfProduct
+from eexit_cli.models.t5.weights import weights_of
 
 TOKENS = 10
 END = 1

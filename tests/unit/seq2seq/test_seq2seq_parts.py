@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from seq2seq_tiny import V10, V11, sources, tiny_t5
 from torch.utils.flop_counter import FlopCounterMode
 
-from eexit_cli.models.kernels import packing_is_available
-from eexit_cli.models.seq2seq.encoding import encode, padding_bias
-from eexit_cli.models.seq2seq.flops import T5Flops
-from eexit_cli.models.seq2seq.products import Product, gelu_new
-from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.models.seq2seq.tracing import trace_tokens
-from eexit_cli.models.seq2seq.weights import T5Weights, weights_of
+from eexit_cli.models.decoding.kernels import packing_is_available
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.t5.encoding import encode, padding_bias
+from eexit_cli.models.t5.flops import T5Flops
+from eexit_cli.models.t5.products import Product, gelu_new
+from eexit_cli.models.t5.tracing import trace_tokens
+from eexit_cli.models.t5.weights import T5Weights, weights_of
 
 VARIANTS = [
     pytest.param(V10, id="v1.0"),

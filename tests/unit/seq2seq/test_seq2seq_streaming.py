@@ -17,11 +17,11 @@ from eexit_cli.confidence.decoder import build_measure
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.vocabulary import BLOCK, best, top_two
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.models.seq2seq import streaming
-from eexit_cli.models.seq2seq.model import MultiExitT5
-from eexit_cli.models.seq2seq.results import DecodedSample
-from eexit_cli.models.seq2seq.settings import DecodeSettings
-from eexit_cli.models.seq2seq.window import Window
+from eexit_cli.models.decoding import stream as streaming
+from eexit_cli.models.decoding.results import DecodedSample
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.window import Window
+from eexit_cli.models.t5.model import MultiExitT5
 
 ENDS = list(range(1, 50, 4))
 

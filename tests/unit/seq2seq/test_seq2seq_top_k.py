@@ -6,10 +6,10 @@ import pytest
 import torch
 from seq2seq_tiny import V11, Reference, balanced_threshold, exiting, plain, sources, tiny_t5
 
+from eexit_cli.models.decoding.results import DecodeCounts
+from eexit_cli.models.decoding.scoring import FullScorer, TopKScorer
 from eexit_cli.models.finite import Finite
-from eexit_cli.models.seq2seq.results import DecodeCounts
-from eexit_cli.models.seq2seq.scoring import FullScorer, TopKScorer
-from eexit_cli.models.seq2seq.weights import weights_of
+from eexit_cli.models.t5.weights import weights_of
 
 
 @pytest.mark.parametrize("top_k", [2, 5, 20, 50])

@@ -16,7 +16,7 @@ from training_tiny import Listener, reviews, write_backbone, write_reviews
 
 from eexit_cli.config import TrainConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.models.conversion import load_classifier
+from eexit_cli.models.encoder.conversion import load_classifier
 from eexit_cli.pipelines.train import run_training
 
 STILL = 1e-12
@@ -199,7 +199,7 @@ def test_a_registered_name_is_a_backbone(
 
 
 def test_the_bundled_models_name_their_family_and_are_no_output(config: TrainConfig) -> None:
-    from eexit_cli.pipelines.train_source import settled
+    from eexit_cli.families.training_source import settled
 
     for name, pooling in (("deebert", "mean"), ("pabee", "mean"), ("calm", None)):
         found = settled(replace(config, backbone=name))

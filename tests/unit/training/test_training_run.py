@@ -19,9 +19,11 @@ from eexit_cli.config import TrainConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import RunResult
-from eexit_cli.models.conversion import load_classifier
-from eexit_cli.pipelines import train, train_encoder, train_report
-from eexit_cli.pipelines.exiting import criterion_from
+from eexit_cli.families.encoder import training as train_encoder
+from eexit_cli.families.encoder import training_report as train_report
+from eexit_cli.families.encoder.exits import criterion_from
+from eexit_cli.models.encoder.conversion import load_classifier
+from eexit_cli.pipelines import train
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from training_tiny import GOOD, LETTERS, Listener, write_backbone
 from eexit_cli.config import AttackConfig, CalibrateConfig, EvaluateConfig, TrainConfig
 from eexit_cli.core.errors import EexitError, RiskNotControlledError, UsageError
 from eexit_cli.data import load_examples
-from eexit_cli.pipelines.attack_subject import open_subject
-from eexit_cli.pipelines.calibrate import run_calibration
+from eexit_cli.pipelines.attack.subject import open_subject
+from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.pipelines.train import run_training
 from eexit_cli.store.training_rows import (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from eexit_cli.core.types import Decision
-from eexit_cli.pipelines.exiting import criterion_from
+from eexit_cli.families.encoder.exits import criterion_from
 from eexit_cli.training.selection import candidates_for, choose_exit
 
 

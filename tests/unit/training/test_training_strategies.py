@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.models.encoder import MultiExitClassifier, MultiExitConfig
+from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 from eexit_cli.training import FAMILY_STRATEGIES, STRATEGIES
 from eexit_cli.training.losses import final_loss, joint_loss
 from eexit_cli.training.strategies import ALTERNATING, TWO_STAGE, Strategy

@@ -17,8 +17,8 @@ from training_tiny import reviews, write_backbone
 from transformers import AutoTokenizer
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.models.encoder import MultiExitClassifier
-from eexit_cli.models.pretrained import initialise_from_backbone
+from eexit_cli.models.encoder.model import MultiExitClassifier
+from eexit_cli.models.encoder.pretrained import initialise_from_backbone
 from eexit_cli.training import STRATEGIES, callbacks, trainer
 from eexit_cli.training.batches import TokenizedTexts
 from eexit_cli.training.checkpoints import newest_checkpoint

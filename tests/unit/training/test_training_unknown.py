@@ -14,8 +14,8 @@ from training_tiny import LETTERS, SPECIAL, Listener, write_backbone
 from eexit_cli.config import EvaluateConfig, TrainConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.data.pronunciation import SYMBOLS, pronunciation_tokenizer
+from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.loading_decoder import load_decoder
 from eexit_cli.pipelines.train import run_training
 from eexit_cli.training.unknown import changed, grow_embeddings, grown, report, spelling
 

@@ -12,7 +12,7 @@ from training_tiny import LETTERS, NEUTRAL, PIECES, RARE, SPECIAL, write_backbon
 from transformers import AutoTokenizer, BertModel
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.models.pretrained import initialise_from_backbone
+from eexit_cli.models.encoder.pretrained import initialise_from_backbone
 from eexit_cli.training.vocabulary import prune, prune_embeddings
 
 TEXTS = ["The film was brilliant and gripping", "a dull plot", "zebra onyx, it is a walrux"]

@@ -1,0 +1,1 @@
+"""Families of models: what loads one, runs it, and puts its components together."""

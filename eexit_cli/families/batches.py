@@ -1,0 +1,37 @@
+"""Texts, labels and batches of samples, for whatever reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from eexit_cli.core.types import Examples
+
+DEFAULT_BATCH_SIZE = 32
+
+
+def texts_of(examples: Examples) -> tuple[list[str], list[str] | None]:
+    """Texts and, for pairs, second texts, in the order of the samples; sources of text pairs."""
+    columns = examples.dataset.column_names
+    if "source" in columns:
+        return list(examples.dataset["source"]), None
+    pairs = list(examples.dataset["text_pair"]) if "text_pair" in columns else None
+    return list(examples.dataset["text"]), pairs
+
+
+def labels_of(examples: Examples) -> list[int] | list[float] | None:
+    """References in the order of the samples; None where the source has none."""
+    if "label" not in examples.dataset.column_names:
+        return None
+    return list(examples.dataset["label"])
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, longest first, so that padding is small."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def to_device(batch: dict[str, Any], device: Any) -> dict[str, Any]:
+    return {name: value.to(device) for name, value in batch.items()}

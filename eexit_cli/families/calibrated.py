@@ -1,0 +1,186 @@
+"""``--threshold calibrated``: the threshold that was stored with the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.confidence import DECODER_MEASURES, MEASURES
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.types import Examples
+from eexit_cli.families.batches import texts_of
+from eexit_cli.families.encoder.model import LoadedModel
+from eexit_cli.families.loading import folds_case
+from eexit_cli.store.calibrations import (
+    BESIDE_THRESHOLD,
+    StoredCalibration,
+    find,
+    setting_of,
+    text_digest,
+)
+from eexit_cli.store.conditions import (
+    GENERATION,
+    TOKENIZER,
+    generation_digest,
+    not_noted,
+    tokenizer_digest,
+)
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+    from eexit_cli.families.seq2seq.model import LoadedDecoder
+
+CALIBRATED = "calibrated"
+
+
+def with_calibrated(
+    config: Any,
+    loaded: LoadedModel | LoadedDecoder,
+    *,
+    task: str | None,
+    prefix: str = "",
+    progress: Progress | None = None,
+) -> Any:
+    """The configuration with the stored criterion in place of the word ``calibrated``.
+
+    Args:
+        config: with the attributes of ``config.common.ExitConfig``; returned as it is unless its
+            ``threshold`` is a word.
+        loaded: the model.
+        task: the name of the task that the threshold is used on; None where there is none.
+        prefix: what stands before each source of a decoder.
+        progress: told what the stored threshold promises.
+
+    Raises:
+        MissingArtifactError: no calibration, or a stale one; the hint is the command to run.
+        UsageError: another word than ``calibrated`` or ``calibrated:RUN``.
+    """
+    if not isinstance(config.threshold, str):
+        return config
+    stored = _stored(config, loaded, task, prefix)
+    if progress is not None:
+        progress.message(_said(stored, conditions_of(loaded, prefix)))
+    settings = stored.settings
+    found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}
+    if not isinstance(loaded, LoadedModel):
+        found |= {name: setting_of(settings, name) for name in BESIDE_THRESHOLD}
+        found["adaptive_threshold"] = False
+        if settings.get("threshold") is None:
+            # No threshold could be certified: the full model.
+            found = dict.fromkeys([*found, *BESIDE_THRESHOLD])
+            found["static_layer"] = loaded.num_layers
+    return dataclasses.replace(config, **found)
+
+
+def without_calibration_samples(
+    examples: Examples,
+    config: Any,
+    loaded: LoadedModel | LoadedDecoder,
+    *,
+    prefix: str = "",
+    progress: Progress | None = None,
+) -> Examples:
+    """The samples that the stored threshold was not calibrated on: only those can test it.
+
+    Args:
+        config: as it was before :func:`with_calibrated`; with a number for a threshold all samples
+            are kept.
+
+    Raises:
+        MissingArtifactError, UsageError: as :func:`with_calibrated`, or no sample is left.
+    """
+    if not isinstance(config.threshold, str):
+        return examples
+    seen = set(_stored(config, loaded, examples.info.name, prefix).texts)
+    texts, pairs = texts_of(examples)
+    kept = [
+        row
+        for row, text in enumerate(texts)
+        if text_digest(text, None if pairs is None else pairs[row]) not in seen
+    ]
+    if not kept:
+        raise UsageError(
+            "Every one of these samples was used to calibrate the threshold",
+            hint="Evaluate on others: --split or --data-file, or calibrate on fewer (--limit)",
+        )
+    if len(kept) < len(texts) and progress is not None:
+        progress.message(
+            f"Left out {len(texts) - len(kept)} of {len(texts)} samples: "
+            "the threshold was calibrated on them"
+        )
+    return dataclasses.replace(examples, dataset=examples.dataset.select(kept))
+
+
+def conditions_of(loaded: LoadedModel | LoadedDecoder, prefix: str = "") -> dict[str, Any]:
+    """What a promise on this model holds for beside its weights; see ``store.conditions``.
+
+    Args:
+        prefix: what stands before each source of a decoder.
+    """
+    found = {
+        "max_length": loaded.max_length,
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "lower_case": folds_case(loaded.tokenizer),
+        TOKENIZER: tokenizer_digest(loaded.folder),
+    }
+    if isinstance(loaded, LoadedModel):
+        return found
+    return found | {
+        "max_new_tokens": loaded.max_new_tokens,
+        "source_prefix": prefix,
+        GENERATION: generation_digest(loaded.folder),
+    }
+
+
+def _said(stored: StoredCalibration, now: dict[str, Any]) -> str:
+    """Which calibration it is, what it promises, and what of that nobody can check."""
+    said = f"Calibrated in run {stored.run_id}. {stored.guarantee}"
+    missing = not_noted(stored.conditions, now)
+    if not missing:
+        return said
+    return (
+        f"{said} That is an older calibration, which did not note its {', '.join(missing)}: "
+        "whether the promise holds for those of now is not known; calibrate again to be sure."
+    )
+
+
+def _stored(
+    config: Any, loaded: LoadedModel | LoadedDecoder, task: str | None, prefix: str
+) -> StoredCalibration:
+    word, _, run = config.threshold.partition(":")
+    if word != CALIBRATED:
+        raise UsageError(
+            f"Threshold '{config.threshold}' is no number",
+            hint="Give a number, --threshold calibrated, or --threshold calibrated:RUN",
+        )
+    if getattr(config, "adaptive_threshold", None):
+        raise UsageError(
+            "--adaptive-threshold and --threshold calibrated exclude each other",
+            hint="A threshold that moves with the data keeps no promise: give one of them",
+        )
+    data_file = getattr(config, "data_file", None)
+    return find(
+        loaded.ref,
+        loaded.folder,
+        task=task,
+        data_options=None if data_file is None else f"--data-file {data_file}",
+        confidence=None if config.confidence is None else _canonical(config.confidence, loaded),
+        wanted={
+            name: value
+            for name in BESIDE_THRESHOLD
+            if (value := getattr(config, name, None)) is not None
+        },
+        # A text that is typed in has no label that another name could change.
+        conditions=conditions_of(loaded, prefix) | ({} if task is None else names_of(loaded)),
+        run=run or None,
+    )
+
+
+def names_of(loaded: LoadedModel | LoadedDecoder) -> dict[str, str]:
+    """What a classifier's outputs are called, as a promise about labels notes it."""
+    names = getattr(loaded, "label_names", None)
+    return {} if names is None else {"label_names": ",".join(names)}
+
+
+def _canonical(name: str, loaded: LoadedModel | LoadedDecoder) -> str:
+    return (MEASURES if isinstance(loaded, LoadedModel) else DECODER_MEASURES).canonical(name)

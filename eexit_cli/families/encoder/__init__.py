@@ -1,0 +1,1 @@
+"""Encoders with an exit after every layer: DeeBERT, PABEE. One trace answers every exit."""

@@ -1,0 +1,1 @@
+"""Encoder-decoders whose tokens leave early: CALM, FREE. Each exit decodes anew."""

@@ -1,0 +1,188 @@
+"""What a training starts from: a pretrained model, or one whose exits go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from eexit_cli.config.train import DECODER_FAMILY, DEFAULT_FAMILY, OF_BACKBONE, TrainConfig
+from eexit_cli.core.catalog import nearest
+from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.types import Examples
+from eexit_cli.data.label_values import number_of
+from eexit_cli.data.labels import are_generic, match_classes
+from eexit_cli.families.data import to_train_on
+from eexit_cli.models.checkpoints import find_folder, read_config
+from eexit_cli.store.models import is_decoder, registered, summarise
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to start from.
+
+    Attributes:
+        name: as the user gave it.
+        folder: where its files lie.
+        family: of its exits; None where it has none.
+        decoder: it is an encoder-decoder, with or without exits.
+    """
+
+    name: str
+    folder: Path
+    family: str | None
+    decoder: bool
+
+
+def source_of(backbone: str) -> Source:
+    """What ``--backbone`` names: as with ``--model``, a registered model before a folder.
+
+    Raises:
+        MissingArtifactError: nothing of this name here or in the hub's reach.
+        EexitError: a file in place of a folder.
+    """
+    names = registered()
+    try:
+        folder = names.get(backbone) or find_folder(backbone)
+    except MissingArtifactError as error:
+        close = [] if "/" in backbone else nearest(backbone, names)
+        if not close:
+            raise
+        hint = f"Did you mean {' or '.join(close)}? {error.hint or ''}".strip()
+        raise MissingArtifactError(error.message, hint=hint) from error
+    found = summarise(backbone, "folder", folder)
+    return Source(
+        name=backbone,
+        folder=folder,
+        family=None if found is None else found.family,
+        decoder=is_decoder(folder),
+    )
+
+
+def settled(config: TrainConfig) -> TrainConfig:
+    """The configuration with the exits' family, their pooling and the data, of the backbone's where
+    nobody says.
+
+    Args:
+        config: completed, so that it has an output.
+
+    Raises:
+        UsageError: the finished model would go by another one's name, or the backbone's data are
+            not what they were.
+        MissingArtifactError, EexitError: as :func:`source_of`, or the backbone's data are gone.
+    """
+    assert config.output is not None
+    _check_output(config.output)
+    if config.model == OF_BACKBONE:
+        family = _family(config.backbone) or DEFAULT_FAMILY
+        config = replace(config, model=family)
+    if config.backbone is not None and (config.task is None or config.confidence is not None):
+        source = source_of(config.backbone)
+        if source.family is not None:
+            config = to_train_on(config, read_config(source.folder), source.name)
+    if not (config.task or config.data_file or config.data_dir):
+        if config.confidence is not None and config.backbone is not None:
+            raise UsageError(
+                f"Model '{config.backbone}' names no data of its own to train classifiers on",
+                hint="Name the data: --data-file FILE or --task NAME",
+            )
+        config = replace(config, task=config.default_task)
+    # A decoder has no pooling; where the user gives one, that is told later.
+    if config.pooling is None and config.model != DECODER_FAMILY:
+        config = replace(config, pooling=_pooling(config.backbone))
+    return config
+
+
+def _family(backbone: str | None) -> str | None:
+    """Of the exits; a T5's can only be CALM's."""
+    if backbone is None:
+        return None
+    source = source_of(backbone)
+    return DECODER_FAMILY if source.decoder else source.family
+
+
+def _pooling(backbone: str | None) -> str:
+    """What the exits read; those of published checkpoints, like their papers, the first token."""
+    if backbone is None:
+        return "first"
+    source = source_of(backbone)
+    given = read_config(source.folder).get("pooling") if source.family is not None else None
+    return str(given or "first")
+
+
+def _check_output(output: Path) -> None:
+    """A new model must not hide behind a registered one's name, such as its backbone's.
+
+    A folder that holds a model is refused wherever it is; this is about the name alone.
+    """
+    known = registered().get(str(output))
+    if known is not None and known.absolute() != output.absolute():
+        raise UsageError(
+            f"'{output}' is the name of a model already: --model {output} would not mean the "
+            "trained one",
+            hint="Choose another --output",
+        )
+
+
+def refuse_kind(source: Source, *, decoder: bool) -> None:
+    """An encoder cannot start a decoder, nor the other way round.
+
+    Raises:
+        UsageError: that is asked.
+    """
+    if source.decoder and not decoder:
+        raise UsageError(
+            f"'{source.name}' writes text (an encoder-decoder), a classifier cannot start from it",
+            hint=f"Train it as it is with --model {DECODER_FAMILY}, or give an encoder to "
+            "--backbone",
+        )
+    if decoder and not source.decoder and source.family is not None:
+        raise UsageError(
+            f"'{source.name}' is a classifier, a model that writes text cannot start from it",
+            hint=f"Train it as it is with --model {source.family}, or give a T5 to --backbone",
+        )
+
+
+def why_other_classes(asked: tuple[str, ...], given: tuple[str, ...]) -> str | None:
+    """Why a model's classes are not those of the data, although as many; None where they are.
+
+    Names that only number their class (LABEL_0, 0) stand for any others, in their order.
+
+    Raises:
+        UsageError: the data's are other numbers, which are not told apart by guessing.
+    """
+    if match_classes(asked, given) or are_generic(asked) or are_generic(given):
+        return None
+    if all(number_of(name) is not None for name in asked):
+        # Numbers may well be codes of the same classes, in an order that only the user knows.
+        words = " and ".join(f"{new} is {old}" for new, old in zip(asked, given, strict=True))
+        raise UsageError(
+            f"The data's labels are {', '.join(asked)}, the given model's classes "
+            f"{', '.join(given)}: which is which is not known",
+            hint=f"Say it in the order of its classes: --label-names {','.join(asked)} if {words}",
+        )
+    return f"its classes ({', '.join(given)}) are not the data's ({', '.join(asked)})"
+
+
+def in_order_of(examples: Examples, given: tuple[str, ...]) -> Examples:
+    """The samples with their class ids in the order of a model's classes, and its names.
+
+    Where no names pair up the ids stay, and so do names that say more than a number.
+
+    Args:
+        examples: of as many classes as the model has.
+        given: the model's.
+    """
+    info = examples.info
+    order = match_classes(info.label_names, given)
+    if order is None:
+        if not are_generic(info.label_names) or are_generic(given):
+            return examples
+        return replace(examples, info=replace(info, label_names=given))
+    from datasets import Dataset
+
+    dataset = examples.dataset
+    columns = {name: list(dataset[name]) for name in dataset.column_names}
+    if "label" in columns:
+        columns["label"] = [order[int(label)] for label in columns["label"]]
+    dataset = Dataset.from_dict(columns, features=dataset.features)
+    return replace(examples, info=replace(info, label_names=given), dataset=dataset)

@@ -1,0 +1,1 @@
+"""Decoding with early exits: the loop, streams of batches, caches, scores and their kernels."""

@@ -1,0 +1,308 @@
+"""Greedy decoding in which tokens leave the decoder early, and rows that left do no more work.
+
+At each step the running rows go through the layers together. After a layer the confident ones
+are taken out of the tensors and the rest goes on; finished outputs are taken out for good.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from eexit_cli.core.decoding import LayerView, MeasureSession
+from eexit_cli.core.vocabulary import best
+from eexit_cli.models.decoding.attention import CrossAttention
+from eexit_cli.models.decoding.caches import BatchCache, SelfCache, SingleRowCache
+from eexit_cli.models.decoding.generation import TokenRules
+from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSample
+from eexit_cli.models.decoding.rows import Rows
+from eexit_cli.models.decoding.scoring import FullScorer, Scorer, TopKScorer, allowed
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.timing import Stopwatch
+from eexit_cli.models.decoding.window import Window
+from eexit_cli.models.finite import Finite
+from eexit_cli.models.t5.encoding import encode, padding_bias
+from eexit_cli.models.t5.weights import T5Weights
+
+COMPACT_AT = 0.75
+"""Caches are copied together when at most this share of their slots still runs."""
+
+
+class Batch:
+    """One batch on its way: inputs, caches, outputs so far. All rows start together.
+
+    Args:
+        weights: the model's, rearranged.
+        input_ids: Shape: [batch, tokens].
+        attention_mask: 1 for tokens, 0 for padding. Shape: [batch, tokens].
+        settings: checked against the model.
+        start: id that every output starts from.
+        end: ids that end an output.
+        rules: which tokens may be chosen; None is all of them.
+    """
+
+    spare = 0
+    """Places of the caches beyond the longest output."""
+
+    def __init__(
+        self,
+        weights: T5Weights,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        settings: DecodeSettings,
+        *,
+        start: int,
+        end: frozenset[int],
+        rules: TokenRules | None = None,
+    ) -> None:
+        self.weights = weights
+        self.settings = settings
+        self.end = end
+        self.rules = rules
+        # Of the confidences and the chosen tokens' logits.
+        self.finite = Finite()
+        self.device = input_ids.device
+        self.watch = Stopwatch(weights.depth, self.device) if settings.timings else None
+        self.counts = DecodeCounts()
+        batch = input_ids.shape[0]
+        padding = padding_bias(attention_mask, weights.embedding.dtype)
+        encoded = encode(weights, input_ids, padding)
+        if self.watch is not None:
+            self.watch.encoder()
+        self.depth = settings.static_layer or weights.depth
+        self.cross = CrossAttention(encoded, padding, weights.heads, self.depth)
+        self.window = Window(batch, self.places, weights.embedding)
+        self.cache = self._new_cache(batch)
+        self.session: MeasureSession | None = None
+        if settings.measure is not None:
+            self.session = settings.measure.session(
+                slots=batch,
+                num_layers=weights.depth,
+                max_tokens=self.places,
+                like=weights.embedding,
+            )
+        self.scorer: Scorer = (
+            FullScorer(weights, self.counts, self.finite)
+            if settings.top_k is None
+            else TopKScorer(weights, self.counts, self.finite, settings.top_k)
+        )
+        self.outputs = [DecodedSample([], [], []) for _ in range(batch)]
+        # Index into outputs of each cache slot; slots shrink, outputs do not.
+        self.owners = list(range(batch))
+        self.rows = Rows(list(range(batch)), batch, self.device)
+        self.tokens = torch.full((batch,), start, dtype=torch.int64, device=self.device)
+        self.pairs: list[tuple[float, bool]] = []
+
+    def _new_cache(self, batch: int) -> SelfCache:
+        if batch > 1:
+            return self._batch_cache(batch)
+        return SingleRowCache(
+            self.weights,
+            self.settings.max_new_tokens,
+            self.depth,
+            immediate=self.settings.filling == "immediate",
+            watch=self.watch,
+        )
+
+    def _batch_cache(self, batch: int) -> BatchCache:
+        return BatchCache(
+            self.weights,
+            batch,
+            self.settings.max_new_tokens,
+            self.depth,
+            window=self.window,
+            spare=self.spare,
+            immediate=self.settings.filling == "immediate",
+            watch=self.watch,
+        )
+
+    @property
+    def places(self) -> int:
+        """Places of the caches."""
+        return self.settings.max_new_tokens + self.spare
+
+    def run(self) -> Decoded:
+        """All steps, until every output has ended or is as long as it may be."""
+        for position in range(self.settings.max_new_tokens):
+            chosen = self.step(position)
+            self.advance(chosen, position)
+            if not len(self.rows):
+                break
+        return self.result()
+
+    def result(self) -> Decoded:
+        """What has been decoded."""
+        if self.watch is not None:
+            self.watch.other()
+        self.counts.filled += self.cache.filled
+        timings = None if self.watch is None else self.watch.timings
+        finite = self.weights.head_is_finite and self.finite.all()
+        return Decoded(self.outputs, self.counts, timings, self.pairs, finite)
+
+    def step(self, position: int) -> list[int]:
+        """One token for every running row. Returns the tokens, in the rows' order."""
+        weights, watch, session, settings = self.weights, self.watch, self.session, self.settings
+        rows = self.rows
+        chosen: dict[int, int] = {}
+        self.scorer.begin()
+        # Shape: [rows, d]
+        x = weights.embedding.index_select(0, self.tokens)
+        unit = weights.unit(x)
+        if watch is not None:
+            watch.other()
+        for index in range(self.depth):
+            previous = x
+            x = self.layer(index, x, unit, rows, position)
+            unit = weights.unit(x)
+            if watch is not None:
+                watch.layer(index)
+            if index + 1 == self.depth:
+                self.record(rows, self.depth, [math.nan] * len(rows))
+                self.cache.leave(index, unit, rows, position, None)
+                break
+            if session is None or index + 1 < settings.min_layer:
+                continue
+            view = self.view(index + 1, position, rows, x, previous, unit)
+            confidence = session.confidence(view)
+            self.finite.see(confidence)
+            leaving, staying = self.split(confidence, rows, position)
+            if watch is not None:
+                watch.confidence(index)
+            if not leaving:
+                continue
+            gone = rows.take(leaving) if staying else rows
+            if self.scores_layers:
+                tokens = self.scorer.choose(leaving if staying else None)
+                chosen.update(zip(gone.slots, tokens, strict=True))
+                if watch is not None:
+                    watch.head()
+            values = confidence.tolist()
+            self.record(gone, index + 1, [values[number] for number in leaving])
+            self.cache.leave(index, unit, rows, position, leaving if staying else None)
+            if not staying:
+                rows = rows.take([])
+                break
+            keep = torch.tensor(staying, device=self.device)
+            x, unit = x.index_select(0, keep), unit.index_select(0, keep)
+            self.scorer.keep(staying)
+            rows = rows.take(staying)
+            if watch is not None:
+                watch.other()
+        return self.choose(rows, position, chosen)
+
+    @property
+    def scores_layers(self) -> bool:
+        """Does the measure itself compute the LM head?"""
+        return self.settings.measure is not None and self.settings.measure.needs == "logits"
+
+    def split(self, confidence: Tensor, rows: Rows, position: int) -> tuple[list[int], list[int]]:
+        """Places of the rows that leave, and of those that go on."""
+        assert self.settings.rule is not None
+        age = self.window.ages(rows.host, position)
+        leave = self.settings.rule.leave(confidence, age).tolist()
+        leaving = [number for number, gone in enumerate(leave) if gone]
+        return leaving, [number for number, gone in enumerate(leave) if not gone]
+
+    def choose(self, rest: Rows, position: int, chosen: dict[int, int]) -> list[int]:
+        """Tokens of all running rows, in their order.
+
+        Args:
+            rest: rows that reached the last layer.
+            chosen: token by slot of the rows whose exit was scored already; where the measure
+                does not score exits, one product serves the whole step.
+        """
+        rows = rest if self.scores_layers else self.rows
+        if len(rows):
+            self.counts.head_rows += len(rows)
+            logits = self.weights.logits(self.cache.ended(rows, position))
+            largest, where = best(allowed(logits, self.ban(rows, position)))
+            self.finite.see(largest)
+            chosen.update(zip(rows.slots, where.tolist(), strict=True))
+        if self.watch is not None:
+            self.watch.head()
+        return [chosen[slot] for slot in self.rows.slots]
+
+    def ban(self, rows: Rows, position: int) -> Tensor | None:
+        """What the rules take from the rows' logits. Shape: [rows or 1, vocabulary]."""
+        if self.rules is None:
+            return None
+        return self.rules.of_rows(self.window.ages(rows.host, position))
+
+    def record(self, rows: Rows, layer: int, confidences: list[float]) -> None:
+        """These rows' tokens are those of this layer."""
+        for slot, confidence in zip(rows.slots, confidences, strict=True):
+            output = self.outputs[self.owners[slot]]
+            output.exit_layers.append(layer)
+            output.confidences.append(confidence)
+
+    def advance(self, chosen: list[int], position: int) -> None:
+        """Append the tokens; take out what has ended."""
+        self.counts.tokens += len(chosen)
+        alive = []
+        for number, (slot, token) in enumerate(zip(self.rows.slots, chosen, strict=True)):
+            self.outputs[self.owners[slot]].tokens.append(token)
+            if token not in self.end:
+                alive.append(number)
+        self.tokens = torch.tensor([chosen[number] for number in alive], device=self.device)
+        if len(alive) == len(chosen):
+            return
+        slots = [self.rows.slots[number] for number in alive]
+        capacity = self.rows.capacity
+        if slots and len(slots) <= COMPACT_AT * capacity:
+            self.compact(slots, position + 1)
+            slots, capacity = list(range(len(slots))), len(slots)
+        self.rows = Rows(slots, capacity, self.device)
+
+    def compact(self, slots: list[int], done: int) -> None:
+        """Keep these cache slots, renumbered; ``done`` positions are in use."""
+        index = torch.tensor(slots, device=self.device)
+        self.cache.compact(slots, done)
+        self.window.compact(slots)
+        self.cross.compact(index)
+        if self.session is not None:
+            self.session.compact(index)
+        self.owners = [self.owners[slot] for slot in slots]
+
+    def layer(self, index: int, x: Tensor, unit: Tensor, rows: Rows, position: int) -> Tensor:
+        """One decoder layer for one token per row. Shape: [rows, d] -> [rows, d]."""
+        maps = self.weights.decoder[index]
+        self.counts.layer_tokens += len(rows)
+        self.ensure_cross(index)
+        attended = self.cache.attend(index, unit, rows, position)
+        x = maps.out.add(attended, x)
+        query = maps.cross_query(self.weights.unit(x))
+        x = maps.cross_out.add(self.cross.attend(index, query, rows), x)
+        return maps.feed(self.weights.unit(x), x)
+
+    def ensure_cross(self, index: int) -> None:
+        """Make the layer's cross-attention keys and values if nobody has run it yet."""
+        if self.cross.has(index):
+            return
+        if self.watch is not None:
+            self.watch.layer(index)
+        self.cross.make(index, self.weights.decoder[index].cross_key_value(self.cross.encoded))
+        if self.watch is not None:
+            self.watch.encoder()
+
+    def view(
+        self,
+        layer: int,
+        position: int,
+        rows: Rows,
+        x: Tensor,
+        previous: Tensor,
+        unit: Tensor,
+    ) -> LayerView:
+        """What the measure may look at, with the parts that it asks for."""
+        needs = self.settings.measure.needs if self.settings.measure is not None else None
+        hidden = self.window.hidden(position + 1)
+        view = LayerView(
+            layer, position, rows.index, x, previous, first=self.window.first, hidden=hidden
+        )
+        if needs == "state":
+            view.state = unit * self.weights.final_scale
+        elif needs == "logits":
+            view.logits = self.scorer.logits(unit, self.ban(rows, position))
+        return view

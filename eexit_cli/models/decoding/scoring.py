@@ -1,0 +1,180 @@
+"""The LM head at every layer: whole, or on the K tokens kept by top-k propagation.
+
+Top-k propagation (the seed): the first layer that computes the LM head keeps the K most probable
+tokens, deeper layers score only those rows of the head, and the softmax runs over K tokens from
+the first layer on. If nothing left early, the last layer scores the full vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.core.vocabulary import best
+from eexit_cli.models.decoding.results import DecodeCounts
+from eexit_cli.models.finite import Finite
+from eexit_cli.models.t5.weights import T5Weights
+
+GATHER_COST = 3
+"""A gathered head row is read, written and read again; the full product reads each row once."""
+
+
+PARALLEL_FROM = 1 << 18
+"""Elements of the kept rows from which several threads are worth their start."""
+
+
+def check_top_k(top_k: int, vocabulary: int) -> None:
+    """K must leave a second token to compare with, and no more than there are.
+
+    Raises:
+        UsageError: K is below 2 or above the vocabulary.
+    """
+    if not 2 <= top_k <= vocabulary:
+        raise UsageError(
+            f"Top-k propagation with K = {top_k} is outside 2..{vocabulary}",
+            hint=f"Give a K between 2 and the vocabulary's size, {vocabulary}",
+        )
+
+
+def allowed(logits: Tensor, ban: Tensor | None) -> Tensor:
+    """Logits with what :class:`~.generation.TokenRules` forbids taken out. Shape: the logits'."""
+    return logits if ban is None else logits + ban
+
+
+class FullScorer:
+    """The whole LM head at every layer.
+
+    Args:
+        weights: the model's.
+        counts: told what was computed.
+        finite: told the chosen tokens' logits.
+    """
+
+    def __init__(self, weights: T5Weights, counts: DecodeCounts, finite: Finite) -> None:
+        self._weights = weights
+        self._counts = counts
+        self._finite = finite
+        self._logits: Tensor | None = None
+
+    def begin(self) -> None:
+        """A new token."""
+
+    def logits(self, unit: Tensor, ban: Tensor | None = None) -> Tensor:
+        """Shape: [rows, d] -> [rows, vocabulary]."""
+        self._counts.head_rows += unit.shape[0]
+        self._logits = allowed(self._weights.logits(unit), ban)
+        return self._logits
+
+    def choose(self, places: Sequence[int] | None) -> list[int]:
+        """Tokens of these rows of the last logits; None is all rows."""
+        assert self._logits is not None
+        logits = self._logits if places is None else self._logits[list(places)]
+        largest, where = best(logits)
+        self._finite.see(largest)
+        return where.tolist()
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Only these rows go on."""
+
+
+class TopKScorer:
+    """Top-k propagation.
+
+    Deeper layers either gather the K rows of the head once per token and multiply those, or
+    compute the full product and pick K logits of it. Gathering reads, writes and reads again
+    K rows per token, the full product reads the whole head once for all tokens; the cheaper one
+    by that count is taken at each layer, so a batch starts with the full product and changes over
+    when few rows are left.
+    """
+
+    def __init__(
+        self, weights: T5Weights, counts: DecodeCounts, finite: Finite, top_k: int
+    ) -> None:
+        check_top_k(top_k, weights.head_rows.shape[0])
+        self._weights = weights
+        self._counts = counts
+        self._finite = finite
+        self._top_k = top_k
+        vocabulary = weights.head_rows.shape[0]
+        self.most_gathered = max(1, vocabulary // (GATHER_COST * top_k))
+        self._buffer: Tensor | None = None
+        # Shape: [rows, K]
+        self._tokens: Tensor | None = None
+        # The head's K rows of each running token. Shape: rows x [K, d]
+        self._kept: list[Tensor] | None = None
+        self._logits: Tensor | None = None
+
+    def begin(self) -> None:
+        """A new token."""
+        self._tokens = None
+        self._kept = None
+
+    def logits(self, unit: Tensor, ban: Tensor | None = None) -> Tensor:
+        """Shape: [rows, d] -> [rows, K]."""
+        if self._tokens is None:
+            self._counts.head_rows += unit.shape[0]
+            logits = allowed(self._weights.logits(unit), ban)
+            top = logits.topk(self._top_k, dim=-1, sorted=False)
+            self._tokens, self._logits = top.indices, top.values
+            return self._logits
+        rows = unit.shape[0]
+        if self._kept is None and rows <= self.most_gathered:
+            self._kept = self._gather(self._tokens)
+        if self._kept is None:
+            self._counts.head_rows += rows
+            self._logits = self._weights.logits(unit).gather(1, self._tokens)
+        else:
+            self._counts.kept_rows += rows
+            scaled = unit * self._weights.head_scale
+            # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
+            parts = [_one_row(scaled[row : row + 1], kept) for row, kept in enumerate(self._kept)]
+            self._logits = parts[0] if rows == 1 else torch.cat(parts)
+        if ban is not None:
+            self._logits = self._logits + ban.expand(rows, -1).gather(1, self._tokens)
+        return self._logits
+
+    def _gather(self, tokens: Tensor) -> list[Tensor]:
+        # One buffer for all steps: fresh memory of this size costs more than the copy.
+        if self._buffer is None:
+            self._buffer = self._weights.head_rows.new_empty(
+                self.most_gathered, self._top_k, self._weights.d_model
+            )
+        kept = []
+        for row in range(tokens.shape[0]):
+            torch.index_select(self._weights.head_rows, 0, tokens[row], out=self._buffer[row])
+            kept.append(self._buffer[row])
+        return kept
+
+    def choose(self, places: Sequence[int] | None) -> list[int]:
+        """Tokens, in the vocabulary's numbering, of these rows of the last logits; None is all."""
+        assert self._logits is not None
+        assert self._tokens is not None
+        logits, tokens = self._logits, self._tokens
+        if places is not None:
+            logits, tokens = logits[list(places)], tokens[list(places)]
+        largest, where = logits.max(dim=-1, keepdim=True)
+        self._finite.see(largest.squeeze(1))
+        return tokens.gather(1, where).squeeze(1).tolist()
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Only these rows go on."""
+        assert self._tokens is not None
+        self._tokens = self._tokens[list(places)]
+        if self._kept is not None:
+            self._kept = [self._kept[place] for place in places]
+
+
+def _one_row(x: Tensor, kept: Tensor) -> Tensor:
+    """x @ kept.T. Shapes: [1, d], [K, d] -> [1, K]."""
+    threads = torch.get_num_threads()
+    if threads == 1 or kept.numel() < PARALLEL_FROM or kept.shape[0] % threads:
+        return torch.mm(x, kept.t())
+    # A product with one row runs on one thread; cut into a batch it runs on all of them.
+    parts = kept.view(threads, -1, kept.shape[1])
+    return torch.bmm(x.expand(threads, 1, -1), parts.transpose(1, 2)).view(1, -1)
+
+
+Scorer = FullScorer | TopKScorer

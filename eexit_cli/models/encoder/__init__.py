@@ -1,0 +1,1 @@
+"""Encoder classifiers with an exit after every layer, and the layouts that they are stored in."""

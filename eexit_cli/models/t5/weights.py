@@ -1,0 +1,237 @@
+"""T5's weights rearranged for decoding: fused, folded, transposed or packed; made once per model.
+
+T5's norm is x * w / rms(x). Here ``unit`` is x / sqrt(|x|^2 + d eps), and w * sqrt(d) is folded
+into the columns of the maps that read it. So one ``unit`` serves every layer that may read it,
+which is what makes the keys and values of all skipped layers one product.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+
+from eexit_cli.models.t5.products import Activation, HalfProduct, Product, gelu_new
+
+if TYPE_CHECKING:
+    from eexit_cli.models.t5.model import MultiExitT5
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu_new": gelu_new,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "swish": F.silu,
+}
+
+
+class FeedForward:
+    """x + wo act(wi unit), or x + wo (act(wi_0 unit) * wi_1 unit) for the gated form."""
+
+    def __init__(self, block: Any, fold: Tensor, config: Any, pack: bool) -> None:
+        dense = block.DenseReluDense
+        self.gated = bool(config.is_gated_act)
+        self.plain_relu = config.dense_act_fn == "relu" and not self.gated
+        name = config.dense_act_fn
+        self.activation: Activation = _ACTIVATIONS.get(name) or ACT2FN[name]
+        inner = torch.cat((dense.wi_0.weight, dense.wi_1.weight)) if self.gated else dense.wi.weight
+        self.inner = Product(inner * fold, pack=pack)
+        self.outer = _onto_stream(inner.dtype)(dense.wo.weight, pack=pack)
+
+    def __call__(self, unit: Tensor, residual: Tensor) -> Tensor:
+        """Shape: [rows, d], [rows, d] -> [rows, d]."""
+        if self.plain_relu:
+            hidden = self.inner.relu(unit)
+        elif self.gated:
+            gate, value = self.inner(unit).chunk(2, dim=-1)
+            hidden = self.activation(gate) * value
+        else:
+            hidden = self.activation(self.inner(unit))
+        return self.outer.add(hidden, residual)
+
+
+class EncoderLayer:
+    """Self-attention and feed-forward maps of one encoder layer."""
+
+    def __init__(self, block: Any, root: float, config: Any, pack: bool) -> None:
+        attention, norm = block.layer[0].SelfAttention, block.layer[0].layer_norm
+        fold = norm.weight * root
+        self.qkv = Product(_stack(attention.q, attention.k, attention.v) * fold, pack=pack)
+        self.out = _onto_stream(attention.o.weight.dtype)(attention.o.weight, pack=pack)
+        self.feed = FeedForward(
+            block.layer[1], block.layer[1].layer_norm.weight * root, config, pack
+        )
+
+
+class DecoderLayer:
+    """Maps of one decoder layer.
+
+    Attributes:
+        qkv: unit -> query, key, value. Outputs: 3 * inner.
+        key_value: the last two alone, for waiting tokens. Outputs: 2 * inner.
+        cross_key_value: encoder unit -> cross-attention's keys and values. Outputs: 2 * inner.
+    """
+
+    def __init__(
+        self, block: Any, root: float, encoder_fold: Tensor, config: Any, pack: bool
+    ) -> None:
+        own, cross = block.layer[0].SelfAttention, block.layer[1].EncDecAttention
+        fold = block.layer[0].layer_norm.weight * root
+        self.key_value_weight = _stack(own.k, own.v) * fold
+        self.qkv = Product(torch.cat((own.q.weight * fold, self.key_value_weight)), pack=pack)
+        self.key_value = Product(self.key_value_weight, pack=pack)
+        onto_stream = _onto_stream(own.o.weight.dtype)
+        self.out = onto_stream(own.o.weight, pack=pack)
+        self.cross_query = Product(
+            cross.q.weight * (block.layer[1].layer_norm.weight * root), pack=pack
+        )
+        self.cross_key_value = Product(_stack(cross.k, cross.v) * encoder_fold, pack=pack)
+        self.cross_out = onto_stream(cross.o.weight, pack=pack)
+        self.feed = FeedForward(
+            block.layer[2], block.layer[2].layer_norm.weight * root, config, pack
+        )
+
+
+class T5Weights:
+    """Everything that decoding reads, for one model in one state.
+
+    Attributes:
+        embedding: word embeddings. Shape: [vocabulary, d].
+        final_scale: unit * final_scale is the final-normed state. Shape: [d].
+        head_scale: unit * head_scale is what the LM head multiplies. Shape: [d].
+        head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, d].
+        head_is_finite: it has no NaN and no infinity.
+    """
+
+    def __init__(self, model: MultiExitT5, *, pack: bool = True) -> None:
+        config = model.config
+        d = config.d_model
+        self.embedding = model.shared.weight.detach()
+        half = self.embedding.dtype == torch.float16
+        # In float16 the root goes into unit instead: beside an outlier of thousands, which T5's
+        # states have, the other entries of x / |x| would be too small for the dtype.
+        root = 1.0 if half else math.sqrt(d)
+        self._shrink = 1 / math.sqrt(d) if half else None
+        self.d_model = d
+        self.heads = int(config.num_heads)
+        self.head_size = int(config.d_kv)
+        self.inner = self.heads * self.head_size
+        self._epsilon = self.embedding.new_tensor(math.sqrt(d * config.layer_norm_epsilon))
+        self._wide = self.embedding.dtype in (torch.float16, torch.bfloat16)
+        encoder_fold = model.encoder.final_layer_norm.weight * root
+        encoder: Any = model.encoder.block
+        decoder: Any = model.decoder.block
+        self.encoder = [EncoderLayer(block, root, config, pack) for block in encoder]
+        self.decoder = [DecoderLayer(block, root, encoder_fold, config, pack) for block in decoder]
+        self.final_scale = model.decoder.final_layer_norm.weight.detach() * root
+        self.head_scale = self.final_scale / math.sqrt(d) if config.tied_head else self.final_scale
+        self.head_rows = model.lm_head.weight.detach()
+        self.head = Product(self.head_rows, pack=pack)
+        # Once here: of the logits only the chosen ones are looked at, and -inf is never chosen.
+        self.head_is_finite = bool(self.head_rows.isfinite().all())
+        self._encoder_bias: Any = encoder[0].layer[0].SelfAttention
+        self._decoder_bias: Any = decoder[0].layer[0].SelfAttention
+        self._encoder_table: Tensor | None = None
+        self._stacked: Tensor | None = None
+
+    @property
+    def stream(self) -> torch.dtype:
+        """Of the residual stream after a feed-forward."""
+        outer = self.decoder[0].feed.outer.matrix
+        return torch.promote_types(self.embedding.dtype, outer.dtype)
+
+    @property
+    def depth(self) -> int:
+        """L."""
+        return len(self.decoder)
+
+    def unit(self, x: Tensor) -> Tensor:
+        """x / sqrt(|x|^2 + d eps), times sqrt(d) in float16. Shape: [..., d]."""
+        if self._wide:  # a sum of squares needs more than half precision
+            norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+            norm = norm.hypot_(self._epsilon.float())
+            if self._shrink is not None:
+                norm.mul_(self._shrink)
+            return (x / norm).to(self.embedding.dtype)
+        return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(self._epsilon)
+
+    def logits(self, unit: Tensor) -> Tensor:
+        """The whole LM head. Shape: [rows, d] -> [rows, vocabulary]."""
+        return self.head(unit * self.head_scale)
+
+    def skipped_key_values(self, unit: Tensor, first: int) -> Tensor:
+        """Keys and values of every layer from index ``first`` on, in one product.
+
+        Shape: [rows, d] -> [rows, layers, 2 * inner].
+        """
+        if self._stacked is None:
+            self._stacked = torch.cat([layer.key_value_weight for layer in self.decoder])
+        weight = self._stacked[first * 2 * self.inner :]
+        return F.linear(unit, weight).view(unit.shape[0], -1, 2 * self.inner)
+
+    def encoder_bias(self, tokens: int) -> Tensor:
+        """Relative position bias of the encoder. Shape: [1, heads, tokens, tokens]."""
+        table = self._encoder_table
+        if table is None or table.shape[-1] != tokens:
+            bias: Tensor = self._encoder_bias.compute_bias(tokens, tokens)
+            table = self._encoder_table = bias.detach()
+        return table
+
+    def decoder_bias(self, tokens: int) -> Tensor:
+        """Bias of a query by its distance to the key, largest distance first.
+
+        For the query at position t, the last t + 1 columns are the biases of keys 0..t.
+        Shape: [heads, tokens].
+        """
+        # The bias depends on the distance alone, so the last query's row holds all of them.
+        module = self._decoder_bias
+        distance = torch.arange(tokens - 1, -1, -1, device=self.embedding.device)
+        buckets = module._relative_position_bucket(
+            -distance,
+            bidirectional=False,
+            num_buckets=module.relative_attention_num_buckets,
+            max_distance=module.relative_attention_max_distance,
+        )
+        # Shape: [tokens, heads] -> [heads, tokens]
+        return module.relative_attention_bias.weight.detach()[buckets].t().contiguous()
+
+
+def _onto_stream(dtype: torch.dtype) -> type[Product]:
+    """What kind of map adds to the residual stream of a model of this dtype."""
+    return HalfProduct if dtype == torch.float16 else Product
+
+
+def _stack(*maps: nn.Linear) -> Tensor:
+    return torch.cat([item.weight.detach() for item in maps])
+
+
+_MADE: weakref.WeakKeyDictionary[nn.Module, dict[bool, tuple[tuple[object, ...], T5Weights]]]
+_MADE = weakref.WeakKeyDictionary()
+
+
+def weights_of(model: MultiExitT5, *, pack: bool = True) -> T5Weights:
+    """The model's rearranged weights, made again only when a parameter has changed.
+
+    Args:
+        model: not referenced by the result's cache, so that it can be freed, copied and pickled.
+        pack: False keeps the plain products.
+    """
+    key = tuple(_fingerprint(model))
+    made = _MADE.setdefault(model, {})
+    if pack not in made or made[pack][0] != key:
+        # Normal tensors, not inference ones, so that they outlive this call's mode.
+        with torch.inference_mode(False), torch.no_grad():
+            made[pack] = (key, T5Weights(model, pack=pack))
+    return made[pack][1]
+
+
+def _fingerprint(model: nn.Module) -> Iterator[object]:
+    for parameter in model.parameters():
+        yield parameter.data_ptr()
+        yield parameter.dtype
+        yield 0 if parameter.is_inference() else parameter._version

@@ -1,0 +1,1 @@
+"""Attacks on whatever model: sample by sample, recipe by recipe, and what follows."""

@@ -1,0 +1,342 @@
+"""Slow a multi-exit model down, sample by sample, recipe by recipe, and measure the cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.seed import derive_seed, seed_everything
+from eexit_cli.core.types import RunResult
+from eexit_cli.metrics.latency import NOT_TIMED
+from eexit_cli.pipelines.attack.learning import learned_for
+from eexit_cli.pipelines.attack.plan import (
+    Plan,
+    check_numbers,
+    check_settings,
+    list_recipes,
+    plan_recipes,
+    with_one_budget,
+)
+from eexit_cli.pipelines.attack.resume import check_samples, check_unchanged, resumed_config
+from eexit_cli.pipelines.attack.subject import Subject, family_of, open_subject
+from eexit_cli.pipelines.attack.table import comparisons, strongest
+from eexit_cli.store.results import ResultStore, Run
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+    from eexit_cli.pipelines.attack.attacker import Attacker
+
+__all__ = ["list_recipes", "run_attack"]
+
+Record = dict[str, Any]
+Records = list[Record]
+
+
+def run_attack(
+    config: AttackConfig, *, progress: Progress | None = None, explicit: Collection[str] = ()
+) -> RunResult:
+    """Attack a sample of a data set with one recipe or several.
+
+    Each sample's record is written as it is finished, and depends on the seed, the recipe and the
+    sample alone: a killed run, resumed, ends with the records of an unbroken one, and so does a run
+    with several workers.
+
+    Args:
+        config: see :class:`AttackConfig`. With ``resume`` the rest comes from that run; with
+            ``transfer`` nothing is attacked, another run's inputs are replayed.
+        progress: where to show it; None is silent.
+        explicit: options that were given, even where they say what is the default; with
+            ``resume`` they must agree with the run's, with ``transfer`` say something to it.
+
+    Returns:
+        The run: speed and quality before and after, a row per recipe, a record per recipe and
+        sample. With several recipes the metrics are those of the one that removes most of the
+        gain, named in the document's report.
+
+    Raises:
+        UsageError: options, data or a model that cannot be attacked.
+        MissingArtifactError: no such model, data or run, or nothing that a recipe needs.
+        EexitError: workers that keep dying.
+    """
+    progress = progress or SilentProgress()
+    store = ResultStore(config.results_dir)
+    if config.resume is not None:
+        with store.resume(config.resume, command="attack") as run:
+            return _attack(resumed_config(config, run, explicit), run, store, progress)
+    check_numbers(config)
+    _check_names(config)
+    if config.transfer:
+        from eexit_cli.pipelines.attack.replay import run_transfer
+
+        return run_transfer(config, store, progress, explicit)
+    return _attack(config, None, store, progress)
+
+
+def _check_names(config: AttackConfig) -> None:
+    """Commas make a list of victims, and of nothing else.
+
+    Raises:
+        UsageError: a list of runs, or a list of models to attack.
+    """
+    for name in config.transfer:
+        if "," in name and not Path(name).exists():
+            runs = " ".join(f"--transfer {part.strip()}" for part in name.split(","))
+            raise UsageError(f"--transfer takes one run, not '{name}'", hint=f"Repeat it: {runs}")
+    if "," in config.model and not config.transfer and not Path(config.model).exists():
+        raise UsageError(
+            f"An attack takes one model, not '{config.model}'",
+            hint="Lists of models work only with --transfer RUN, which replays a run's inputs",
+        )
+
+
+def _attack(
+    config: AttackConfig, resumed: Run | None, store: ResultStore, progress: Progress
+) -> RunResult:
+    check_numbers(config)
+    family = family_of(config.model)
+    plan = plan_recipes(config, family)
+    check_settings(config, plan.recipes)
+    config = with_one_budget(config, plan, progress)
+    if config.recipe != "all":
+        config = dataclasses.replace(config, recipe=",".join([*plan.names, *plan.lacking]))
+    for name, reason in plan.lacking.items():
+        progress.message(f"{name} is left out: it {reason}")
+    seed_everything(config.seed)
+    started = time.perf_counter()
+    subject = open_subject(family, config, progress)
+    loading = time.perf_counter() - started
+    settings = {**subject.settings(), "recipes": list(plan.names)}
+    settings.pop("resume")
+    if resumed is not None:
+        check_unchanged(resumed, settings)
+        check_samples(resumed, subject.samples)
+        return _Execution(resumed, plan, subject, progress, loading).finish()
+    with store.create("attack", settings) as run:
+        return _Execution(run, plan, subject, progress, loading).finish()
+
+
+class _Execution:
+    """One run being made.
+
+    Args:
+        run: open for writing.
+        plan: its recipes.
+        subject: model and data.
+        loading: seconds that opening them took.
+    """
+
+    def __init__(
+        self, run: Run, plan: Plan, subject: Subject, progress: Progress, loading: float
+    ) -> None:
+        self.run, self.plan, self.subject, self.progress = run, plan, subject, progress
+        self.config = subject.config
+        self.timings = {"startup_seconds": loading}
+        self.tokens = (0, 0)
+        self._attacker: Attacker | None = None
+        self.learned: Mapping[str, dict[str, Any]] = {}
+        # A run of before there were tables has no names in its records.
+        first = plan.names[0]
+        self.done = {(r.get("recipe", first), r["id"]): r for r in run.records()}
+
+    def finish(self) -> RunResult:
+        """Attack what has no record yet, and write the document."""
+        self.learned = learned_for(
+            self.run, self.plan, self.attacker, self.subject.search_texts, self.progress
+        )
+        started = time.perf_counter()
+        self._drop_what_cannot_start()
+        self._attack_samples()
+        elapsed = time.perf_counter() - started
+        # Workers that start while the clock runs are counted there.
+        self.timings["attack_seconds"] = elapsed - self.timings.get("workers_startup_seconds", 0.0)
+        records = {
+            name: [self.done[name, str(sample["id"])] for sample in self.subject.samples]
+            for name in self.plan.names
+        }
+        self.subject.warn(records[self.plan.names[0]], self.progress)
+        rows = self._rows(records)
+        best = strongest(rows)
+        report: dict[str, Any] = {"metrics_of": best["recipe"], "left_out": self.plan.lacking}
+        if len(records) > 1:
+            report["comparisons"] = comparisons(
+                records, self.subject.num_layers, seed=self.config.seed
+            )
+        if self.tokens[0]:
+            report["padding_factor"] = self.tokens[1] / self.tokens[0]
+        metrics = {key: value for key, value in best.items() if not isinstance(value, str)}
+        document = self.run.finish(metrics=metrics, rows=rows, timings=self.timings, report=report)
+        return RunResult(document, self.run.path)
+
+    def attacker(self) -> Attacker:
+        """This process's own, made on first use."""
+        if self._attacker is None:
+            self._attacker = self.subject.attacker(self.learned)
+        return self._attacker
+
+    def _rows(self, records: Mapping[str, Records]) -> list[dict[str, Any]]:
+        rows: list[Record] = []
+        started = time.perf_counter()
+        # All recipes in turn, so that their rows compare.
+        latency = self.subject.latency(records, self.progress)
+        self.timings["latency_seconds"] = time.perf_counter() - started
+        if self.config.latency_samples == 0:
+            self.progress.message(NOT_TIMED)
+        for name, of_recipe in records.items():
+            seed = derive_seed(self.config.seed, "intervals", name)
+            metrics = self.subject.metrics(of_recipe, seed) | latency[name]
+            rows.append({"recipe": name, **metrics, **_learning(self.learned.get(name))})
+        self._tell_skipped(records)
+        rows += [{"recipe": name, "status": why} for name, why in self.plan.lacking.items()]
+        return rows
+
+    def _tell_skipped(self, records: Mapping[str, Records]) -> None:
+        """Who skipped how many, and why; recipes that skipped alike share a line."""
+        told: dict[str, list[str]] = {}
+        for name, of_recipe in records.items():
+            reasons = Counter(
+                _REASONS[record.get("reason", "all layers")]
+                for record in of_recipe
+                if record["status"] == "skipped"
+            )
+            for reason, count in reasons.items():
+                line = f"{count} of {len(of_recipe)} samples {reason} already and were not attacked"
+                told.setdefault(line, []).append(name)
+        for line, names in told.items():
+            everybody = len(names) == len(records)
+            self.progress.message(line if everybody else f"{', '.join(names)}: {line}")
+
+    def _waiting(self, name: str) -> list[Mapping[str, Any]]:
+        samples = self.subject.samples
+        return [sample for sample in samples if (name, str(sample["id"])) not in self.done]
+
+    def _drop_what_cannot_start(self) -> None:
+        """What a recipe needs may be there and yet not load; then it is a row that says so."""
+        for recipe in self.plan.recipes:
+            if not recipe.needs or not self._waiting(recipe.name):
+                continue
+            try:
+                self.attacker().build(recipe.name)
+            except EexitError:
+                raise
+            except Exception as error:  # a library's own, of any kind
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                names = tuple(name for name in self.plan.names if name != recipe.name)
+                if not names:
+                    raise MissingArtifactError(
+                        f"Recipe '{recipe.name}' does not start here: {reason}",
+                        hint="What it needs, and how to get it: eexit attack --list-recipes",
+                    ) from error
+                lacking = {**self.plan.lacking, recipe.name: f"does not start here: {reason}"}
+                self.plan = dataclasses.replace(self.plan, names=names, lacking=lacking)
+                self.progress.message(f"{recipe.name} is left out: it {lacking[recipe.name]}")
+
+    def _attack_samples(self) -> None:
+        if self.done:
+            self.progress.message(f"Going on with {self.run.id}: {len(self.done)} samples are done")
+        total = len(self.plan.names) * len(self.subject.samples)
+        try:
+            if (self.config.workers or 1) > 1 and any(map(self._waiting, self.plan.names)):
+                self._with_workers()
+            else:
+                with self.subject.threads(self.config.workers):
+                    self._in_this_process()
+        except KeyboardInterrupt:
+            # How to go on is the command line's to say, after this.
+            self.progress.message(f"Stopped after {len(self.done)} of {total} samples")
+            raise
+
+    def _in_this_process(self) -> None:
+        for recipe in self.plan.recipes:
+            waiting = self._waiting(recipe.name)
+            if not waiting:
+                continue
+            if recipe.is_ordered(self.config) and len(waiting) < len(self.subject.samples):
+                self.progress.message(
+                    f"{recipe.name} attacks samples in order: those that are done are repeated"
+                )
+                waiting = list(self.subject.samples)
+            attacker = self.attacker()
+            with self._taking(f"Attack {recipe.name}", [recipe.name]) as take:
+                for sample in waiting:
+                    take(attacker.attack(recipe.name, sample))
+        if self._attacker is not None:
+            self.tokens = self._attacker.tokens
+
+    def _with_workers(self) -> None:
+        from eexit_cli.pipelines.attack.workers import DeadWorkersError, Workers
+
+        count = int(self.config.workers or 1)
+        jobs = [(name, sample) for name in self.plan.names for sample in self._waiting(name)]
+        self._attacker = None  # its memory is the workers' now
+        self.subject.prepare_workers(self.plan.recipes)
+        names = self.plan.names
+        what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
+        workers = Workers(
+            min(count, len(jobs)),
+            self.config,
+            self.subject.family,
+            self.learned,
+            tell=self.progress.message,
+        )
+        try:
+            with workers as pool:
+                self.timings["workers_startup_seconds"] = pool.start_up_seconds
+                with self._taking(f"Attack {what}, {count} workers", names) as take:
+                    pool.run(jobs, take)
+                self.tokens = pool.tokens
+        except DeadWorkersError as error:
+            if not self.done:
+                raise
+            # A path names the run wherever it lies.
+            raise EexitError(
+                error.message,
+                hint=f"{len(self.done)} records are kept. Go on without workers: "
+                f"eexit attack --resume {self.run.path} --workers 1",
+            ) from error
+
+    @contextmanager
+    def _taking(self, title: str, names: Sequence[str]) -> Iterator[Callable[[Record], None]]:
+        """A bar for these recipes; gives what takes a record into the run."""
+        samples = self.subject.samples
+        finished = sum((name, str(s["id"])) in self.done for name in names for s in samples)
+        with self.progress.task(title, total=len(names) * len(samples)) as ticker:
+            if finished:
+                ticker.advance(finished)
+
+            def take(record: Record) -> None:
+                key = (record["recipe"], record["id"])
+                if key in self.done:
+                    return  # attacked again only because the next ones depend on it
+                self.run.append(record)
+                self.done[key] = record
+                ticker.advance(
+                    note=f"layer {_layer(record['exit_layer_before'])} to "
+                    f"{_layer(record['exit_layer_after'])}, {record['queries']} queries"
+                )
+
+            yield take
+
+
+def _layer(value: float) -> str:
+    """Whole for an encoder; a decoder's is a mean over tokens."""
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
+
+
+_REASONS = {"all layers": "use all layers", "misclassified": "are misclassified"}
+
+
+def _learning(learned: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a recipe learned and what that cost, apart from what each sample cost."""
+    if learned is None:
+        return {}
+    costs = ("queries", "gradient_passes", "seconds")
+    found = {f"search_{name}": learned[name] for name in costs if name in learned}
+    return found | ({"prefix": learned["prefix"]} if "prefix" in learned else {})

@@ -1,0 +1,1 @@
+"""Calibration of whatever answers early: losses along a scale, and what they promise."""

@@ -1,0 +1,137 @@
+"""Calibration of anybody's losses: no model, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eexit_cli.calibration.external import LossTable, falls, read_losses
+from eexit_cli.calibration.report import Subject
+from eexit_cli.calibration.sources import Column, MatrixSource
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.digits import exact
+from eexit_cli.core.errors import UsageError
+from eexit_cli.pipelines.calibrate.subject import Parts, divide, parted
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+
+
+class ExternalLosses:
+    """Losses from a file, one column per threshold, cautious to eager.
+
+    Nothing is known about the thresholds but their order. Where no column is said to be the full
+    model, none is: if the first cannot be certified, nothing is.
+    """
+
+    def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
+        assert config.losses is not None
+        self._table: LossTable = read_losses(config.losses, config.exit_layers, config.full_model)
+        self._num_layers = _num_layers(self._table, config.num_layers, progress)
+        self._parts: Parts = divide(
+            len(self._table.losses),
+            limit=config.limit,
+            test_limit=config.test_limit,
+            test_share=config.test_share,
+            seed=config.seed,
+            what=f"'{config.losses.name}'",
+            halves=False,
+        )
+        total = len(self._table.losses)
+        progress.message(parted(self._parts, total, f"'{config.losses.name}'"))
+        table = self._table
+        self._source = MatrixSource(
+            table.thresholds, table.losses, table.exit_layers, full_model=table.full_model
+        )
+
+    @property
+    def measure(self) -> None:
+        return None
+
+    @property
+    def notes(self) -> list[str]:
+        table = self._table
+        if table.full_model or table.exit_layers is not None or not falls(table.losses):
+            return []
+        first, last = table.thresholds[0], table.thresholds[-1]
+        return [
+            f"Mean losses fall from column '{first}' to column '{last}': the columns seem to run "
+            "from eager to cautious. They are tested in the order of the file, which must be from "
+            "cautious to eager."
+        ]
+
+    def restore(self, part: str, columns: Mapping[int, Column]) -> None:
+        """Nothing to save: the losses are there."""
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(num_layers=self._num_layers)
+
+    @cached_property
+    def calibration(self) -> MatrixSource:
+        return self._source.rows(np.array(self._parts.calibration, dtype=np.int64))
+
+    @cached_property
+    def test(self) -> MatrixSource | None:
+        if not self._parts.test:
+            return None
+        return self._source.rows(np.array(self._parts.test, dtype=np.int64))
+
+    @property
+    def ids(self) -> dict[str, Sequence[str]]:
+        return {
+            "calibration": [self._table.ids[row] for row in self._parts.calibration],
+            "test": [self._table.ids[row] for row in self._parts.test],
+        }
+
+    @property
+    def described(self) -> dict[str, Any]:
+        # The model's name would be read as "these are that model's losses"; the consistency and
+        # the metric are whatever made them.
+        return {"model": None, "consistency": None, "metric": None}
+
+    def settings(self, index: int) -> None:
+        return None
+
+    def speed(self, index: int) -> dict[str, Any]:
+        return {}
+
+    def quality(self, index: int, part: str) -> None:
+        return None
+
+    def provenance(self) -> None:
+        return None
+
+
+def _num_layers(table: LossTable, given: float | None, progress: Progress) -> float | None:
+    """The full depth as it is; depths averaged over tokens need not be whole."""
+    if table.exit_layers is None:
+        if given is not None:
+            raise UsageError(
+                "--num-layers says nothing without exit layers",
+                hint="Add --exit-layers FILE, or columns exit_layer_<threshold>",
+            )
+        return None
+    largest = float(table.exit_layers.max())
+    if given is None:
+        whose, depth = "the largest exit layer", largest
+        if table.full_model:
+            of_full = table.exit_layers[:, 0]
+            # A mean of equal numbers is that number only up to rounding.
+            same = bool((of_full == of_full[0]).all())
+            whose, depth = "the full model's", float(of_full[0] if same else of_full.mean())
+        progress.message(f"Taking {whose}, {exact(depth)}, as the full depth")
+        return _whole(depth)
+    if given < largest:
+        raise UsageError(
+            f"There are exit layers up to {exact(largest)}, above --num-layers {exact(given)}",
+            hint=f"Give --num-layers {exact(largest)} or more",
+        )
+    return _whole(given)
+
+
+def _whole(depth: float) -> float:
+    return int(depth) if float(depth).is_integer() else depth

@@ -1,0 +1,258 @@
+"""The exit threshold that saves most while the risk stays below delta."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from eexit_cli.calibration.engine import Answer, Question, ask
+from eexit_cli.calibration.losses import check_delta
+from eexit_cli.calibration.report import bound_words
+from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.errors import RiskNotControlledError
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.types import RunResult
+from eexit_cli.pipelines.calibrate.naive import compare_naive
+from eexit_cli.pipelines.calibrate.options import (
+    check_combination,
+    find_attack_run,
+    resumed_config,
+    void,
+)
+from eexit_cli.pipelines.calibrate.session import Session, known_columns
+from eexit_cli.pipelines.calibrate.subject import Calibratable
+from eexit_cli.store.calibrations import StoredCalibration, keeping, listed
+from eexit_cli.store.results import ResultStore, Run
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Progress
+    from eexit_cli.pipelines.calibrate.subject import Attackable
+
+
+def run_calibration(
+    config: CalibrateConfig, *, progress: Progress | None = None, explicit: Collection[str] = ()
+) -> RunResult:
+    """Choose an exit threshold with a guarantee.
+
+    Args:
+        config: see :class:`CalibrateConfig`.
+        progress: where to show it; None is silent.
+        explicit: options that were given, even where they say what is the default; with
+            ``resume`` they must agree with the run's.
+
+    Returns:
+        The run: metrics of the accepted threshold, a row per threshold that was run, and under
+        ``report`` the guarantee in one sentence, what each other p-value would have given, and
+        notes. Records: the samples, a line per threshold with every sample's loss, exit layer and
+        generated text, and the points of the curves, each with its ``kind``. With several
+        measures, metrics and report are the first one's, ``report["measures"]`` has each one's,
+        and rows and records say theirs in ``confidence``.
+
+    Raises:
+        UsageError: options, data or losses that cannot be.
+        MissingArtifactError: no such model, data, file or run.
+        RiskNotControlledError: nothing could be certified and ``strict`` is set; the run is
+            finished all the same.
+    """
+    progress = progress or SilentProgress()
+    if config.resume is None:
+        return _run(config, None, progress)
+    with ResultStore(config.results_dir).resume(config.resume, command="calibrate") as run:
+        return _run(resumed_config(config, run, explicit), run, progress)
+
+
+def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) -> RunResult:
+    question = ask(
+        delta=config.delta,
+        epsilon=config.epsilon,
+        p_value=config.p_value,
+        procedure=config.procedure,
+        starts=config.starts,
+    )
+    for delta in config.deltas:
+        check_delta(delta, "deltas")
+    check_combination(config)
+    attacked = None if config.verify_on is None else find_attack_run(config)
+    if config.under_attack is not None:
+        from eexit_cli.pipelines.calibrate.under_attack import check_recipe
+
+        check_recipe(config)
+    subjects = prepare(config, progress)
+    first = subjects[0]
+    if config.store and (provenance := first.provenance()) is not None:
+        listed(provenance.ref, provenance.folder)  # a damaged file is an error before the work
+    question = replace(question, void=void(first.described))
+    settings = {**config.as_dict(), **first.described}
+    if len(subjects) > 1:
+        settings["confidence"] = [subject.measure for subject in subjects]
+    settings.pop("resume")
+    samples = {"kind": "samples", **{part: list(ids) for part, ids in first.ids.items()}}
+    with unfinished or ResultStore(config.results_dir).create("calibrate", settings) as run:
+        known = known_columns(run, samples)
+        if not run.records():
+            run.append(samples)
+        found = []
+        for subject in subjects:
+            tag = {"confidence": subject.measure} if len(subjects) > 1 else {}
+            session = Session(subject, config, run, progress, known, tag)
+            found.append(_calibrated(session, question, attacked))
+        failed = [one for one in found if not one.answer.certified]
+        with stored([] if config.strict and failed else found, config, run):
+            document = run.finish(
+                metrics=found[0].figures,
+                rows=[row for one in found for row in one.rows],
+                timings={
+                    name: sum(one.timings.get(name, 0.0) for one in found)
+                    for name in found[0].timings
+                },
+                report=_reports(found),
+            )
+    if config.strict and failed:
+        raise RiskNotControlledError(
+            failed[0].report["guarantee"].rstrip("."),
+            hint=(failed[0].report["needs"] or [f"See the run: eexit results show {run.id}"])[0],
+        )
+    return RunResult(document, run.path)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What one measure's calibration found.
+
+    Attributes:
+        subject: what was calibrated.
+        answer: the accepted threshold.
+        figures: flat metrics.
+        rows: one per threshold that was run.
+        report: sentences, and the tables beside the main one.
+        timings: names to seconds.
+    """
+
+    subject: Calibratable
+    answer: Answer
+    figures: dict[str, Any]
+    rows: list[dict[str, Any]]
+    report: dict[str, Any]
+    timings: dict[str, float]
+
+
+def _calibrated(session: Session, question: Question, attacked: Run | None) -> Calibrated:
+    """One measure: the threshold, what it does, and what follows for figures and attacks."""
+    subject, config = session.subject, session.config
+    started = time.perf_counter()
+    answer = session.calibrate(question)
+    timings = {"calibration_seconds": time.perf_counter() - started}
+    figures = session.figures(answer)
+    speed: dict[str, Any] = {}
+    if answer.chosen is not None:
+        started = time.perf_counter()
+        speed = subject.speed(answer.chosen)
+        figures |= speed
+        timings["latency_seconds"] = time.perf_counter() - started
+    session.record_curves(answer)
+    report = {"bound": bound_words(figures), **session.report(answer)}
+    if config.compare_naive:
+        report["comparison"] = compare_naive(subject, session.ledger, session.test, answer, speed)
+    if config.verify_on is not None or config.under_attack is not None:
+        # Attacks need a model, and so torch; losses alone do without either.
+        from eexit_cli.pipelines.calibrate.under_attack import attack_part
+
+        figures |= attack_part(
+            config, cast("Attackable", subject), answer, attacked, report, session.progress
+        )
+    return Calibrated(subject, answer, figures, session.rows(answer), report, timings)
+
+
+def _reports(found: Sequence[Calibrated]) -> dict[str, Any]:
+    """The first measure's report; with several, each one's under ``measures`` too."""
+    report = dict(found[0].report)
+    if len(found) > 1:
+        report["measures"] = [
+            {"confidence": one.subject.measure, "metrics": one.figures, **one.report}
+            for one in found
+        ]
+        report["notes"] = [*report["notes"], _SEVERAL]
+    return report
+
+
+_SEVERAL = (
+    "Each measure's promise holds for itself: it does not cover choosing the best of them on the "
+    "same samples."
+)
+
+
+def prepare(config: CalibrateConfig, progress: Progress) -> list[Calibratable]:
+    """The subject that the configuration names, with its samples ready; one for each measure."""
+    if config.losses is not None:
+        from eexit_cli.pipelines.calibrate.losses import ExternalLosses
+
+        return [ExternalLosses(config, progress)]
+    from eexit_cli.families.seq2seq.model import is_decoder_model
+
+    if is_decoder_model(config.model):
+        from eexit_cli.pipelines.calibrate.decoder import DecoderCalibration, DecoderSamples
+
+        decoded = DecoderSamples(config, progress)
+        return [DecoderCalibration(decoded, knob) for knob in decoded.knobs]
+    from eexit_cli.pipelines.calibrate.encoder import EncoderCalibration, EncoderSamples
+
+    traced = EncoderSamples(config, progress)
+    return [EncoderCalibration(traced, knob) for knob in traced.knobs]
+
+
+@contextmanager
+def stored(found: Sequence[Calibrated], config: CalibrateConfig, run: Run) -> Iterator[None]:
+    """Keep the answers with the model, for ``--threshold calibrated``, unless the block fails.
+
+    Args:
+        found: gets the file's path in its reports.
+    """
+    entries = [(one, entry) for one in found if (entry := to_store(one, config, run)) is not None]
+    provenance = entries[0][0].subject.provenance() if entries else None
+    if provenance is None:
+        yield
+        return
+    # The first measure's is the newest, and so what --threshold calibrated takes.
+    newest_last = [entry for _, entry in reversed(entries)]
+    with keeping(provenance.ref, provenance.folder, *newest_last) as path:
+        for one, _ in entries:
+            one.report["stored"] = str(path)
+        yield
+
+
+def to_store(found: Calibrated, config: CalibrateConfig, run: Run) -> StoredCalibration | None:
+    """What is kept of an answer.
+
+    A threshold without a guarantee is not kept; the full model, where it is the answer, is.
+    """
+    answer, provenance = found.answer, found.subject.provenance()
+    if not config.store or provenance is None or answer.chosen is None:
+        return None
+    if not answer.question.guarantees:
+        return None
+    settings = found.subject.settings(answer.chosen)
+    if settings is None:
+        return None
+    p = float(answer.p_values[answer.chosen])
+    return StoredCalibration(
+        weights=provenance.weights,
+        task=provenance.task,
+        settings=settings,
+        certified=answer.certified,
+        guarantee=found.report["guarantee"],
+        delta=answer.question.delta,
+        epsilon=answer.question.epsilon,
+        consistency=config.consistency,
+        p_value_name=answer.question.p_value.name,
+        procedure=answer.question.procedure.name,
+        p_value=p if p == p else None,
+        samples=answer.samples,
+        texts=provenance.texts,
+        run_id=run.id,
+        created=run.created,
+        metric=provenance.metric,
+        conditions=provenance.conditions,
+    )
