@@ -160,3 +160,11 @@ def _refusal(config: Any, name: str, told: Option, family: str, model: str) -> U
         f"model '{model}' is {FAMILIES[family][1]}",
         hint=f"Drop {option}; {way_on}",
     )
+
+
+def values_of(config: Any, name: str) -> list[Any]:
+    """The values of an option: none, one or several."""
+    value = getattr(config, name)
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (tuple, list)) else [value]

@@ -51,6 +51,9 @@ class Trace:
     lengths: Tensor
     ids: tuple[str, ...]
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
     @property
     def num_exits(self) -> int:
         return int(self.logits.shape[1])

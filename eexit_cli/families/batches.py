@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from eexit_cli.core.types import Examples
+from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.metrics.generation import References
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -35,3 +36,15 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[
 
 def to_device(batch: dict[str, Any], device: Any) -> dict[str, Any]:
     return {name: value.to(device) for name, value in batch.items()}
+
+
+def references_of(examples: Examples) -> list[References]:
+    """The accepted answers of each sample."""
+    if "references" in examples.dataset.column_names:
+        return [list(answers) for answers in examples.dataset["references"]]
+    return [[target] for target in examples.dataset["target"]]
+
+
+def prefix_in(info: TaskInfo) -> str:
+    """What stands before each source of a task of text generation."""
+    return str(info.extra.get("source_prefix") or "")

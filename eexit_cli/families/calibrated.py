@@ -5,37 +5,32 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.confidence import DECODER_MEASURES, MEASURES
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.families.batches import texts_of
-from eexit_cli.families.encoder.model import LoadedModel
 from eexit_cli.families.loading import folds_case
 from eexit_cli.store.calibrations import (
     BESIDE_THRESHOLD,
     StoredCalibration,
     find,
-    setting_of,
     text_digest,
 )
 from eexit_cli.store.conditions import (
-    GENERATION,
     TOKENIZER,
-    generation_digest,
     not_noted,
     tokenizer_digest,
 )
 
 if TYPE_CHECKING:
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
 
 CALIBRATED = "calibrated"
 
 
 def with_calibrated(
     config: Any,
-    loaded: LoadedModel | LoadedDecoder,
+    model: Model,
     *,
     task: str | None,
     prefix: str = "",
@@ -46,7 +41,7 @@ def with_calibrated(
     Args:
         config: with the attributes of ``config.common.ExitConfig``; returned as it is unless its
             ``threshold`` is a word.
-        loaded: the model.
+        model: the model.
         task: the name of the task that the threshold is used on; None where there is none.
         prefix: what stands before each source of a decoder.
         progress: told what the stored threshold promises.
@@ -57,25 +52,16 @@ def with_calibrated(
     """
     if not isinstance(config.threshold, str):
         return config
-    stored = _stored(config, loaded, task, prefix)
+    stored = _stored(config, model, task, prefix)
     if progress is not None:
-        progress.message(_said(stored, conditions_of(loaded, prefix)))
-    settings = stored.settings
-    found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}
-    if not isinstance(loaded, LoadedModel):
-        found |= {name: setting_of(settings, name) for name in BESIDE_THRESHOLD}
-        found["adaptive_threshold"] = False
-        if settings.get("threshold") is None:
-            # No threshold could be certified: the full model.
-            found = dict.fromkeys([*found, *BESIDE_THRESHOLD])
-            found["static_layer"] = loaded.num_layers
-    return dataclasses.replace(config, **found)
+        progress.message(_said(stored, conditions_of(model, prefix)))
+    return model.with_stored(config, stored.settings)
 
 
 def without_calibration_samples(
     examples: Examples,
     config: Any,
-    loaded: LoadedModel | LoadedDecoder,
+    model: Model,
     *,
     prefix: str = "",
     progress: Progress | None = None,
@@ -91,7 +77,7 @@ def without_calibration_samples(
     """
     if not isinstance(config.threshold, str):
         return examples
-    seen = set(_stored(config, loaded, examples.info.name, prefix).texts)
+    seen = set(_stored(config, model, examples.info.name, prefix).texts)
     texts, pairs = texts_of(examples)
     kept = [
         row
@@ -111,25 +97,19 @@ def without_calibration_samples(
     return dataclasses.replace(examples, dataset=examples.dataset.select(kept))
 
 
-def conditions_of(loaded: LoadedModel | LoadedDecoder, prefix: str = "") -> dict[str, Any]:
+def conditions_of(model: Model, prefix: str = "") -> dict[str, Any]:
     """What a promise on this model holds for beside its weights; see ``store.conditions``.
 
     Args:
         prefix: what stands before each source of a decoder.
     """
     found = {
-        "max_length": loaded.max_length,
-        "dtype": str(loaded.dtype).removeprefix("torch."),
-        "lower_case": folds_case(loaded.tokenizer),
-        TOKENIZER: tokenizer_digest(loaded.folder),
+        "max_length": model.max_length,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "lower_case": folds_case(model.tokenizer),
+        TOKENIZER: tokenizer_digest(model.folder),
     }
-    if isinstance(loaded, LoadedModel):
-        return found
-    return found | {
-        "max_new_tokens": loaded.max_new_tokens,
-        "source_prefix": prefix,
-        GENERATION: generation_digest(loaded.folder),
-    }
+    return found | model.conditions(prefix)
 
 
 def _said(stored: StoredCalibration, now: dict[str, Any]) -> str:
@@ -144,9 +124,7 @@ def _said(stored: StoredCalibration, now: dict[str, Any]) -> str:
     )
 
 
-def _stored(
-    config: Any, loaded: LoadedModel | LoadedDecoder, task: str | None, prefix: str
-) -> StoredCalibration:
+def _stored(config: Any, model: Model, task: str | None, prefix: str) -> StoredCalibration:
     word, _, run = config.threshold.partition(":")
     if word != CALIBRATED:
         raise UsageError(
@@ -160,27 +138,23 @@ def _stored(
         )
     data_file = getattr(config, "data_file", None)
     return find(
-        loaded.ref,
-        loaded.folder,
+        model.ref,
+        model.folder,
         task=task,
         data_options=None if data_file is None else f"--data-file {data_file}",
-        confidence=None if config.confidence is None else _canonical(config.confidence, loaded),
+        confidence=None if config.confidence is None else model.measure(config.confidence),
         wanted={
             name: value
             for name in BESIDE_THRESHOLD
             if (value := getattr(config, name, None)) is not None
         },
         # A text that is typed in has no label that another name could change.
-        conditions=conditions_of(loaded, prefix) | ({} if task is None else names_of(loaded)),
+        conditions=conditions_of(model, prefix) | ({} if task is None else names_of(model)),
         run=run or None,
     )
 
 
-def names_of(loaded: LoadedModel | LoadedDecoder) -> dict[str, str]:
+def names_of(model: Model) -> dict[str, str]:
     """What a classifier's outputs are called, as a promise about labels notes it."""
-    names = getattr(loaded, "label_names", None)
+    names = model.label_names
     return {} if names is None else {"label_names": ",".join(names)}
-
-
-def _canonical(name: str, loaded: LoadedModel | LoadedDecoder) -> str:
-    return (MEASURES if isinstance(loaded, LoadedModel) else DECODER_MEASURES).canonical(name)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.families.encoder.model import LoadedModel
     from eexit_cli.models.encoder.model import MultiExitConfig
     from eexit_cli.store.results import Run
 
@@ -33,14 +32,21 @@ _SWAPPED = {"mnli": ("contradiction", "neutral", "entailment")}
 _SWAPPING = ("roberta", "xlm-roberta", "bart")
 
 
-def name_classes(loaded: LoadedModel, config: Any, progress: Progress) -> None:
+def names_in(settings: MultiExitConfig) -> tuple[str, ...]:
+    """Names of a model's classes, in the order of its outputs; empty for regression."""
+    outputs = int(settings.num_labels)
+    return tuple(str(settings.id2label[at]) for at in range(outputs)) if outputs > 1 else ()
+
+
+def name_classes(settings: MultiExitConfig, name: str, config: Any, progress: Progress) -> None:
     """Settle what a model's outputs are called, in its configuration.
 
     Names that the user gives come first, then those of its checkpoint; a published layout without
     any has its scripts' order.
 
     Args:
-        loaded: its configuration's names are replaced.
+        settings: the model's configuration, whose names are replaced.
+        name: the model's, for messages.
         config: ``label_names`` and, for a checkpoint that does not know its task, ``task`` and
             ``data_dir`` count.
         progress: told what is not the checkpoint's own.
@@ -48,8 +54,7 @@ def name_classes(loaded: LoadedModel, config: Any, progress: Progress) -> None:
     Raises:
         UsageError: names that are not one for each output, or for a regression.
     """
-    settings, name, asked = loaded.model.config, loaded.ref.name, config.label_names
-    own = loaded.label_names
+    own, asked = names_in(settings), config.label_names
     if asked is None:
         found = script_names(settings, task_of_data(config))
         if found is None:

@@ -29,37 +29,35 @@ from eexit_cli.store.training_rows import (
 
 if TYPE_CHECKING:
     from eexit_cli.config.train import TrainConfig
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
     from eexit_cli.core.types import Examples
-    from eexit_cli.families.encoder.model import LoadedModel
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
 
 APART = "apart by split"
 """Of a bundled model's own task: its training split was trained on, and no other."""
 
 
-def leaving_out(config: Any, loaded: LoadedModel | LoadedDecoder, progress: Progress) -> LeaveOut:
+def leaving_out(config: Any, model: Model, progress: Progress) -> LeaveOut:
     """What takes a model's training rows out of samples; for ``data.load_examples``.
 
     Args:
         config: with its data settled, and ``include_training_rows``.
-        loaded: the model.
+        model: whose they are.
         progress: told how many are left out, or in.
 
     Raises:
         EexitError: the model's record of them is damaged.
     """
-    rows = read_training_rows(loaded.folder)
+    rows = read_training_rows(model.folder)
     own = (
-        loaded.ref.kind == "bundled"
+        model.ref.kind == "bundled"
         and config.data_file is None
-        and config.task == loaded.model.config.task
+        and config.task == model.trained_on
         and config.split != "train"
     )
-    name = loaded.ref.name
     if rows is None:
         return lambda samples, what: (samples, APART if own else "unknown")
-    return _Seen(rows, name, config.include_training_rows, progress)
+    return _Seen(rows, model.name, config.include_training_rows, progress)
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class _Seen:
 
 
 def tell_trained(
-    loaded: LoadedModel | LoadedDecoder,
+    model: Model,
     records: Iterable[Mapping[str, Any]],
     prefix: str,
     progress: Progress,
@@ -118,7 +116,7 @@ def tell_trained(
         records: an attack's.
         prefix: before each of their texts.
     """
-    rows = read_training_rows(loaded.folder)
+    rows = read_training_rows(model.folder)
     if rows is None:
         return
     given = {(str(record["text"]), record.get("text_pair")) for record in records}
@@ -127,7 +125,7 @@ def tell_trained(
     learned = int(np.isin(digests_of(texts, pairs), rows.trained).sum())
     if learned:
         progress.message(
-            f"{learned} of {len(given)} inputs trained '{loaded.ref.name}': what it does with them "
+            f"{learned} of {len(given)} inputs trained '{model.name}': what it does with them "
             "does not hold for new ones"
         )
 

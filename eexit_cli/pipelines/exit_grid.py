@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 from eexit_cli.config.evaluate import EvaluateConfig
+from eexit_cli.config.field import flag, values_of
 from eexit_cli.core.errors import UsageError
 
 GRID = ("confidence", "top_k_propagation", "threshold", "patience", "voting", "static_layer")
@@ -29,7 +30,7 @@ def choices(config: EvaluateConfig) -> list[Any]:
     if config.sweep:
         for name in GRID:
             if len(lists[name]) > 1 and name not in _SWEPT:
-                option = f"--{name.replace('_', '-')}"
+                option = flag(name)
                 raise UsageError(
                     f"Several values of {option} and --sweep exclude each other",
                     hint=f"A sweep runs every setting; give one value of {option}, or drop --sweep",
@@ -47,11 +48,3 @@ def choices(config: EvaluateConfig) -> list[Any]:
 def is_grid(config: EvaluateConfig) -> bool:
     """Does any option have several values?"""
     return any(len(values_of(config, name)) > 1 for name in GRID)
-
-
-def values_of(config: Any, name: str) -> list[Any]:
-    """The values of an option: none, one or several."""
-    value = getattr(config, name)
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (tuple, list)) else [value]

@@ -35,12 +35,12 @@ from eexit_cli.attacks.recipe import Budget  # noqa: E402
 from eexit_cli.attacks.search import BeamSearch, Stage  # noqa: E402
 from eexit_cli.attacks.victim import EncoderVictim  # noqa: E402
 from eexit_cli.config import AttackConfig  # noqa: E402
+from eexit_cli.core.progress import SilentProgress  # noqa: E402
 from eexit_cli.core.stepping import ExitCursor  # noqa: E402
 from eexit_cli.data import load_examples  # noqa: E402
 from eexit_cli.families.batches import texts_of  # noqa: E402
 from eexit_cli.families.encoder.exits import build_criterion  # noqa: E402
 from eexit_cli.families.encoder.model import LoadedModel, load_model  # noqa: E402
-from eexit_cli.families.encoder.tracing import model_label_names, task_of  # noqa: E402
 from eexit_cli.models.decoding.kernels import for_inference  # noqa: E402
 
 
@@ -82,8 +82,8 @@ def main() -> None:
 
     config = AttackConfig(model=arguments.model, limit=0)
     loaded = load_model(config)
-    config = task_of(config, loaded)
-    examples = load_examples(config, default_split="test", label_names=model_label_names(loaded))
+    config = loaded.own_data(config, SilentProgress())
+    examples = load_examples(config, default_split="test", label_names=loaded.label_names)
     texts = _attackable(loaded, config, texts_of(examples)[0], arguments.samples)
     print(
         f"model {arguments.model}, exit {loaded.exit_defaults}, {len(texts)} samples that leave "

@@ -24,8 +24,8 @@ from torch import Tensor
 from eexit_cli.confidence.decoder import build_classifier, build_measure
 from eexit_cli.config import EvaluateConfig
 from eexit_cli.core.decoding import DecoderMeasure
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.families.seq2seq.data import load_pairs, own_task
 from eexit_cli.families.seq2seq.decoding import prepare_sources
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.results import Decoded
@@ -311,7 +311,9 @@ def trained(options: argparse.Namespace) -> tuple[MultiExitT5, Tensor, Tensor]:
     """A trained model and samples of its own test split, longest first."""
     config = EvaluateConfig(model=options.model, limit=options.inputs or 256)
     loaded = load_decoder(config)
-    examples = load_pairs(own_task(config, loaded), loaded, default_split="test")
+    examples = loaded.examples(
+        loaded.own_data(config, SilentProgress()), default_split="test", progress=SilentProgress()
+    )
     prepared = prepare_sources(loaded, examples, batch_size=len(examples))
     (batch,) = prepared.batches
     return loaded.model, batch["input_ids"], batch["attention_mask"]

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from eexit_cli.config import EvaluateConfig
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import load_examples
 from eexit_cli.families.batches import batches_by_length, texts_of
 from eexit_cli.families.encoder.exits import build_criterion, describe
 from eexit_cli.families.encoder.model import load_model
-from eexit_cli.families.encoder.tracing import model_label_names, task_of
 from eexit_cli.metrics.latency import speedup, time_in_turn
 from eexit_cli.models.batching import TextBatcher
 
@@ -32,8 +32,8 @@ def main() -> None:
 
     config = EvaluateConfig(model=arguments.model, limit=arguments.samples)
     loaded = load_model(config)
-    config = task_of(config, loaded)
-    examples = load_examples(config, default_split="test", label_names=model_label_names(loaded))
+    config = loaded.own_data(config, SilentProgress())
+    examples = load_examples(config, default_split="test", label_names=loaded.label_names)
     model = loaded.model
     criterion = build_criterion(
         config,

@@ -1,15 +1,31 @@
-"""From ``--model`` to a classifier with exits that can run, its tokenizer and its device."""
+"""DeeBERT, PABEE and their like as the use cases know a model, and how one is loaded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
-
+from eexit_cli.config.field import ENCODER
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.family import Answers, Evaluation, Exit
 from eexit_cli.core.protocols import Progress
+from eexit_cli.core.stepping import replay
+from eexit_cli.core.types import Examples, TaskInfo, Trace
+from eexit_cli.data import load_examples
+from eexit_cli.families.class_names import name_classes, trained_on_pairs
+from eexit_cli.families.data import own_samples
+from eexit_cli.families.encoder.evaluation import EncoderEvaluation
+from eexit_cli.families.encoder.exits import (
+    build_criterion,
+    classifier_measure,
+    criterion_from,
+    describe,
+    sweep_settings,
+)
+from eexit_cli.families.encoder.latency import measure_speed
+from eexit_cli.families.encoder.loaded import LoadedModel
+from eexit_cli.families.encoder.predictions import opinions
 from eexit_cli.families.loading import (
     LoadingConfig,
     check_vocabulary,
@@ -19,65 +35,129 @@ from eexit_cli.families.loading import (
     resolve_dtype,
     tell_unwrapped,
 )
-from eexit_cli.models.batching import TextBatcher
+from eexit_cli.families.seen_rows import leaving_out
 from eexit_cli.models.encoder.conversion import load_classifier
-from eexit_cli.models.encoder.model import MultiExitClassifier
-from eexit_cli.store.models import ModelRef, is_decoder, resolve
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from eexit_cli.store.models import is_decoder, resolve
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to run.
+class EncoderModel(LoadedModel):
+    """See :class:`eexit_cli.core.family.Model`."""
 
-    Attributes:
-        ref: what ``--model`` meant.
-        folder: where its files lie.
-        model: in eval mode, on the device.
-        tokenizer: a fast tokenizer.
-        device, dtype: of the weights and activations.
-        max_length: tokens per input, special tokens included.
-    """
+    family: ClassVar[str] = ENCODER
 
-    ref: ModelRef
-    folder: Path
-    model: MultiExitClassifier
-    tokenizer: PreTrainedTokenizerBase
-    device: torch.device
-    dtype: torch.dtype
-    max_length: int
+    def own_data(self, config: Any, progress: Progress) -> Any:
+        settings = self.model.config
+        config = own_samples(config, settings.training, settings.task, self.name, progress)
+        name_classes(settings, self.name, config, progress)
+        return config
 
-    @property
-    def num_layers(self) -> int:
-        """L: exit layers count from 1 to this."""
-        return self.model.num_exits
+    def examples(self, config: Any, *, default_split: str, progress: Progress) -> Examples:
+        examples = load_examples(
+            config,
+            default_split=default_split,
+            label_names=self.label_names,
+            progress=progress,
+            leave_out=leaving_out(config, self, progress),
+        )
+        self._check_fits(examples.info, progress)
+        return examples
 
-    @property
-    def num_classes(self) -> int:
-        """K; 1 for regression."""
-        return self.model.num_classes
+    def _check_fits(self, info: TaskInfo, progress: Progress) -> None:
+        """A task and a model that do not go together are a usage error."""
+        if info.num_labels != self.num_classes:
+            raise UsageError(
+                f"Task '{info.name}' has {info.num_labels} classes, "
+                f"model '{self.name}' has {self.num_classes}",
+                hint="Choose a task with the model's classes, or train one: eexit train --task "
+                f"{info.name}",
+            )
+        pairs = trained_on_pairs(self.model.config)
+        if pairs is not None and pairs != info.pair:
+            words = {True: "pairs of texts", False: "single texts"}
+            repair = (
+                "--text-pair-column names" if pairs else "leave --text-pair-column out for single"
+            )
+            progress.message(
+                f"Model '{self.name}' was trained on {words[pairs]}; '{info.name}' is read as "
+                f"{words[info.pair]} ({repair}{' the second' if pairs else ' texts'})"
+            )
 
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """One per class, as in the model's configuration; empty for regression."""
-        if self.num_classes == 1:
-            return ()
-        names = self.model.config.id2label
-        return tuple(str(names[index]) for index in range(self.num_classes))
+    def prefix(self, info: TaskInfo | None) -> str:
+        return ""
 
-    @property
-    def exit_defaults(self) -> dict[str, Any]:
-        """The exit used when the user gives none."""
-        return dict(self.model.config.exit_defaults)
+    def conditions(self, prefix: str) -> dict[str, Any]:
+        return {}
 
-    def batcher(self) -> TextBatcher:
-        """A new tokenising batcher, whose count of cut inputs starts at 0."""
-        return TextBatcher(self.tokenizer, self.max_length)
+    def measure(self, name: str) -> str:
+        return classifier_measure(name)
+
+    def exit(self, options: Any) -> Exit:
+        criterion = build_criterion(
+            options, self.exit_defaults, num_layers=self.num_layers, num_classes=self.num_classes
+        )
+        return Exit.of(describe(criterion), criterion)
+
+    def exit_from(self, described: Mapping[str, Any]) -> Exit:
+        if described["criterion"] == "full":
+            return self.full()
+        criterion = criterion_from(
+            described, num_layers=self.num_layers, num_classes=self.num_classes
+        )
+        return Exit.of(described, criterion)
+
+    def full(self) -> Exit:
+        return Exit.of(describe(None), None)
+
+    def grid(self, measures: Sequence[str], options: Any) -> list[Exit]:
+        settings = sweep_settings(
+            num_layers=self.num_layers,
+            num_classes=self.num_classes,
+            measures=[self.measure(name) for name in measures] or None,
+        )
+        return [self.exit_from(each) for each in settings]
+
+    def with_stored(self, config: Any, settings: Mapping[str, Any]) -> Any:
+        found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}
+        return dataclasses.replace(config, **found)
+
+    def inputs(
+        self,
+        samples: Any,
+        *,
+        batch_size: int | None,
+        progress: Progress | None = None,
+        title: str = "Full pass",
+    ) -> Trace:
+        """One pass through all layers, which answers every exit."""
+        return self.trace(samples, batch_size=batch_size, progress=progress, title=title)
+
+    def answers(
+        self, inputs: Trace, exit: Exit, *, progress: Progress | None = None, title: str = ""
+    ) -> Answers:
+        decision = replay(inputs.logits, exit.rule)
+        layers = [[layer] for layer in decision.exit_layers.tolist()]
+        return Answers(exit, decision.predictions.tolist(), layers, decision)
+
+    def evaluation(self, examples: Examples, config: Any, progress: Progress) -> Evaluation:
+        return EncoderEvaluation(self, examples, config, progress)
+
+    def settle_texts(self, config: Any, progress: Progress) -> None:
+        name_classes(self.model.config, self.name, config, progress)
+        if trained_on_pairs(self.model.config) and config.text_pair is None:
+            progress.message(
+                f"Model '{self.name}' was trained on pairs of texts: --text-pair gives the second"
+            )
+
+    def opinions(self, config: Any, exit: Exit, progress: Progress) -> list[dict[str, Any]]:
+        return opinions(self, config, exit)
+
+    def speed(
+        self, examples: Examples, exit: Exit, config: Any, progress: Progress
+    ) -> dict[str, Any]:
+        return measure_speed(self, examples, [exit.rule], config, progress)[0]
 
 
-def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> LoadedModel:
+def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> EncoderModel:
     """Load what ``config.model`` names: a bundled model, a local folder or a hub repository.
 
     Args:
@@ -100,7 +180,7 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> Lo
             f"eexit evaluate --model {ref.name}",
         )
     model = load_classifier(folder, device=device, dtype=dtype)
-    loaded = LoadedModel(
+    loaded = EncoderModel(
         ref=ref,
         folder=folder,
         model=model,

@@ -12,8 +12,7 @@ from eexit_cli.core.types import Decision, TaskInfo, Trace
 from eexit_cli.core.utf8_path import utf8_path
 from eexit_cli.families.data import KEY, path_of_data
 from eexit_cli.families.encoder.exits import criterion_from
-from eexit_cli.families.encoder.model import LoadedModel
-from eexit_cli.families.encoder.tracing import record_trace
+from eexit_cli.families.encoder.loaded import LoadedModel
 from eexit_cli.families.seen_rows import note_training_rows
 from eexit_cli.families.training import made_by, versions
 from eexit_cli.metrics.task import compute
@@ -47,7 +46,7 @@ def finish_training(job: EncoderJob, run: Run, timings: dict[str, float]) -> dic
         dtype=master,
         max_length=job.max_length,
     )
-    trace = record_trace(loaded, job.validation, progress=job.progress, title="Choosing the exit")
+    trace = loaded.trace(job.validation, progress=job.progress, title="Choosing the exit")
     leading = job.info.metrics[0]
     choice = choose_exit(
         trace.logits,

@@ -18,7 +18,7 @@ from eexit_cli.models.t5.model import LayerStates, MultiExitT5
 
 if TYPE_CHECKING:
     from eexit_cli.attacks.decoder_victim import ExitReader
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
+    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
 
 
 @dataclass(frozen=True)

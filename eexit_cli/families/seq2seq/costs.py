@@ -16,7 +16,7 @@ from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.t5.flops import T5Flops
 
 if TYPE_CHECKING:
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
+    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
     from eexit_cli.models.decoding.results import DecodeTimings
 
 

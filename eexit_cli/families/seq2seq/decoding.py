@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
+    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
 
 
 Numbers = TypeVar("Numbers", DecodeCounts, DecodeTimings)

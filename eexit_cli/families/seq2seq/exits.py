@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eexit_cli.confidence import DECODER_MEASURES, MEASURES
 from eexit_cli.confidence.decoder import build_measure
-from eexit_cli.config.field import flag
+from eexit_cli.config.field import flag, values_of
 from eexit_cli.core.decoding import LeaveRule
 from eexit_cli.core.errors import UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
@@ -15,11 +16,14 @@ from eexit_cli.exits.decay import TokenThreshold
 from eexit_cli.models.decoding.settings import DecodeSettings
 
 if TYPE_CHECKING:
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
+    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
 
 DEFAULT_MEASURE = "softmax"
 DEFAULT_TEMPERATURE = 4.0
 """tau of a decaying threshold where nobody says: CALM's."""
+
+SWEEP = tuple(round(0.95 - 0.05 * step, 2) for step in range(19))
+"""Thresholds of a sweep, from cautious to eager; the full model comes before them."""
 
 NO_DECAY = "none"
 EVERY_TOKEN = 0
@@ -111,7 +115,8 @@ def resolve_settings(
         return _complete(stored)
     if "static_layer" in stored:
         stored = {}
-    confidence = _measure(options.confidence, stored, model)
+    asked = options.confidence or stored.get("confidence") or DEFAULT_MEASURE
+    confidence = decoder_measure(asked, model=model)
     same = confidence == stored.get("confidence")
     settings: dict[str, Any] = {"confidence": confidence}
     if options.threshold is not None:
@@ -205,14 +210,53 @@ def describe_settings(settings: DecodeSettings) -> dict[str, Any]:
     return described
 
 
-def _measure(asked: str | None, stored: Mapping[str, Any], model: str) -> str:
-    name = asked or stored.get("confidence") or DEFAULT_MEASURE
+def decoder_measure(name: str, *, model: str = "the model") -> str:
+    """The registered name of a measure on a decoder's tokens.
+
+    Raises:
+        UsageError: the name is unknown, or that of a measure on a classifier's exits.
+    """
     if name in MEASURES and name not in DECODER_MEASURES and name != "margin":
         raise UsageError(
             f"Confidence '{name}' is for classifiers; model '{model}' is a decoder",
             hint=f"Available: {', '.join(DECODER_MEASURES)}",
         )
     return DECODER_MEASURES.canonical(name)
+
+
+def sweep_settings(
+    loaded: LoadedDecoder, measures: Sequence[str], options: Any
+) -> list[DecodeSettings]:
+    """The full model, then every threshold of every measure.
+
+    Args:
+        measures: registered names; none takes all that the model has, and the static layers.
+        options: a configuration whose other exit options hold for all; its
+            ``top_k_propagation`` may have several values.
+
+    Raises:
+        UsageError: a measure whose classifier the model lacks, or top-k propagation of another
+            measure than softmax.
+    """
+    untrained = [name for name in DECODER_MEASURES if name in ("softmax", "saturation")]
+    swept = [full_model(loaded)]
+    for name in measures or [*untrained, *loaded.model.config.classifiers]:
+        # Where every measure is meant, K says something about one of them alone.
+        meant = bool(measures) or name == "softmax"
+        for top_k in (values_of(options, "top_k_propagation") if meant else []) or [None]:
+            for threshold in SWEEP:
+                choice: Any = dataclasses.replace(
+                    options,
+                    confidence=name,
+                    threshold=threshold,
+                    top_k_propagation=top_k,
+                    static_layer=None,
+                )
+                swept.append(decoder_settings(choice, loaded))
+    if not measures:
+        for layer in range(loaded.num_layers - 1, 0, -1):
+            swept.append(settings_from({"static_layer": layer}, loaded))
+    return swept
 
 
 def _number(threshold: float | str) -> float:

@@ -23,7 +23,7 @@ from eexit_cli.models.decoding.settings import DecodeSettings
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.families.seq2seq.costs import Measured
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
+    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
 
 LEAST_BATCHES = 4
 """Of samples in a timed batch size: as many as keep a stream of batches full for a while."""

@@ -1,16 +1,21 @@
-"""From ``--model`` to a decoder with exits that can run: CALM's T5, its tokenizer and its task."""
+"""CALM's and FREE's T5 as the use cases know a model, and how one is loaded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import Any, ClassVar
 
 from eexit_cli.confidence.decoder import build_classifier
+from eexit_cli.config.field import SEQ2SEQ
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.family import Answers, Evaluation, Exit
 from eexit_cli.core.protocols import Progress
+from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.data import TASKS, load_examples, task_info
+from eexit_cli.families.batches import prefix_in
+from eexit_cli.families.data import own_samples
 from eexit_cli.families.loading import (
     LoadingConfig,
     check_vocabulary,
@@ -20,14 +25,27 @@ from eexit_cli.families.loading import (
     resolve_dtype,
     tell_unwrapped,
 )
-from eexit_cli.models.batching import TextBatcher
+from eexit_cli.families.seen_rows import leaving_out
+from eexit_cli.families.seq2seq.decoding import Sources, decode_examples, prepare_sources
+from eexit_cli.families.seq2seq.evaluation import Seq2SeqEvaluation
+from eexit_cli.families.seq2seq.exits import (
+    FULL,
+    decoder_measure,
+    decoder_settings,
+    describe_settings,
+    full_model,
+    settings_from,
+    sweep_settings,
+)
+from eexit_cli.families.seq2seq.latency import time_singles
+from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+from eexit_cli.families.seq2seq.predictions import opinions
 from eexit_cli.models.decoding.generation import not_greedy
 from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
-from eexit_cli.store.models import ModelRef, is_decoder, resolve
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from eexit_cli.store.calibrations import BESIDE_THRESHOLD, setting_of
+from eexit_cli.store.conditions import GENERATION, generation_digest
+from eexit_cli.store.models import is_decoder, resolve
 
 SOURCE_TOKENS = 512
 """Longest input of a T5 whose folder says nothing: what T5 was trained with."""
@@ -39,69 +57,116 @@ _NO_LIMIT = 10**6
 """Tokenizers without a limit carry a number beyond this."""
 
 
-@dataclass(frozen=True)
-class LoadedDecoder:
-    """An encoder-decoder ready to run.
+class Seq2SeqModel(LoadedDecoder):
+    """See :class:`eexit_cli.core.family.Model`."""
 
-    Attributes:
-        ref: what ``--model`` meant.
-        folder: where its files lie.
-        model: in eval mode, on the device.
-        tokenizer: a fast tokenizer.
-        device, dtype: of the weights and activations.
-        max_length: tokens per source, the end token included; longer ones are cut.
-        max_new_tokens: longest output, the end token included.
-    """
+    family: ClassVar[str] = SEQ2SEQ
+    label_names: ClassVar[None] = None
 
-    ref: ModelRef
-    folder: Path
-    model: MultiExitT5
-    tokenizer: PreTrainedTokenizerBase
-    device: torch.device
-    dtype: torch.dtype
-    max_length: int
-    max_new_tokens: int
+    def own_data(self, config: Any, progress: Progress) -> Any:
+        training = self.model.config.training
+        config = own_samples(config, training, self.trained_on, self.name, progress)
+        if config.source_prefix is None and self.source_prefix is not None:
+            config = dataclasses.replace(config, source_prefix=self.source_prefix)
+        return config
 
-    @property
-    def num_layers(self) -> int:
-        """L, of the decoder: exit layers count from 1 to this."""
-        return self.model.depth
+    def examples(self, config: Any, *, default_split: str, progress: Progress) -> Examples:
+        if config.task is None and config.data_file is None:
+            known = [name for name in TASKS if task_info(name).kind == "generation"]
+            raise UsageError(
+                f"Model '{self.name}' names no task of its own",
+                hint=f"Use --task with one of {', '.join(known)}, or --data-file",
+            )
+        return load_examples(
+            config,
+            default_split=default_split,
+            generates=True,
+            progress=progress,
+            leave_out=leaving_out(config, self, progress),
+        )
 
-    @property
-    def exit_defaults(self) -> dict[str, Any]:
-        """The exit used when the user gives none; empty is the full model."""
-        return dict(self.model.config.exit_defaults)
+    def prefix(self, info: TaskInfo | None) -> str:
+        if info is not None:
+            return prefix_in(info)
+        if self.source_prefix is not None:
+            return self.source_prefix
+        return "" if self.trained_on is None else prefix_in(task_info(self.trained_on))
 
-    @property
-    def task(self) -> str | None:
-        """The task that it was trained on, where known."""
-        return self.model.config.task
+    def conditions(self, prefix: str) -> dict[str, Any]:
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "source_prefix": prefix,
+            GENERATION: generation_digest(self.folder),
+        }
 
-    @property
-    def source_prefix(self) -> str | None:
-        """Text before each source that it was trained with; None where the task decides."""
-        prefix: str = self.model.config.source_prefix
-        return prefix if prefix or self.task is not None else None
+    def measure(self, name: str) -> str:
+        return decoder_measure(name, model=self.name)
 
-    def batcher(self) -> TextBatcher:
-        """A new tokenising batcher, whose count of cut sources starts at 0."""
-        return TextBatcher(self.tokenizer, self.max_length)
+    def exit(self, options: Any) -> Exit:
+        settings = decoder_settings(options, self)
+        return Exit.of(describe_settings(settings), settings)
+
+    def exit_from(self, described: Mapping[str, Any]) -> Exit:
+        settings = settings_from(described, self)
+        return Exit.of(describe_settings(settings), settings)
+
+    def full(self) -> Exit:
+        return Exit.of({"criterion": FULL}, full_model(self))
+
+    def grid(self, measures: Sequence[str], options: Any) -> list[Exit]:
+        names = [self.measure(name) for name in measures]
+        made = sweep_settings(self, names, options)
+        return [Exit.of(describe_settings(each), each) for each in made]
+
+    def with_stored(self, config: Any, settings: Mapping[str, Any]) -> Any:
+        found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}
+        found |= {name: setting_of(settings, name) for name in BESIDE_THRESHOLD}
+        found["adaptive_threshold"] = False
+        if settings.get("threshold") is None:
+            # No threshold could be certified: the full model.
+            found = dict.fromkeys([*found, *BESIDE_THRESHOLD])
+            found["static_layer"] = self.num_layers
+        return dataclasses.replace(config, **found)
+
+    def inputs(
+        self,
+        samples: Any,
+        *,
+        batch_size: int | None,
+        progress: Progress | None = None,
+        title: str = "",
+    ) -> Sources:
+        return prepare_sources(self, samples, batch_size=batch_size, progress=progress)
+
+    def answers(
+        self,
+        inputs: Sources,
+        exit: Exit,
+        *,
+        progress: Progress | None = None,
+        title: str = "Decoding",
+    ) -> Answers:
+        decoded = decode_examples(self, inputs, exit.rule, progress=progress, title=title)
+        return Answers(exit, decoded.outputs, decoded.exit_layers, decoded)
+
+    def evaluation(self, examples: Examples, config: Any, progress: Progress) -> Evaluation:
+        return Seq2SeqEvaluation(self, examples, config, progress)
+
+    def settle_texts(self, config: Any, progress: Progress) -> None:
+        """Texts need nothing to be settled."""
+
+    def opinions(self, config: Any, exit: Exit, progress: Progress) -> list[dict[str, Any]]:
+        return opinions(self, self.prefix(None), config, exit, progress)
+
+    def speed(
+        self, examples: Examples, exit: Exit, config: Any, progress: Progress
+    ) -> dict[str, Any]:
+        timed = {"live": exit.rule, "full": full_model(self)}
+        return time_singles(self, examples, timed, "full", config, progress)["live"]
 
 
-def is_decoder_model(name: str) -> bool:
-    """Does ``--model NAME`` mean an encoder-decoder? Read from its ``config.json`` alone.
-
-    A hub repository that is not in the cache is fetched, as loading it would.
-
-    Raises:
-        UsageError, MissingArtifactError, EexitError: as :func:`load_decoder`, for names and
-            folders that mean no model.
-    """
-    return is_decoder(folder_of(resolve(name)))
-
-
-def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> LoadedDecoder:
-    """Load what ``config.model`` names: ours, a plain T5, the seed's or FREE's checkpoint.
+def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> Seq2SeqModel:
+    """Load what ``config.model`` names: ours, a plain T5, DL2-CALM's or FREE's checkpoint.
 
     Args:
         config: ``config.common.CommonConfig`` or anything with its attributes; its
@@ -129,7 +194,7 @@ def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> 
     tokenizer = load_decoder_tokenizer(folder, config.lower_case)
     check_vocabulary(tokenizer, model.config.vocab_size, folder)
     tell_unwrapped(model, ref.name, progress)
-    loaded = LoadedDecoder(
+    loaded = Seq2SeqModel(
         ref=ref,
         folder=folder,
         model=model,

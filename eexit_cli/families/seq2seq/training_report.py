@@ -20,7 +20,7 @@ from eexit_cli.families.seq2seq.decoding import (
     prepare_sources,
 )
 from eexit_cli.families.seq2seq.exits import full_model, settings_from
-from eexit_cli.families.seq2seq.model import LoadedDecoder
+from eexit_cli.families.seq2seq.loaded import LoadedDecoder
 from eexit_cli.families.training import made_by, versions
 from eexit_cli.metrics.depth import depth_metrics
 from eexit_cli.metrics.generation import GENERATION_METRICS, compute_generation

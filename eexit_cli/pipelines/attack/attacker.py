@@ -15,7 +15,7 @@ from eexit_cli.core.memory import FreedMemory
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.families.encoder.exits import build_criterion
-from eexit_cli.families.encoder.model import LoadedModel, load_model
+from eexit_cli.families.encoder.model import EncoderModel, load_model
 from eexit_cli.metrics.similarity import cosine, edit_similarity
 from eexit_cli.models.decoding.kernels import for_inference
 
@@ -64,7 +64,7 @@ class EncoderAttacker:
     def __init__(
         self,
         config: AttackConfig,
-        loaded: LoadedModel,
+        loaded: EncoderModel,
         criterion: ExitCriterion,
         learned: Mapping[str, Learned] | None = None,
     ) -> None:
@@ -195,7 +195,7 @@ class EncoderAttacker:
         return steps if steps and steps[-1][1] == last else [*steps, [spent, last]]
 
 
-def criterion_of(config: AttackConfig, loaded: LoadedModel) -> ExitCriterion:
+def criterion_of(config: AttackConfig, loaded: EncoderModel) -> ExitCriterion:
     """The exit criterion that is attacked.
 
     Raises:

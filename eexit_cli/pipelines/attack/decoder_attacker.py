@@ -13,9 +13,8 @@ from eexit_cli.core.memory import FreedMemory
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.families.batches import to_device
 from eexit_cli.families.seq2seq.attack_exits import attacked_settings, exit_reader
-from eexit_cli.families.seq2seq.data import prefix_of
 from eexit_cli.families.seq2seq.exits import full_model
-from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.families.seq2seq.model import Seq2SeqModel, load_decoder
 from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.decoder_report import output_record
@@ -40,7 +39,7 @@ class DecoderAttacker:
     """
 
     def __init__(
-        self, config: AttackConfig, loaded: LoadedDecoder, settings: DecodeSettings
+        self, config: AttackConfig, loaded: Seq2SeqModel, settings: DecodeSettings
     ) -> None:
         from eexit_cli.attacks.textattack_env import prepare
 
@@ -56,7 +55,7 @@ class DecoderAttacker:
             settings,
             exit_reader(loaded, settings),
             Budget(config.query_budget),
-            prefix=prefix_of(loaded) if config.source_prefix is None else config.source_prefix,
+            prefix=loaded.prefix(None) if config.source_prefix is None else config.source_prefix,
             batch_size=config.batch_size or DEFAULT_BATCH_SIZE,
         )
         self._attacks: dict[str, DecoderAttack] = {}

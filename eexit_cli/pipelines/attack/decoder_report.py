@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
+    from eexit_cli.families.seq2seq.model import Seq2SeqModel
 
 Records = list[dict[str, Any]]
 
@@ -166,7 +166,7 @@ def _mean(values: list[Any]) -> float | None:
 
 def decoder_latency(
     rows: Mapping[str, tuple[Records, Sequence[DecodeSettings]]],
-    loaded: LoadedDecoder,
+    loaded: Seq2SeqModel,
     config: TimingConfig,
     progress: Progress,
 ) -> dict[str, dict[str, float]]:

@@ -13,12 +13,12 @@ from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
+from eexit_cli.families.batches import prefix_in
 from eexit_cli.families.calibrated import with_calibrated
 from eexit_cli.families.seq2seq.attack_exits import attacked_settings, exit_reader
-from eexit_cli.families.seq2seq.data import load_pairs, own_task, prefix_in
 from eexit_cli.families.seq2seq.decoding import prepare_sources
 from eexit_cli.families.seq2seq.exits import describe_settings
-from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.families.seq2seq.model import Seq2SeqModel, load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.decoder_attacker import DecoderAttacker
 from eexit_cli.pipelines.attack.decoder_report import decoder_attack_metrics, decoder_latency
@@ -36,7 +36,7 @@ class DecoderSubject:
     """A decoder with exits and text pairs of its task; see ``attack_subject.Subject``."""
 
     config: AttackConfig
-    loaded: LoadedDecoder
+    loaded: Seq2SeqModel
     exit: DecodeSettings
     examples: Examples
     family: str = "decoder"
@@ -51,9 +51,9 @@ class DecoderSubject:
         """
         refuse_unread(config, SEQ2SEQ, model=config.model)
         loaded = load_decoder(config, progress=progress)
-        config = own_task(config, loaded, progress)
-        examples = load_pairs(config, loaded, default_split="test", progress=progress)
-        prefix = prefix_in(examples)
+        config = loaded.own_data(config, progress)
+        examples = loaded.examples(config, default_split="test", progress=progress)
+        prefix = prefix_in(examples.info)
         config = with_calibrated(
             config, loaded, task=examples.info.name, prefix=prefix, progress=progress
         )

@@ -18,15 +18,14 @@ import torch
 from torch import Tensor
 
 from eexit_cli.families.seq2seq.decoding import decode_examples
-from eexit_cli.families.seq2seq.exits import describe_settings, full_model, settings_from
+from eexit_cli.families.seq2seq.exits import SWEEP, describe_settings, full_model, settings_from
 from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.defences import NONE, eagerest, halves, other_half
-from eexit_cli.pipelines.evaluate_decoder import SWEEP
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.families.seq2seq.model import LoadedDecoder
+    from eexit_cli.families.seq2seq.model import Seq2SeqModel
 
 CAUTIOUS_TO_EAGER = (1.0, *SWEEP)
 
@@ -49,7 +48,7 @@ class Decodings:
     """
 
     def __init__(
-        self, loaded: LoadedDecoder, *, batch_size: int | None, progress: Progress, title: str
+        self, loaded: Seq2SeqModel, *, batch_size: int | None, progress: Progress, title: str
     ) -> None:
         self.loaded = loaded
         self._batch_size = batch_size

@@ -18,11 +18,10 @@ from eexit_cli.data.generation import OWN_METRICS
 from eexit_cli.families.calibrated import with_calibrated
 from eexit_cli.families.seen_rows import tell_trained
 from eexit_cli.families.seq2seq.attack_exits import settings_by_input
-from eexit_cli.families.seq2seq.data import prefix_of
 from eexit_cli.families.seq2seq.exits import (
     describe_settings,
 )
-from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.families.seq2seq.model import Seq2SeqModel, load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.decoder_report import (
     decoder_latency,
@@ -59,7 +58,7 @@ class DecoderVictim:
     """
 
     name: str
-    loaded: LoadedDecoder
+    loaded: Seq2SeqModel
     exit: DecodeSettings
     prefix: str | None
 
@@ -76,8 +75,8 @@ class DecoderVictim:
         refuse_unread(config, SEQ2SEQ, model=config.model)
         loaded = load_decoder(config, progress=progress)
         name, prefix = config.model, config.source_prefix
-        if prefix is None and (loaded.task is not None or loaded.source_prefix is not None):
-            prefix = prefix_of(loaded)
+        if prefix is None and (loaded.trained_on is not None or loaded.source_prefix is not None):
+            prefix = loaded.prefix(None)
         for source in sources:
             _tell_task(source, loaded, name, progress)
             its = str(source.run.config.get("source_prefix") or "")
@@ -197,10 +196,10 @@ def _info(run: Run) -> TaskInfo:
     return TaskInfo(name, kind="generation", metrics=OWN_METRICS)
 
 
-def _tell_task(source: Source, loaded: LoadedDecoder, name: str, progress: Progress) -> None:
+def _tell_task(source: Source, loaded: Seq2SeqModel, name: str, progress: Progress) -> None:
     """Any decoder reads any text; whether it was trained on such texts is worth a line."""
-    asked = _info(source.run).name
-    if loaded.task is not None and source.run.config.get("task") not in (None, loaded.task):
+    asked, own = _info(source.run).name, loaded.trained_on
+    if own is not None and source.run.config.get("task") not in (None, own):
         progress.message(
-            f"Run '{source.run.id}' attacked '{asked}', '{name}' was trained on '{loaded.task}'"
+            f"Run '{source.run.id}' attacked '{asked}', '{name}' was trained on '{own}'"
         )

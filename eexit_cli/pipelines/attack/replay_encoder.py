@@ -22,8 +22,7 @@ from eexit_cli.data.labels import are_generic
 from eexit_cli.families.calibrated import with_calibrated
 from eexit_cli.families.class_names import classes_of, name_classes
 from eexit_cli.families.encoder.exits import describe
-from eexit_cli.families.encoder.model import LoadedModel, load_model
-from eexit_cli.families.encoder.tracing import model_label_names, record_trace
+from eexit_cli.families.encoder.model import EncoderModel, load_model
 from eexit_cli.families.seen_rows import tell_trained
 from eexit_cli.pipelines.attack.attacker import criterion_of
 from eexit_cli.pipelines.attack.defences import (
@@ -52,7 +51,7 @@ class EncoderVictim:
     """A classifier that inputs are replayed on; see ``attack_transfer.Victim``."""
 
     name: str
-    loaded: LoadedModel
+    loaded: EncoderModel
     criterion: ExitCriterion
 
     @classmethod
@@ -68,7 +67,7 @@ class EncoderVictim:
         refuse_unread(config, ENCODER, model=config.model)
         loaded = load_model(config, progress=progress)
         asked = dataclasses.replace(config, task=sources[0].run.config.get("task"))
-        name_classes(loaded, asked, progress)
+        name_classes(loaded.model.config, loaded.name, asked, progress)
         for source in sources:
             _check_task(source, loaded, config.model, progress)
             tell_trained(loaded, chain.from_iterable(source.records.values()), "", progress)
@@ -86,7 +85,7 @@ class EncoderVictim:
         self, run: Run, config: AttackConfig, source: Source, progress: Progress
     ) -> list[dict[str, Any]]:
         asked = _info(source.run)
-        names = model_label_names(self.loaded)
+        names = self.loaded.label_names
         info = dataclasses.replace(asked, label_names=names)
         rows: list[dict[str, Any]] = []
         clean: dict[tuple[Any, ...], Tensor] = {}
@@ -124,7 +123,7 @@ def _info(run: Run) -> TaskInfo:
     return dataclasses.replace(info, label_names=names) if names else info
 
 
-def _check_task(source: Source, loaded: LoadedModel, name: str, progress: Progress) -> None:
+def _check_task(source: Source, loaded: EncoderModel, name: str, progress: Progress) -> None:
     """Same classes, in whatever order, and as many texts per sample.
 
     Args:
@@ -134,7 +133,7 @@ def _check_task(source: Source, loaded: LoadedModel, name: str, progress: Progre
         UsageError: they are not.
     """
     info = _info(source.run)
-    answers, asked = model_label_names(loaded), info.label_names
+    answers, asked = loaded.label_names, info.label_names
     same = sorted(map(str.casefold, answers)) == sorted(map(str.casefold, asked))
     nameless = are_generic(answers) or are_generic(asked)
     if info.kind != "classification" or not (same or (nameless and len(answers) == len(asked))):
@@ -153,7 +152,7 @@ def _check_task(source: Source, loaded: LoadedModel, name: str, progress: Progre
         )
 
 
-def _check_pairs(source: Source, loaded: LoadedModel, name: str) -> None:
+def _check_pairs(source: Source, loaded: EncoderModel, name: str) -> None:
     """A model of a known task was trained on single texts, or on pairs.
 
     Raises:
@@ -191,7 +190,7 @@ def _traces(
     config: AttackConfig,
     records: list[Record],
     info: TaskInfo,
-    loaded: LoadedModel,
+    loaded: EncoderModel,
     title: str,
     progress: Progress,
     clean: dict[tuple[Any, ...], Tensor],
@@ -200,8 +199,7 @@ def _traces(
     of a run share."""
 
     def logits(key: str, when: str) -> Tensor:
-        return record_trace(
-            loaded,
+        return loaded.trace(
             as_examples(records, key, info),
             batch_size=config.batch_size,
             progress=progress,

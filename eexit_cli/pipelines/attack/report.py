@@ -11,7 +11,7 @@ from eexit_cli.config.common import TimingConfig
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.families.batches import to_device
-from eexit_cli.families.encoder.model import LoadedModel
+from eexit_cli.families.encoder.model import EncoderModel
 from eexit_cli.metrics.depth import depth_metrics, gain_removed
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.attack.latency import attack_latency
@@ -89,7 +89,7 @@ def _mean(values: list[Any]) -> float | None:
 
 def measure_latency(
     rows: Mapping[str, tuple[list[dict[str, Any]], Sequence[ExitCriterion]]],
-    loaded: LoadedModel,
+    loaded: EncoderModel,
     config: TimingConfig,
     progress: Progress,
 ) -> dict[str, dict[str, float]]:

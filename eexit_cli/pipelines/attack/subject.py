@@ -12,18 +12,15 @@ import torch
 from eexit_cli.attacks import wordnet_env
 from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.config.field import ENCODER, refuse_unread
+from eexit_cli.config.field import ENCODER, SEQ2SEQ, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.types import Examples
-from eexit_cli.data import load_examples
 from eexit_cli.families.calibrated import with_calibrated
-from eexit_cli.families.class_names import name_classes, warn_below_chance
+from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.encoder.exits import describe
-from eexit_cli.families.encoder.model import LoadedModel, load_model
-from eexit_cli.families.encoder.tracing import check_fits, model_label_names, task_of
-from eexit_cli.families.seen_rows import leaving_out
-from eexit_cli.families.seq2seq.model import is_decoder_model
+from eexit_cli.families.encoder.model import EncoderModel, load_model
+from eexit_cli.families.opening import family_of as _family_of
 from eexit_cli.pipelines.attack.attacker import Attacker, EncoderAttacker, criterion_of
 from eexit_cli.pipelines.attack.learning import Text, search_texts
 from eexit_cli.pipelines.attack.report import measure_latency
@@ -114,7 +111,7 @@ class EncoderSubject:
     """A multi-exit classifier and samples of its task."""
 
     config: AttackConfig
-    loaded: LoadedModel
+    loaded: EncoderModel
     criterion: ExitCriterion
     examples: Examples
     family: str = "encoder"
@@ -129,16 +126,8 @@ class EncoderSubject:
         """
         refuse_unread(config, ENCODER, model=config.model)
         loaded = load_model(config, progress=progress)
-        config = task_of(config, loaded, progress)
-        name_classes(loaded, config, progress)
-        examples = load_examples(
-            config,
-            default_split="test",
-            label_names=model_label_names(loaded),
-            progress=progress,
-            leave_out=leaving_out(config, loaded, progress),
-        )
-        check_fits(examples.info, loaded, progress)
+        config = loaded.own_data(config, progress)
+        examples = loaded.examples(config, default_split="test", progress=progress)
         config = with_calibrated(config, loaded, task=examples.info.name, progress=progress)
         criterion = criterion_of(config, loaded)
         # Refused here rather than by the first worker, or after a run's folder was made.
@@ -168,7 +157,7 @@ class EncoderSubject:
         }
 
     def search_texts(self) -> Sequence[Text]:
-        return search_texts(self.config, self.examples, model_label_names(self.loaded))
+        return search_texts(self.config, self.examples, self.loaded.label_names)
 
     def attacker(self, learned: Mapping[str, Learned]) -> Attacker:
         return EncoderAttacker(self.config, self.loaded, self.criterion, learned)
@@ -215,7 +204,7 @@ SUBJECTS: Mapping[str, Callable[[AttackConfig, Progress], Subject]] = {
 
 def family_of(model: str) -> str:
     """encoder or decoder, from the model's files alone."""
-    return "decoder" if is_decoder_model(model) else "encoder"
+    return "decoder" if _family_of(model).name == SEQ2SEQ else "encoder"
 
 
 def open_subject(family: str, config: AttackConfig, progress: Progress) -> Subject:

@@ -23,10 +23,10 @@ from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data import task_info
+from eexit_cli.families.batches import prefix_in, references_of
 from eexit_cli.families.calibrated import conditions_of
 from eexit_cli.families.data import is_task
 from eexit_cli.families.seq2seq.attack_exits import exit_reader
-from eexit_cli.families.seq2seq.data import load_pairs, own_task, prefix_in, references_of
 from eexit_cli.families.seq2seq.decoding import (
     sources_of,
 )
@@ -35,7 +35,7 @@ from eexit_cli.families.seq2seq.exits import (
     resolve_settings,
     settings_from,
 )
-from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.families.seq2seq.model import Seq2SeqModel, load_decoder
 from eexit_cli.metrics.generation import References
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.calibrate.decoding import DecoderKnob, DecoderPart, DecoderSource
@@ -56,7 +56,7 @@ class _Asked(ExitConfig, DecoderExitConfig):
     """Exit options as ``families.seq2seq.exits`` reads them."""
 
 
-def choose_knobs(config: CalibrateConfig, loaded: LoadedDecoder) -> list[DecoderKnob]:
+def choose_knobs(config: CalibrateConfig, loaded: Seq2SeqModel) -> list[DecoderKnob]:
     """A threshold to calibrate for each measure asked for, or else on the model's own measure.
 
     Raises:
@@ -95,8 +95,8 @@ class DecoderSamples:
     """A decoder with its samples; the full model's outputs are made once, for every measure."""
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
-        self.loaded: LoadedDecoder = load_decoder(config, progress=progress)
-        self.config: CalibrateConfig = own_task(config, self.loaded, progress)
+        self.loaded: Seq2SeqModel = load_decoder(config, progress=progress)
+        self.config: CalibrateConfig = self.loaded.own_data(config, progress)
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = choose_knobs(config, self.loaded)
@@ -114,7 +114,7 @@ class DecoderSamples:
         }
 
     def _load(self, config: CalibrateConfig, default_split: str) -> Examples:
-        return load_pairs(config, self.loaded, default_split=default_split, progress=self.progress)
+        return self.loaded.examples(config, default_split=default_split, progress=self.progress)
 
     def part(
         self,
@@ -141,14 +141,15 @@ class DecoderSamples:
             task=examples.info.name,
             texts=[text_digest(text) for text in sources_of(examples)],
             metric=self.metric,
-            conditions=conditions_of(self.loaded, prefix_in(examples)),
+            conditions=conditions_of(self.loaded, prefix_in(examples.info)),
         )
 
 
-def text_metric(info: TaskInfo, loaded: LoadedDecoder) -> str:
+def text_metric(info: TaskInfo, loaded: Seq2SeqModel) -> str:
     """ROUGE-L, where nobody asks for another: over phonemes where the task's outputs, or those of
     the task that the model was trained on, are that."""
-    own = () if loaded.task is None or not is_task(loaded.task) else task_info(loaded.task).metrics
+    task = loaded.trained_on
+    own = () if task is None or not is_task(task) else task_info(task).metrics
     return "rouge-l-tokens" if _OF_PHONEMES in (*info.metrics, *own) else "rouge-l"
 
 

@@ -26,7 +26,7 @@ from eexit_cli.families.seq2seq.exits import (
     full_model,
     settings_from,
 )
-from eexit_cli.families.seq2seq.model import LoadedDecoder
+from eexit_cli.families.seq2seq.model import Seq2SeqModel
 from eexit_cli.metrics.generation import References
 from eexit_cli.models.decoding.settings import DecodeSettings
 
@@ -72,7 +72,7 @@ class DecoderPart:
 
     def __init__(
         self,
-        loaded: LoadedDecoder,
+        loaded: Seq2SeqModel,
         sources: Sequence[str] | Examples,
         references: Sequence[References] | None,
         *,

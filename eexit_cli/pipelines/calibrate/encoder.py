@@ -21,20 +21,16 @@ from eexit_cli.calibration.thresholds import (
 )
 from eexit_cli.confidence import MEASURES
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Decision, Examples, TaskInfo, Trace
-from eexit_cli.data import load_examples
 from eexit_cli.families.batches import labels_of, texts_of
 from eexit_cli.families.calibrated import conditions_of, names_of
-from eexit_cli.families.class_names import name_classes, warn_below_chance
+from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.encoder.exits import DEFAULT_MEASURE, criterion_from
-from eexit_cli.families.encoder.model import LoadedModel, load_model
-from eexit_cli.families.encoder.tracing import check_fits, model_label_names, record_trace, task_of
-from eexit_cli.families.seen_rows import leaving_out
+from eexit_cli.families.encoder.model import EncoderModel, load_model
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.attack.records import as_examples
@@ -72,7 +68,7 @@ class Knob:
         }
 
 
-def choose_knobs(config: CalibrateConfig, loaded: LoadedModel) -> list[Knob]:
+def choose_knobs(config: CalibrateConfig, loaded: EncoderModel) -> list[Knob]:
     """The criterion that the options ask for, one for each measure, or else the model's own.
 
     Raises:
@@ -162,9 +158,8 @@ class EncoderSamples:
     """A DeeBERT or PABEE classifier with its samples: one pass in all, for every measure."""
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
-        self.loaded: LoadedModel = load_model(config, progress=progress)
-        self.config: CalibrateConfig = task_of(config, self.loaded, progress)
-        name_classes(self.loaded, self.config, progress)
+        self.loaded: EncoderModel = load_model(config, progress=progress)
+        self.config: CalibrateConfig = self.loaded.own_data(config, progress)
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = choose_knobs(config, self.loaded)
@@ -185,20 +180,11 @@ class EncoderSamples:
             warn_below_chance(self.info.label_names, full, trace.labels.numpy(), progress)
 
     def _load(self, config: CalibrateConfig, default_split: str) -> Examples:
-        examples = load_examples(
-            config,
-            default_split=default_split,
-            label_names=model_label_names(self.loaded),
-            progress=self.progress,
-            leave_out=leaving_out(config, self.loaded, self.progress),
-        )
-        check_fits(examples.info, self.loaded, self.progress)
-        return examples
+        return self.loaded.examples(config, default_split=default_split, progress=self.progress)
 
     def trace(self, examples: Examples, title: str) -> Trace:
         """A full pass."""
-        return record_trace(
-            self.loaded,
+        return self.loaded.trace(
             examples,
             batch_size=self.config.batch_size,
             progress=self.progress,
@@ -288,21 +274,9 @@ class EncoderCalibration:
             return {}
         if index == 0:
             return dict(FULL_SPEED)
-        # A pipeline of its own already measures live exits against the full model.
-        from eexit_cli.pipelines.evaluate import measure_speed
-
-        criterion = criterion_from(
-            self.settings(index),
-            num_layers=samples.loaded.num_layers,
-            num_classes=samples.loaded.num_classes,
-        )
-        timing = EvaluateConfig(
-            latency_samples=samples.config.latency_samples,
-            timing_repeats=samples.config.timing_repeats,
-            batch_size=samples.config.batch_size,
-        )
         timed = samples.examples.get("test", samples.examples["calibration"])
-        return measure_speed(samples.loaded, timed, [criterion], timing, samples.progress)[0]
+        exit = samples.loaded.exit_from(self.settings(index))
+        return samples.loaded.speed(timed, exit, samples.config, samples.progress)
 
     def quality(self, index: int, part: str) -> float | None:
         source = self._sources.get(part)

@@ -12,6 +12,7 @@ from eexit_cli.calibration.engine import Answer, Question, ask
 from eexit_cli.calibration.losses import check_delta
 from eexit_cli.calibration.report import bound_words
 from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.config.field import SEQ2SEQ
 from eexit_cli.core.errors import RiskNotControlledError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import RunResult
@@ -190,9 +191,9 @@ def prepare(config: CalibrateConfig, progress: Progress) -> list[Calibratable]:
         from eexit_cli.pipelines.calibrate.losses import ExternalLosses
 
         return [ExternalLosses(config, progress)]
-    from eexit_cli.families.seq2seq.model import is_decoder_model
+    from eexit_cli.families.opening import family_of
 
-    if is_decoder_model(config.model):
+    if family_of(config.model).name == SEQ2SEQ:
         from eexit_cli.pipelines.calibrate.decoder import DecoderCalibration, DecoderSamples
 
         decoded = DecoderSamples(config, progress)

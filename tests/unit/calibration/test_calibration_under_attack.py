@@ -13,9 +13,9 @@ from eexit_cli.attacks import ATTACKS
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.families.encoder.exits import criterion_from
+from eexit_cli.families.encoder.loaded import LoadedModel
 from eexit_cli.families.encoder.model import load_model
 from eexit_cli.pipelines.attack import plan as attack_plan
-from eexit_cli.pipelines.calibrate import encoder as calibrate_encoder
 from eexit_cli.store.results import ResultStore
 
 
@@ -189,7 +189,7 @@ class TestUnderAttack:
             raise AssertionError("the model was run")
 
         monkeypatch.setattr(attack_plan, "catalog_of", lambda _: Catalog({"same-token": lacking}))
-        monkeypatch.setattr(calibrate_encoder, "record_trace", traced)
+        monkeypatch.setattr(LoadedModel, "trace", traced)
         with pytest.raises(MissingArtifactError, match="cannot run here: it needs a dictionary"):
             calibrate(under_attack="same-token")
         assert not (tmp_path / "results").exists()

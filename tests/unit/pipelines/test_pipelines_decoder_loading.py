@@ -16,6 +16,7 @@ from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.opening import family_of
 from eexit_cli.families.seq2seq.decoding import decode_examples, prepare_sources
 from eexit_cli.families.seq2seq.exits import (
     decoder_settings,
@@ -24,7 +25,7 @@ from eexit_cli.families.seq2seq.exits import (
     resolve_settings,
     settings_from,
 )
-from eexit_cli.families.seq2seq.model import is_decoder_model, load_decoder
+from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.store.models import summarise
 
 
@@ -47,9 +48,9 @@ def test_everything_is_there(folder, loaded) -> None:
     assert not loaded.model.training
     assert loaded.tokenizer.is_fast
     assert (loaded.num_layers, loaded.max_length, loaded.max_new_tokens) == (3, 24, 12)
-    assert (loaded.task, loaded.source_prefix) == ("pronunciation", "")
+    assert (loaded.trained_on, loaded.source_prefix) == ("pronunciation", "")
     assert loaded.exit_defaults["confidence"] == "softmax"
-    assert is_decoder_model(str(folder))
+    assert family_of(str(folder)).name == "seq2seq"
 
 
 def test_lengths_can_be_chosen(folder) -> None:
@@ -127,14 +128,14 @@ def test_encoder_and_decoder_are_not_mistaken_for_each_other(folder) -> None:
     assert "eexit evaluate --model" in str(caught.value.hint)
     with pytest.raises(UsageError, match="'deebert' has no decoder"):
         load_decoder(PredictConfig(model="deebert", device="cpu"))
-    assert not is_decoder_model("deebert")
+    assert family_of("deebert").name == "encoder"
 
 
 def test_folders_that_do_not_work(folder, tmp_path) -> None:
     with pytest.raises(UsageError, match="Unknown model"):
-        is_decoder_model("no-such-model")
+        family_of("no-such-model")
     with pytest.raises(MissingArtifactError, match="No model folder"):
-        is_decoder_model("./nowhere")
+        family_of("./nowhere")
     broken = tmp_path / "broken"
     broken.mkdir()
     for name in ("config.json", "model.safetensors"):

@@ -140,7 +140,7 @@ def test_a_damaged_sentencepiece_model_is_one_clear_line(tmp_path):
 
 def test_a_converted_checkpoint_says_so(tmp_path, monkeypatch):
     """The message names the layout and the published exit."""
-    from eexit_cli.families import loading
+    from eexit_cli.families.encoder import model as loading
 
     config = MultiExitConfig(
         backbone=BACKBONE,

@@ -1,0 +1,301 @@
+"""What a family of models provides, and all that the use cases know of a model.
+
+A family puts components together into a :class:`Model`; pipelines put models to use and name no
+family. The cut is :meth:`Model.answers`: evaluation is answers under a few exits and their metrics,
+calibration is answers along a scale and their losses, a replay is answers to an attack's texts.
+How answers are made is the family's: an encoder replays one trace for every exit, a generator
+decodes once per exit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from eexit_cli.core.protocols import Progress
+from eexit_cli.core.types import Examples, TaskInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Exit:
+    """One way of leaving.
+
+    Attributes:
+        key: its description as one line of JSON; exits with one key are one exit.
+        rule: what the family runs; its own business.
+    """
+
+    key: str
+    rule: Any = field(compare=False)
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any], rule: Any) -> Exit:
+        return cls(json.dumps(described), rule)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Criterion and settings, as documents have them."""
+        found: dict[str, Any] = json.loads(self.key)
+        return found
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says to n inputs under one exit.
+
+    Attributes:
+        exit: the way of leaving.
+        outputs: a class id, a number or a text of each input.
+        exit_layers: of each input the layer of each decision, 1..L: one of a classifier, one per
+            token of a generator.
+        detail: the family's own account of the pass.
+    """
+
+    exit: Exit
+    outputs: Sequence[Any]
+    exit_layers: Sequence[Sequence[int]]
+    detail: Any = None
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+
+class Inputs(Protocol):
+    """Samples as a model reads them; whatever it computed of them is kept here."""
+
+    def __len__(self) -> int: ...
+
+
+class Evaluation(Protocol):
+    """A model on labelled samples; each exit is run once, whatever is asked of it.
+
+    Attributes:
+        timings: names to seconds, of what was run so far.
+    """
+
+    @property
+    def timings(self) -> dict[str, float]: ...
+
+    def figures(self, exit: Exit, *, progress: Progress) -> dict[str, Any]:
+        """Flat metrics of an exit, the task's first: quality, depth, work."""
+        ...
+
+    def beside(self, exit: Exit) -> dict[str, Any]:
+        """What stands beside the figures of the chosen exit alone: the full model's, and counts."""
+        ...
+
+    def records(self, exit: Exit) -> Iterable[dict[str, Any]]:
+        """One JSON-ready record per sample."""
+        ...
+
+    def speeds(self, exits: Sequence[Exit], *, swept: bool) -> dict[Exit, dict[str, Any]]:
+        """Measured wall-clock of each exit, all of them and the full model in turn.
+
+        Args:
+            exits: the chosen one comes first.
+            swept: they are so many that only the chosen one is timed in full.
+        """
+        ...
+
+
+class Model(Protocol):
+    """A model that is ready to run.
+
+    Attributes:
+        family: the name of its family, of ``families.FAMILIES``.
+        name: as the user gave it.
+        folder: where its files lie.
+        num_layers: L; exit layers count from 1 to this.
+        max_length: tokens per input, special tokens included; longer ones are cut.
+        exit_defaults: the exit used when the user gives none; empty is the full model.
+        trained_on: the task that it was trained on, where known.
+        label_names: one per class, empty for regression; None where outputs are texts.
+        tokenizer, device, dtype: as loaded.
+    """
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def ref(self) -> Any: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def exit_defaults(self) -> dict[str, Any]: ...
+    @property
+    def trained_on(self) -> str | None: ...
+    @property
+    def label_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def device(self) -> Any: ...
+    @property
+    def dtype(self) -> Any: ...
+
+    def own_data(self, config: Any, progress: Progress) -> Any:
+        """The configuration with the model's task, or held-out data, where nobody says.
+
+        Raises:
+            UsageError, MissingArtifactError: as ``families.data.own_samples``.
+        """
+        ...
+
+    def examples(self, config: Any, *, default_split: str, progress: Progress) -> Examples:
+        """Samples that fit the model, without those that it was trained on.
+
+        Args:
+            config: as :meth:`own_data` returns it.
+
+        Raises:
+            UsageError: data that do not fit.
+            MissingArtifactError: data that are not there.
+        """
+        ...
+
+    def prefix(self, info: TaskInfo | None) -> str:
+        """What stands before each text.
+
+        Args:
+            info: the task; None where texts are typed in.
+        """
+        ...
+
+    def conditions(self, prefix: str) -> dict[str, Any]:
+        """What a promise on this model holds for beside weights, tokenizer, dtype and length.
+
+        Args:
+            prefix: what stands before each text.
+        """
+        ...
+
+    def measure(self, name: str) -> str:
+        """The registered name of a confidence measure on this model's exits.
+
+        Raises:
+            UsageError: an unknown one, or another family's.
+        """
+        ...
+
+    def exit(self, options: Any) -> Exit:
+        """The exit that the options ask for, or else the model's own.
+
+        Raises:
+            UsageError: options that exclude each other or do not fit the model.
+        """
+        ...
+
+    def exit_from(self, described: Mapping[str, Any]) -> Exit:
+        """An exit from its description: ``exit_defaults``, a row, a run's document.
+
+        Raises:
+            UsageError: a value outside the model's range.
+        """
+        ...
+
+    def full(self) -> Exit:
+        """All layers: what every exit is compared with."""
+        ...
+
+    def grid(self, measures: Sequence[str], options: Any) -> list[Exit]:
+        """Every exit of a sweep, each criterion from cautious to eager.
+
+        Args:
+            measures: only thresholds on these; none takes all that the model has, and the
+                criteria without one.
+            options: what stays the same beside.
+        """
+        ...
+
+    def with_stored(self, config: Any, settings: Mapping[str, Any]) -> Any:
+        """The configuration with a stored calibration's exit in place of the word for it."""
+        ...
+
+    def inputs(
+        self,
+        samples: Any,
+        *,
+        batch_size: int | None,
+        progress: Progress | None = None,
+        title: str = "",
+    ) -> Inputs:
+        """Samples made ready to be answered as often as there are exits.
+
+        Raises:
+            UsageError: an input that says nothing.
+        """
+        ...
+
+    def answers(
+        self, inputs: Any, exit: Exit, *, progress: Progress | None = None, title: str = ""
+    ) -> Answers:
+        """What it says to each input, and where each decision left."""
+        ...
+
+    def evaluation(self, examples: Examples, config: Any, progress: Progress) -> Evaluation:
+        """Its speed and quality on labelled samples."""
+        ...
+
+    def speed(
+        self, examples: Examples, exit: Exit, config: Any, progress: Progress
+    ) -> dict[str, Any]:
+        """Measured wall-clock of one exit at batch 1, in turn with the full model."""
+        ...
+
+    def settle_texts(self, config: Any, progress: Progress) -> None:
+        """What texts that are typed in need to be known beforehand; tells what is missing."""
+        ...
+
+    def opinions(self, config: Any, exit: Exit, progress: Progress) -> list[dict[str, Any]]:
+        """What every layer makes of texts that were typed in: a result for each."""
+        ...
+
+
+class Victim(Protocol):
+    """A model under attack, within a budget."""
+
+    def score(self, texts: Sequence[Any]) -> Sequence[Any]:
+        """Each text is one query."""
+        ...
+
+    def confirm(self, text: Any) -> Any:
+        """The text alone, as the user would run it."""
+        ...
+
+    def gradients(self, texts: Sequence[Any], loss: Any) -> Tensor:
+        """Of the loss by the input embeddings; each text is one query and one gradient pass."""
+        ...
+
+
+class Family(Protocol):
+    """A kind of model, before anything of it is loaded.
+
+    Attributes:
+        name: of ``config.field.FAMILIES``, which has its words.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """Does a folder with this ``config.json`` hold one?"""
+        ...
+
+    def load(self, config: Any, *, progress: Progress | None = None) -> Model:
+        """What ``config.model`` names.
+
+        Raises:
+            UsageError, MissingArtifactError, EexitError: as ``families.opening.open_model``.
+        """
+        ...

@@ -1,0 +1,136 @@
+"""A classifier in memory: its tokenizer, its device, and the trace that answers every exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.types import Examples, Trace
+from eexit_cli.families.batches import (
+    DEFAULT_BATCH_SIZE,
+    batches_by_length,
+    labels_of,
+    texts_of,
+    to_device,
+)
+from eexit_cli.families.class_names import names_in
+from eexit_cli.models.batching import TextBatcher
+from eexit_cli.models.encoder.model import MultiExitClassifier
+from eexit_cli.store.models import ModelRef
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from eexit_cli.core.protocols import Progress
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A classifier with its tokenizer, on its device.
+
+    Attributes:
+        ref: what ``--model`` meant.
+        folder: where its files lie.
+        model: in eval mode, on the device.
+        tokenizer: a fast tokenizer.
+        device, dtype: of the weights and activations.
+        max_length: tokens per input, special tokens included.
+    """
+
+    ref: ModelRef
+    folder: Path
+    model: MultiExitClassifier
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+    max_length: int
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    @property
+    def num_layers(self) -> int:
+        """L: exit layers count from 1 to this."""
+        return self.model.num_exits
+
+    @property
+    def num_classes(self) -> int:
+        """K; 1 for regression."""
+        return self.model.num_classes
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """One per class, as in the model's configuration; empty for regression."""
+        return names_in(self.model.config)
+
+    @property
+    def exit_defaults(self) -> dict[str, Any]:
+        """The exit used when the user gives none."""
+        return dict(self.model.config.exit_defaults)
+
+    @property
+    def trained_on(self) -> str | None:
+        """The task that it was trained on, where known."""
+        task: str | None = self.model.config.task
+        return task
+
+    def batcher(self) -> TextBatcher:
+        """A new tokenising batcher, whose count of cut inputs starts at 0."""
+        return TextBatcher(self.tokenizer, self.max_length)
+
+    @torch.inference_mode()
+    def trace(
+        self,
+        examples: Examples,
+        *,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        title: str = "Full pass",
+    ) -> Trace:
+        """Every exit's logits for every sample: the trace that answers every threshold.
+
+        Args:
+            examples: the samples; their order is kept.
+            batch_size: None is 32.
+            progress: told about each batch, and about inputs cut at the model's limit.
+
+        Returns:
+            Logits in float32 (float64 for a float64 model) on the CPU.
+        """
+        progress = progress or SilentProgress()
+        batcher = self.batcher()
+        texts, pairs = texts_of(examples)
+        # Characters order well enough, and cost nothing.
+        sizes = [len(text) + (len(pairs[at]) if pairs else 0) for at, text in enumerate(texts)]
+        lengths = torch.zeros(len(texts), dtype=torch.int64)
+        logits: torch.Tensor | None = None
+        with progress.task(title, total=len(texts)) as ticker:
+            for rows in batches_by_length(sizes, batch_size or DEFAULT_BATCH_SIZE):
+                batch = batcher(
+                    [texts[row] for row in rows], [pairs[row] for row in rows] if pairs else None
+                )
+                # Shape: [rows, exits, classes]
+                output = self.model(**to_device(batch, self.device)).logits.cpu()
+                output = output if output.dtype == torch.float64 else output.float()
+                if logits is None:
+                    logits = output.new_zeros((len(texts), *output.shape[1:]))
+                logits[rows] = output
+                lengths[rows] = batch["attention_mask"].sum(dim=1)
+                ticker.advance(len(rows))
+        if batcher.truncated:
+            progress.message(
+                f"{batcher.truncated} of {len(texts)} inputs were cut at {self.max_length} tokens"
+            )
+        assert logits is not None
+        labels = labels_of(examples)
+        return Trace(
+            logits=logits,
+            labels=None if labels is None else torch.tensor(labels),
+            lengths=lengths,
+            ids=tuple(str(identifier) for identifier in examples.dataset["id"]),
+        )

@@ -1,0 +1,84 @@
+"""What a decoder writes for a text, where each token left, and what every layer would say."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from eexit_cli.core.family import Exit
+from eexit_cli.families.batches import to_device
+from eexit_cli.families.seq2seq.decoding import DecodedSet, decode_examples
+from eexit_cli.families.seq2seq.exits import full_model
+from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+from eexit_cli.models.t5.tracing import IGNORED, trace_tokens
+
+if TYPE_CHECKING:
+    from eexit_cli.config.evaluate import PredictConfig
+    from eexit_cli.core.protocols import Progress
+
+
+def opinions(
+    loaded: LoadedDecoder, prefix: str, config: PredictConfig, exit: Exit, progress: Progress
+) -> list[dict[str, Any]]:
+    """See :func:`eexit_cli.pipelines.predict.run_prediction`."""
+    sources, size = [prefix + text for text in config.texts], config.batch_size
+    decoded = decode_examples(loaded, sources, exit.rule, batch_size=size, progress=progress)
+    full = decode_examples(loaded, sources, full_model(loaded), batch_size=size)
+    opinions = _opinions(loaded, sources, decoded)
+    return [
+        {
+            "text": text,
+            "output": decoded.outputs[index],
+            "output_full": full.outputs[index],
+            "mean_exit_layer": sum(layers) / len(layers),
+            "tokens": _tokens(loaded, decoded, index, opinions[index]),
+        }
+        for index, (text, layers) in enumerate(zip(config.texts, decoded.exit_layers, strict=True))
+    ]
+
+
+def _opinions(
+    loaded: LoadedDecoder, sources: list[str], decoded: DecodedSet
+) -> list[list[list[int]]]:
+    """Texts x tokens x layers: what each layer would choose after the tokens that were emitted."""
+    batch = to_device(loaded.batcher()(sources), loaded.device)
+    labels = pad_sequence(
+        [torch.tensor(ids) for ids in decoded.tokens], batch_first=True, padding_value=IGNORED
+    ).to(loaded.device)
+    trace = trace_tokens(
+        loaded.model,
+        batch["input_ids"],
+        batch["attention_mask"],
+        labels,
+        longest=loaded.max_new_tokens,
+    )
+    return [
+        tokens[: len(ids)]
+        for tokens, ids in zip(trace.tokens.tolist(), decoded.tokens, strict=True)
+    ]
+
+
+def _tokens(
+    loaded: LoadedDecoder, decoded: DecodedSet, index: int, opinions: list[list[int]]
+) -> list[dict[str, Any]]:
+    def named(ids: list[int]) -> list[str]:
+        return [str(token) for token in loaded.tokenizer.convert_ids_to_tokens(ids)]
+
+    return [
+        {
+            "token": token,
+            "exit_layer": layer,
+            "confidence": None if math.isnan(confidence) else confidence,
+            "layers": named(layers),
+        }
+        for token, layer, confidence, layers in zip(
+            named(decoded.tokens[index]),
+            decoded.exit_layers[index],
+            decoded.confidences[index],
+            opinions,
+            strict=True,
+        )
+    ]
