@@ -83,7 +83,7 @@ def test_a_plain_t5_loads_and_says_what_it_is(tmp_path) -> None:
     folder = save_plain_t5(tmp_path / "plain")
     plain = load_decoder(config_for(folder), progress=Messages())
     assert plain.exit_defaults == {}
-    assert (plain.task, plain.source_prefix, plain.max_new_tokens) == (None, None, 128)
+    assert (plain.trained_on, plain.source_prefix, plain.max_new_tokens) == (None, None, 128)
     assert plain.max_length == 64  # the tokenizer's own limit
     assert "eexit train --model calm --backbone" in said[0]
     assert summarise("plain", "folder", folder) is None
