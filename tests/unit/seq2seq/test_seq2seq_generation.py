@@ -64,7 +64,9 @@ def save_t5(folder: Path, generation: dict[str, Any] | None, **config: Any) -> P
     if generation is not None:
         written.write_text(json.dumps(generation), encoding="utf-8")
     path = folder / "config.json"
-    raw = json.loads(path.read_text(encoding="utf-8")) | config
+    # What transformers 4 wrote into config.json, 5 writes into generation_config.json alone.
+    old = IDS if generation is None else {}
+    raw = json.loads(path.read_text(encoding="utf-8")) | old | config
     path.write_text(json.dumps(raw), encoding="utf-8")
     return folder
 
