@@ -204,6 +204,10 @@ class Model(Protocol):
         """
         ...
 
+    def default_exit(self) -> Exit:
+        """The model's own; all layers where it stores none."""
+        ...
+
     def full(self) -> Exit:
         """All layers: what every exit is compared with."""
         ...
@@ -238,9 +242,20 @@ class Model(Protocol):
         ...
 
     def answers(
-        self, inputs: Any, exit: Exit, *, progress: Progress | None = None, title: str = ""
+        self,
+        inputs: Any,
+        exit: Exit | None = None,
+        *,
+        progress: Progress | None = None,
+        title: str = "",
     ) -> Answers:
-        """What it says to each input, and where each decision left."""
+        """What it says to each input, and where each decision left.
+
+        Args:
+            inputs: what :meth:`inputs` made, or samples, or texts as a user would type them (of a
+                pair two texts), which are read anew for each exit.
+            exit: None is the model's own.
+        """
         ...
 
     def evaluation(self, examples: Examples, config: Any, progress: Progress) -> Evaluation:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import pandas
     from torch import Tensor
 
 TaskKind = Literal["classification", "regression", "generation"]
@@ -122,6 +123,18 @@ class RunResult:
 
     document: dict[str, Any]
     path: Path
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The flat figures of the chosen setting."""
+        return dict(self.document["metrics"])
+
+    @property
+    def rows(self) -> pandas.DataFrame:
+        """The table of the run, a row per setting or recipe; the metrics where there is one."""
+        import pandas
+
+        return pandas.DataFrame(self.document["rows"] or [self.document["metrics"]])
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The per-sample records, as they were appended to ``records.jsonl``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.metrics.generation import References
 
@@ -48,3 +49,24 @@ def references_of(examples: Examples) -> list[References]:
 def prefix_in(info: TaskInfo) -> str:
     """What stands before each source of a task of text generation."""
     return str(info.extra.get("source_prefix") or "")
+
+
+def typed_in(texts: Sequence[str | tuple[str, str]]) -> Examples:
+    """Texts, or pairs of texts, without a task around them, as samples.
+
+    Raises:
+        UsageError: there is none, one is empty, or some are pairs and others are not.
+    """
+    import datasets
+
+    pairs = [text for text in texts if not isinstance(text, str)]
+    if not texts or (pairs and len(pairs) < len(texts)):
+        raise UsageError("Give texts, or pairs of texts", hint="At least one, and all of one kind")
+    firsts = [text if isinstance(text, str) else text[0] for text in texts]
+    if not all(text.strip() for text in firsts):
+        raise UsageError("A text is empty", hint="Give at least one word")
+    columns: dict[str, list[str]] = {"id": list(map(str, range(len(texts)))), "text": firsts}
+    if pairs:
+        columns["text_pair"] = [second for _, second in pairs]
+    info = TaskInfo("texts", kind="classification", pair=bool(pairs))
+    return Examples(info, "typed in", datasets.Dataset.from_dict(columns), len(texts))

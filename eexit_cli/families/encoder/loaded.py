@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from eexit_cli.families.batches import (
     labels_of,
     texts_of,
     to_device,
+    typed_in,
 )
 from eexit_cli.families.class_names import names_in
 from eexit_cli.models.batching import TextBatcher
@@ -86,7 +88,7 @@ class LoadedModel:
     @torch.inference_mode()
     def trace(
         self,
-        examples: Examples,
+        examples: Examples | Sequence[str | tuple[str, str]],
         *,
         batch_size: int | None = None,
         progress: Progress | None = None,
@@ -95,7 +97,7 @@ class LoadedModel:
         """Every exit's logits for every sample: the trace that answers every threshold.
 
         Args:
-            examples: the samples; their order is kept.
+            examples: the samples, or texts or pairs of texts; their order is kept.
             batch_size: None is 32.
             progress: told about each batch, and about inputs cut at the model's limit.
 
@@ -103,6 +105,8 @@ class LoadedModel:
             Logits in float32 (float64 for a float64 model) on the CPU.
         """
         progress = progress or SilentProgress()
+        if not isinstance(examples, Examples):
+            examples = typed_in(examples)
         batcher = self.batcher()
         texts, pairs = texts_of(examples)
         # Characters order well enough, and cost nothing.

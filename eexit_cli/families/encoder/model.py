@@ -105,6 +105,9 @@ class EncoderModel(LoadedModel):
         )
         return Exit.of(described, criterion)
 
+    def default_exit(self) -> Exit:
+        return self.exit_from(self.exit_defaults) if self.exit_defaults else self.full()
+
     def full(self) -> Exit:
         return Exit.of(describe(None), None)
 
@@ -132,8 +135,16 @@ class EncoderModel(LoadedModel):
         return self.trace(samples, batch_size=batch_size, progress=progress, title=title)
 
     def answers(
-        self, inputs: Trace, exit: Exit, *, progress: Progress | None = None, title: str = ""
+        self,
+        inputs: Any,
+        exit: Exit | None = None,
+        *,
+        progress: Progress | None = None,
+        title: str = "Full pass",
     ) -> Answers:
+        exit = exit or self.default_exit()
+        if not isinstance(inputs, Trace):
+            inputs = self.inputs(inputs, batch_size=None, progress=progress, title=title)
         decision = replay(inputs.logits, exit.rule)
         layers = [[layer] for layer in decision.exit_layers.tolist()]
         return Answers(exit, decision.predictions.tolist(), layers, decision)

@@ -110,6 +110,9 @@ class Seq2SeqModel(LoadedDecoder):
         settings = settings_from(described, self)
         return Exit.of(describe_settings(settings), settings)
 
+    def default_exit(self) -> Exit:
+        return self.exit_from(self.exit_defaults) if self.exit_defaults else self.full()
+
     def full(self) -> Exit:
         return Exit.of({"criterion": FULL}, full_model(self))
 
@@ -140,12 +143,15 @@ class Seq2SeqModel(LoadedDecoder):
 
     def answers(
         self,
-        inputs: Sources,
-        exit: Exit,
+        inputs: Any,
+        exit: Exit | None = None,
         *,
         progress: Progress | None = None,
         title: str = "Decoding",
     ) -> Answers:
+        exit = exit or self.default_exit()
+        if not isinstance(inputs, (Sources, Examples)):
+            inputs = [self.prefix(None) + text for text in inputs]
         decoded = decode_examples(self, inputs, exit.rule, progress=progress, title=title)
         return Answers(exit, decoded.outputs, decoded.exit_layers, decoded)
 
