@@ -22,10 +22,10 @@ Examples:
 @from_config()
 def list_models(output: Output) -> None:
     """List the models that --model takes by name."""
-    from eexit_cli.store import models as registry
+    from eexit_cli.families import listing
     from eexit_cli.ui.screens.listings import models
 
-    found = registry.list_models()
+    found = listing.list_models()
     sheet = models(found)
     names = [summary.name for summary in found]
     if output.result({"models": list(sheet.rows)}, sheet, *names) and not names:
@@ -75,8 +75,9 @@ def _summary(name: str) -> ModelSummary:
         UsageError, MissingArtifactError: no such model, or one that is only on the hub.
         EexitError: a folder that is no multi-exit model.
     """
-    from eexit_cli.store.models import list_models as find_models
-    from eexit_cli.store.models import resolve, summarise
+    from eexit_cli.families.listing import list_models as find_models
+    from eexit_cli.families.listing import summarise
+    from eexit_cli.store.models import resolve
 
     reference = resolve(name)
     if reference.path is None:

@@ -307,6 +307,16 @@ class Family(Protocol):
         """Does a folder with this ``config.json`` hold one?"""
         ...
 
+    def summary(self, name: str, kind: Any, path: Path, config: Mapping[str, Any]) -> Any:
+        """A row of ``eexit models list``, without torch; None for a model without exits.
+
+        Args:
+            name, kind: as ``store.models.ModelRef`` has them.
+            path: the folder.
+            config: its ``config.json``.
+        """
+        ...
+
     def load(self, config: Any, *, progress: Progress | None = None) -> Model:
         """What ``config.model`` names.
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.field import refuse_unread
-from eexit_cli.families import FAMILIES
+from eexit_cli.families.listing import family_with
 from eexit_cli.families.loading import folder_of
 from eexit_cli.models.checkpoints import read_config
 from eexit_cli.store.models import resolve
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 def family_of(name: str) -> Family:
     """The family of what ``--model NAME`` means, read from its ``config.json`` alone.
 
-    A hub repository that is not in the cache is fetched, as loading it would. Of several families
-    that recognise a folder the last one of the catalog has it, which is the more particular.
+    A hub repository that is not in the cache is fetched, as loading it would.
 
     Raises:
         UsageError, MissingArtifactError, EexitError: names and folders that mean no model.
     """
-    config = read_config(folder_of(resolve(name)))
-    families: list[Family] = [FAMILIES.load(family) for family in FAMILIES]
-    return next(family for family in reversed(families) if family.recognises(config))
+    return family_with(read_config(folder_of(resolve(name))))
 
 
 def open_model(

@@ -12,8 +12,9 @@ from eexit_cli.core.types import Examples
 from eexit_cli.data.label_values import number_of
 from eexit_cli.data.labels import are_generic, match_classes
 from eexit_cli.families.data import to_train_on
+from eexit_cli.families.listing import summarise
 from eexit_cli.models.checkpoints import find_folder, read_config
-from eexit_cli.store.models import is_decoder, registered, summarise
+from eexit_cli.store.models import is_decoder, registered
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
-from eexit_cli.core.published import WRAPPERS, decoder_exit, encoder_exit
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models"
 """The models that come with the package, one folder each."""
@@ -31,11 +30,8 @@ OWN_DECODER_TYPE = "multi_exit_t5"
 DECODER_TYPES = (OWN_DECODER_TYPE, "t5", "mt5", "umt5", "longt5")
 """``model_type`` of models that write text; those that are no T5 are refused when they load."""
 
-DECODER_FAMILY = "calm"
-
 Kind = Literal["bundled", "folder", "hub"]
 
-_PUBLISHED_EXITS = ("exit_conf_type", "static_exit_layer", "use_early_exit", "use_shallow_deep")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WEIGHTS = (
     "model.safetensors",
@@ -122,84 +118,23 @@ def resolve(name: str) -> ModelRef:
     )
 
 
+def folders() -> Iterator[tuple[Kind, str, Path]]:
+    """Every model folder that has a name here: bundled, in ``EEXIT_MODELS_DIR``, in the hub's
+    cache."""
+    yield from (("bundled", name, path) for name, path in sorted(_named(BUNDLED).items()))
+    yield from (("folder", name, path) for name, path in sorted(_named(_models_dir()).items()))
+    yield from (("hub", name, path) for name, path in cached_repositories())
+
+
 def registered() -> dict[str, Path]:
     """The models that have a name of their own: bundled, or in ``EEXIT_MODELS_DIR``."""
     return {**_named(_models_dir()), **_named(BUNDLED)}
 
 
-def list_models() -> list[ModelSummary]:
-    """Bundled models, those in ``EEXIT_MODELS_DIR``, and cached hub repositories with exits."""
-    found: list[ModelSummary] = []
-    sources: list[tuple[Kind, Iterator[tuple[str, Path]]]] = [
-        ("bundled", iter(sorted(_named(BUNDLED).items()))),
-        ("folder", iter(sorted(_named(_models_dir()).items()))),
-        ("hub", _cached_repositories()),
-    ]
-    for kind, models in sources:
-        for name, path in models:
-            summary = summarise(name, kind, path)
-            if summary is not None:
-                found.append(summary)
-    return found
-
-
-def summarise(name: str, kind: Kind, path: Path) -> ModelSummary | None:
-    """One row from a folder's ``config.json``; None when it is no multi-exit model."""
-    config = _config(path)
-    if config is None:
-        return None
-    family = _family(config, path)
-    if family is None:
-        return None
-    if family == DECODER_FAMILY:
-        return _decoder(config, name, kind, path)
-    backbone = config.get("backbone") if config.get("model_type") == OWN_MODEL_TYPE else config
-    backbone = backbone if isinstance(backbone, dict) else {}
-    layers = backbone.get("num_hidden_layers") or backbone.get("n_layers") or 0
-    return ModelSummary(
-        name=name,
-        kind=kind,
-        family=family,
-        backbone=str(backbone.get("model_type", "")),
-        layers=int(layers),
-        labels=_labels(config),
-        task=config.get("task") or config.get("finetuning_task"),
-        megabytes=_megabytes(path),
-        default_exit=_encoder_exit(config, family, int(layers)),
-        path=path,
-    )
-
-
 def is_decoder(folder: Path) -> bool:
     """Does this model folder hold an encoder-decoder? Read from ``config.json`` alone."""
-    config = _config(folder)
+    config = config_of(folder)
     return config is not None and config.get("model_type") in DECODER_TYPES
-
-
-def _encoder_exit(config: dict[str, Any], family: str, layers: int) -> dict[str, Any]:
-    """What ``eexit evaluate`` uses when nothing is asked for."""
-    if config.get("model_type") == OWN_MODEL_TYPE:
-        return dict(config.get("exit_defaults") or {})
-    # As the layouts count them: a number, else names, else two.
-    num_labels = int(config.get("num_labels") or len(config.get("id2label") or ()) or 2)
-    return encoder_exit(family, layers=layers, num_labels=num_labels)
-
-
-def _decoder(config: dict[str, Any], name: str, kind: Kind, path: Path) -> ModelSummary:
-    own = config.get("model_type") == OWN_DECODER_TYPE
-    return ModelSummary(
-        name=name,
-        kind=kind,
-        family=DECODER_FAMILY,
-        backbone="t5",
-        layers=int(config.get("num_decoder_layers") or config.get("num_layers") or 0),
-        labels=(),
-        task=config.get("task"),
-        megabytes=_megabytes(path),
-        default_exit=dict(config.get("exit_defaults") or {}) if own else decoder_exit(config),
-        path=path,
-        classifiers=tuple(config.get("classifiers") or ()),
-    )
 
 
 def _named(directory: Path | None) -> dict[str, Path]:
@@ -232,7 +167,7 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _cached_repositories() -> Iterator[tuple[str, Path]]:
+def cached_repositories() -> Iterator[tuple[str, Path]]:
     """Repositories in the hub's cache with the folder of their newest snapshot."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
@@ -247,7 +182,8 @@ def _cached_repositories() -> Iterator[tuple[str, Path]]:
             yield repository.repo_id, newest.snapshot_path
 
 
-def _config(path: Path) -> dict[str, Any] | None:
+def config_of(path: Path) -> dict[str, Any] | None:
+    """A folder's ``config.json``; None where it cannot be read."""
     try:
         content = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -255,27 +191,7 @@ def _config(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _family(config: dict[str, Any], path: Path) -> str | None:
-    """deebert, pabee, calm, or None for a model without exits."""
-    if config.get("model_type") == OWN_MODEL_TYPE:
-        return str(config.get("family"))
-    if config.get("model_type") == OWN_DECODER_TYPE:
-        return DECODER_FAMILY
-    if config.get("model_type") in DECODER_TYPES:
-        # The seed's and FREE's checkpoints say so in a T5's configuration; a plain T5 has none.
-        published = any(config.get(flag) for flag in _PUBLISHED_EXITS)
-        return DECODER_FAMILY if published else None
-    names = _tensor_names(path)
-    for wrapper in WRAPPERS:
-        names = names.replace(f"{wrapper}.", "")
-    if ".encoder.highway." in names:
-        return "deebert"
-    if re.search(r"\bclassifiers\.0\.weight", names):
-        return "pabee"
-    return None
-
-
-def _tensor_names(path: Path) -> str:
+def tensor_names(path: Path) -> str:
     """The names of a checkpoint's tensors in one text, from headers alone; nothing is unpickled."""
     for name in _WEIGHTS:
         file = path / name
@@ -296,16 +212,7 @@ def _tensor_names(path: Path) -> str:
     return ""
 
 
-def _labels(config: dict[str, Any]) -> tuple[str, ...]:
-    names = config.get("id2label")
-    if isinstance(names, dict) and names:
-        labels = [str(names[key]) for key in sorted(names, key=int)]
-    else:
-        labels = [f"LABEL_{index}" for index in range(int(config.get("num_labels", 2)))]
-    return tuple(labels) if len(labels) > 1 else ()
-
-
-def _megabytes(path: Path) -> float:
+def megabytes(path: Path) -> float:
     """Of the weight files that loading would read."""
     patterns = ("model*.safetensors", "pytorch_model*.bin")
     for pattern in patterns:

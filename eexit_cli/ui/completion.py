@@ -48,7 +48,7 @@ def of_catalog_list(kind: str) -> Complete:
 @_starting
 def models() -> Iterable[str]:
     """Bundled and local models."""
-    from eexit_cli.store.models import list_models
+    from eexit_cli.families.listing import list_models
 
     return [summary.name for summary in list_models()]
 

@@ -28,11 +28,11 @@ from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config import EvaluateConfig, TrainConfig
 from eexit_cli.core.errors import EexitError
 from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.listing import summarise
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.encoder.conversion import load_classifier
 from eexit_cli.models.encoder.pretrained import initialise_from_backbone
 from eexit_cli.models.t5.layouts import load_seq2seq
-from eexit_cli.store.models import summarise
 
 RENAMED: dict[str, Callable[[str], str]] = {
     "DistributedDataParallel": lambda name: f"module.{name}",

@@ -16,6 +16,7 @@ from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.listing import summarise
 from eexit_cli.families.opening import family_of
 from eexit_cli.families.seq2seq.decoding import decode_examples, prepare_sources
 from eexit_cli.families.seq2seq.exits import (
@@ -26,7 +27,6 @@ from eexit_cli.families.seq2seq.exits import (
     settings_from,
 )
 from eexit_cli.families.seq2seq.model import load_decoder
-from eexit_cli.store.models import summarise
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import zipfile
 import pytest
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.families.listing import list_models, summarise
 from eexit_cli.store import models as registry
-from eexit_cli.store.models import list_models, resolve, summarise
+from eexit_cli.store.models import resolve
 
 OWN = {
     "model_type": "multi_exit_classifier",
@@ -212,7 +213,7 @@ def test_no_places_no_models():
 
 def test_the_registry_imports_no_torch():
     code = (
-        "import sys; import eexit_cli.store.models as m; m.list_models(); "
+        "import sys; import eexit_cli.families.listing as m; m.list_models(); "
         "sys.exit(bool({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
