@@ -66,6 +66,25 @@ class Answers:
         return len(self.outputs)
 
 
+@dataclass(frozen=True)
+class Knob:
+    """What a calibration turns: one number of an exit, from cautious to eager.
+
+    Attributes:
+        name: the number in words ("softmax threshold").
+        criterion: the exit criterion that it belongs to.
+        measure: the confidence measure; None where the criterion has none.
+        values: of the number; the first is the full model.
+        settings: the exit at each value, as ``exit_defaults`` writes it.
+    """
+
+    name: str
+    criterion: str
+    measure: str | None
+    values: tuple[float, ...]
+    settings: tuple[dict[str, Any], ...]
+
+
 class Inputs(Protocol):
     """Samples as a model reads them; whatever it computed of them is kept here."""
 
@@ -117,6 +136,7 @@ class Model(Protocol):
         trained_on: the task that it was trained on, where known.
         label_names: one per class, empty for regression; None where outputs are texts.
         tokenizer, device, dtype: as loaded.
+        answers_once: one pass over inputs answers every exit; else each exit is a pass of its own.
     """
 
     @property
@@ -137,6 +157,8 @@ class Model(Protocol):
     def trained_on(self) -> str | None: ...
     @property
     def label_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def answers_once(self) -> bool: ...
     @property
     def tokenizer(self) -> Any: ...
     @property
@@ -219,6 +241,26 @@ class Model(Protocol):
             measures: only thresholds on these; none takes all that the model has, and the
                 criteria without one.
             options: what stays the same beside.
+        """
+        ...
+
+    def knobs(self, config: Any) -> list[Knob]:
+        """What a calibration turns: one knob for each measure asked for, or else the model's own.
+
+        Args:
+            config: ``config.calibrate.CalibrateConfig``.
+
+        Raises:
+            UsageError: a criterion without a number to calibrate, options that contradict each
+                other, a model whose losses have no bound, or values out of range or order.
+        """
+        ...
+
+    def check_attackable(self, exit: Exit) -> None:
+        """Can inputs be searched that make this exit leave late?
+
+        Raises:
+            UsageError: it depends on more than the input, or has no measure to move.
         """
         ...
 

@@ -46,6 +46,14 @@ def references_of(examples: Examples) -> list[References]:
     return [[target] for target in examples.dataset["target"]]
 
 
+def targets_of(examples: Examples) -> list[Any] | None:
+    """What the outputs should be: labels, or of texts the accepted ones; None where unknown."""
+    if examples.info.kind != "generation":
+        return labels_of(examples)
+    known = {"references", "target"} & set(examples.dataset.column_names)
+    return references_of(examples) if known else None
+
+
 def prefix_in(info: TaskInfo) -> str:
     """What stands before each source of a task of text generation."""
     return str(info.extra.get("source_prefix") or "")

@@ -24,7 +24,7 @@ from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.t5.model import MultiExitT5
-from eexit_cli.pipelines.calibrate.decoder import DecoderCalibration, DecoderSamples
+from eexit_cli.pipelines.calibrate.model import ModelCalibration, ModelSamples
 
 pytestmark = pytest.mark.bench
 
@@ -89,8 +89,8 @@ def generated_anew(config: CalibrateConfig, deltas) -> list[float]:
 
 
 def ours(config: CalibrateConfig, deltas) -> list[float]:
-    samples = DecoderSamples(config, SilentProgress())
-    ledger = Ledger(DecoderCalibration(samples, samples.knobs[0]).calibration)
+    samples = ModelSamples(config, SilentProgress())
+    ledger = Ledger(ModelCalibration(samples, samples.knobs[0]).calibration)
     answers = []
     for delta in deltas:
         question = ask(

@@ -6,15 +6,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from eexit_cli.attacks.closeness import closeness_for
 from eexit_cli.config.field import ENCODER
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Answers, Evaluation, Exit
+from eexit_cli.core.family import Answers, Evaluation, Exit, Knob
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Examples, TaskInfo, Trace
 from eexit_cli.data import load_examples
 from eexit_cli.families.class_names import name_classes, trained_on_pairs
 from eexit_cli.families.data import own_samples
+from eexit_cli.families.encoder.calibration import knobs
 from eexit_cli.families.encoder.evaluation import EncoderEvaluation
 from eexit_cli.families.encoder.exits import (
     build_criterion,
@@ -44,6 +46,7 @@ class EncoderModel(LoadedModel):
     """See :class:`eexit_cli.core.family.Model`."""
 
     family: ClassVar[str] = ENCODER
+    answers_once: ClassVar[bool] = True
 
     def own_data(self, config: Any, progress: Progress) -> Any:
         settings = self.model.config
@@ -118,6 +121,12 @@ class EncoderModel(LoadedModel):
             measures=[self.measure(name) for name in measures] or None,
         )
         return [self.exit_from(each) for each in settings]
+
+    def knobs(self, config: Any) -> list[Knob]:
+        return knobs(self, config)
+
+    def check_attackable(self, exit: Exit) -> None:
+        closeness_for(exit.rule)
 
     def with_stored(self, config: Any, settings: Mapping[str, Any]) -> Any:
         found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config.field import SEQ2SEQ
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Answers, Evaluation, Exit
+from eexit_cli.core.family import Answers, Evaluation, Exit, Knob
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data import TASKS, load_examples, task_info
@@ -26,6 +26,8 @@ from eexit_cli.families.loading import (
     tell_unwrapped,
 )
 from eexit_cli.families.seen_rows import leaving_out
+from eexit_cli.families.seq2seq.attack_exits import exit_reader
+from eexit_cli.families.seq2seq.calibration import knobs
 from eexit_cli.families.seq2seq.decoding import Sources, decode_examples, prepare_sources
 from eexit_cli.families.seq2seq.evaluation import Seq2SeqEvaluation
 from eexit_cli.families.seq2seq.exits import (
@@ -61,6 +63,7 @@ class Seq2SeqModel(LoadedDecoder):
     """See :class:`eexit_cli.core.family.Model`."""
 
     family: ClassVar[str] = SEQ2SEQ
+    answers_once: ClassVar[bool] = False
     label_names: ClassVar[None] = None
 
     def own_data(self, config: Any, progress: Progress) -> Any:
@@ -120,6 +123,12 @@ class Seq2SeqModel(LoadedDecoder):
         names = [self.measure(name) for name in measures]
         made = sweep_settings(self, names, options)
         return [Exit.of(describe_settings(each), each) for each in made]
+
+    def knobs(self, config: Any) -> list[Knob]:
+        return knobs(self, config)
+
+    def check_attackable(self, exit: Exit) -> None:
+        exit_reader(self, exit.rule)
 
     def with_stored(self, config: Any, settings: Mapping[str, Any]) -> Any:
         found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}

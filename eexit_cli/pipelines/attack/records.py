@@ -21,16 +21,27 @@ def pair_of(record: Mapping[str, Any], key: str) -> str | None:
 
 
 def as_examples(records: Sequence[Mapping[str, Any]], key: str, info: TaskInfo) -> Examples:
-    """Records of an attack on a classifier as data, with the texts under ``key``."""
+    """Records of an attack as data, with the texts under ``key``."""
     from datasets import Dataset
 
-    columns: dict[str, list[Any]] = {
-        "id": [str(record["id"]) for record in records],
-        "text": [record[key] for record in records],
-    }
+    columns: dict[str, list[Any]] = {"id": [str(record["id"]) for record in records]}
+    if info.kind == "generation":
+        columns["source"] = [record[key] for record in records]
+        answers = [_answers(record) for record in records]
+        if all(answers):
+            columns["references"] = answers
+        return Examples(info, split=key, dataset=Dataset.from_dict(columns), total=len(records))
+    columns["text"] = [record[key] for record in records]
     if any(record.get("text_pair") is not None for record in records):
         columns["text_pair"] = [pair_of(record, key) or "" for record in records]
     labels = [record.get("label") for record in records]
     if all(isinstance(label, int) for label in labels):
         columns["label"] = labels
     return Examples(info=info, split=key, dataset=Dataset.from_dict(columns), total=len(records))
+
+
+def _answers(record: Mapping[str, Any]) -> list[str]:
+    """The accepted answers of an attacked sample; none where the record has none."""
+    if record.get("references"):
+        return [str(answer) for answer in record["references"]]
+    return [] if record.get("target") is None else [str(record["target"])]

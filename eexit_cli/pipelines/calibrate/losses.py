@@ -14,7 +14,7 @@ from eexit_cli.calibration.sources import Column, MatrixSource
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import exact
 from eexit_cli.core.errors import UsageError
-from eexit_cli.pipelines.calibrate.subject import Parts, divide, parted
+from eexit_cli.pipelines.calibrate.samples import Parts, divide, parted
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from eexit_cli.attacks import ATTACKS
-from eexit_cli.calibration.thresholds import Scale, check_grid, default_grid
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderExitConfig
 from eexit_cli.core.errors import UsageError
@@ -69,34 +68,6 @@ def check_combination(config: CalibrateConfig) -> None:
                 f"{option} needs a model, and --losses brings losses alone",
                 hint=f"Drop {option}, or drop --losses",
             )
-
-
-def measures_of(config: CalibrateConfig) -> tuple[str, ...]:
-    """The measures that ``--confidence`` names; empty where it is left out."""
-    if config.confidence is None:
-        return ()
-    return (config.confidence,) if isinstance(config.confidence, str) else tuple(config.confidence)
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names as they are.
-
-    Raises:
-        UsageError: one stands there twice, perhaps in another spelling.
-    """
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"--confidence names '{name}' twice", hint="Give each measure once")
-    return list(names)
-
-
-def grid_of(config: CalibrateConfig, scale: Scale) -> tuple[float, ...]:
-    """The thresholds of a criterion: the user's own, checked, or the default grid.
-
-    Raises:
-        UsageError: thresholds out of range or order, or without the full model.
-    """
-    return check_grid(config.thresholds, scale) if config.thresholds else default_grid(scale)
 
 
 def resumed_config(

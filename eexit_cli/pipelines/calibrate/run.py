@@ -12,7 +12,6 @@ from eexit_cli.calibration.engine import Answer, Question, ask
 from eexit_cli.calibration.losses import check_delta
 from eexit_cli.calibration.report import bound_words
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.config.field import SEQ2SEQ
 from eexit_cli.core.errors import RiskNotControlledError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import RunResult
@@ -191,17 +190,10 @@ def prepare(config: CalibrateConfig, progress: Progress) -> list[Calibratable]:
         from eexit_cli.pipelines.calibrate.losses import ExternalLosses
 
         return [ExternalLosses(config, progress)]
-    from eexit_cli.families.opening import family_of
+    from eexit_cli.pipelines.calibrate.model import ModelCalibration, ModelSamples
 
-    if family_of(config.model).name == SEQ2SEQ:
-        from eexit_cli.pipelines.calibrate.decoder import DecoderCalibration, DecoderSamples
-
-        decoded = DecoderSamples(config, progress)
-        return [DecoderCalibration(decoded, knob) for knob in decoded.knobs]
-    from eexit_cli.pipelines.calibrate.encoder import EncoderCalibration, EncoderSamples
-
-    traced = EncoderSamples(config, progress)
-    return [EncoderCalibration(traced, knob) for knob in traced.knobs]
+    samples = ModelSamples(config, progress)
+    return [ModelCalibration(samples, knob) for knob in samples.knobs]
 
 
 @contextmanager

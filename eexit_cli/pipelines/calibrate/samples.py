@@ -10,12 +10,21 @@ from eexit_cli.calibration.bounds import samples_needed
 from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.seed import stream
 from eexit_cli.core.types import Examples
 from eexit_cli.data import TASKS
-from eexit_cli.pipelines.calibrate.subject import divide, parted, shuffled
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Rows of one source for calibration and, disjoint from it, for testing."""
+
+    calibration: list[int]
+    test: list[int]
+
 
 Loader = Callable[[CalibrateConfig, str], Examples]
 """(settings, default split) -> samples, as a family of models needs them."""
@@ -139,3 +148,71 @@ def _public_splits(name: str) -> set[str]:
     task = TASKS.load(name)
     known = {split for split in task.splits if split not in task.hidden}
     return known | {said for said, split in task.renamed.items() if split in known}
+
+
+def divide(
+    total: int,
+    *,
+    limit: int | None,
+    test_limit: int | None,
+    test_share: float | None,
+    seed: int,
+    what: str,
+    halves: bool,
+) -> Parts:
+    """Disjoint calibration and test rows of one source, drawn by the seed.
+
+    Args:
+        total: rows that there are.
+        limit: calibration rows; None or 0 is all that the test leaves.
+        test_limit: test rows; 0 is none.
+        test_share: test rows as a share of all.
+        what: the source, for the error message.
+        halves: where nobody says anything, half of the rows test; else none of them does.
+
+    Raises:
+        UsageError: there are fewer rows than asked.
+    """
+    tests = test_limit if test_share is None else round(test_share * total)
+    count = limit or 0
+    if tests is None:
+        nobody_says = total // 2 if halves else 0
+        tests = total - count if count else nobody_says
+    count = count or total - tests
+    if count < 1 or tests < 0 or count + tests > total:
+        asked = f"{limit or 'no'} calibration" + (f" and {tests} test" if tests > 0 else "")
+        raise UsageError(
+            f"{what} has {total} samples, fewer than asked: {asked}",
+            hint="Lower --limit, --test-limit or --test-share; --test-limit 0 goes without a test",
+        )
+    order = list(range(total))
+    # The order of --limit (data.loading): an attack or an evaluation of the first N samples with
+    # the same seed then finds test samples, as calibration takes from the other end.
+    stream(seed, "data.limit").shuffle(order)
+    return Parts(order[::-1][:count], order[:tests])
+
+
+def parted(parts: Parts, total: int, what: str) -> str:
+    """Which rows do what, in a line."""
+    count, tests = len(parts.calibration), len(parts.test)
+    if not tests:
+        how = f"all {total}" if count == total else f"{count} of {total}"
+        return (
+            f"Calibrating on {how} samples of {what}; none tests (--test-share X sets some aside)"
+        )
+    if count + tests == total and count - tests in (0, 1):
+        return (
+            f"Calibrating on one half of {what}, {count} samples, testing on the other, {tests}: "
+            "no sample is in both"
+        )
+    return (
+        f"Calibrating on {count} of {total} samples of {what}, testing on {tests} others: "
+        "no sample is in both"
+    )
+
+
+def shuffled(total: int, seed: int) -> list[int]:
+    """All rows in a seeded order: betting looks at samples one by one."""
+    order = list(range(total))
+    stream(seed, "calibration.order").shuffle(order)
+    return order

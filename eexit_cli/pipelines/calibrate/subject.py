@@ -1,4 +1,4 @@
-"""What can be calibrated: a family of models, or somebody's losses."""
+"""What can be calibrated: a model under a measure, or somebody's losses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any, Protocol
 
 from eexit_cli.calibration.report import Subject
 from eexit_cli.calibration.sources import Column, LossSource
-from eexit_cli.core.errors import UsageError
-from eexit_cli.core.seed import stream
 from eexit_cli.store.models import ModelRef
 
 Records = Sequence[Mapping[str, Any]]
@@ -39,14 +37,6 @@ class Provenance:
     texts: Sequence[str]
     metric: str | None = None
     conditions: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Rows of one source for calibration and, disjoint from it, for testing."""
-
-    calibration: list[int]
-    test: list[int]
 
 
 class Calibratable(Protocol):
@@ -127,71 +117,3 @@ class Attackable(Calibratable, Protocol):
             UsageError: records of another kind of model, or without what the consistency needs.
         """
         ...
-
-
-def divide(
-    total: int,
-    *,
-    limit: int | None,
-    test_limit: int | None,
-    test_share: float | None,
-    seed: int,
-    what: str,
-    halves: bool,
-) -> Parts:
-    """Disjoint calibration and test rows of one source, drawn by the seed.
-
-    Args:
-        total: rows that there are.
-        limit: calibration rows; None or 0 is all that the test leaves.
-        test_limit: test rows; 0 is none.
-        test_share: test rows as a share of all.
-        what: the source, for the error message.
-        halves: where nobody says anything, half of the rows test; else none of them does.
-
-    Raises:
-        UsageError: there are fewer rows than asked.
-    """
-    tests = test_limit if test_share is None else round(test_share * total)
-    count = limit or 0
-    if tests is None:
-        nobody_says = total // 2 if halves else 0
-        tests = total - count if count else nobody_says
-    count = count or total - tests
-    if count < 1 or tests < 0 or count + tests > total:
-        asked = f"{limit or 'no'} calibration" + (f" and {tests} test" if tests > 0 else "")
-        raise UsageError(
-            f"{what} has {total} samples, fewer than asked: {asked}",
-            hint="Lower --limit, --test-limit or --test-share; --test-limit 0 goes without a test",
-        )
-    order = list(range(total))
-    # The order of --limit (data.loading): an attack or an evaluation of the first N samples with
-    # the same seed then finds test samples, as calibration takes from the other end.
-    stream(seed, "data.limit").shuffle(order)
-    return Parts(order[::-1][:count], order[:tests])
-
-
-def parted(parts: Parts, total: int, what: str) -> str:
-    """Which rows do what, in a line."""
-    count, tests = len(parts.calibration), len(parts.test)
-    if not tests:
-        how = f"all {total}" if count == total else f"{count} of {total}"
-        return (
-            f"Calibrating on {how} samples of {what}; none tests (--test-share X sets some aside)"
-        )
-    if count + tests == total and count - tests in (0, 1):
-        return (
-            f"Calibrating on one half of {what}, {count} samples, testing on the other, {tests}: "
-            "no sample is in both"
-        )
-    return (
-        f"Calibrating on {count} of {total} samples of {what}, testing on {tests} others: "
-        "no sample is in both"
-    )
-
-
-def shuffled(total: int, seed: int) -> list[int]:
-    """All rows in a seeded order: betting looks at samples one by one."""
-    order = list(range(total))
-    stream(seed, "calibration.order").shuffle(order)
-    return order

@@ -17,10 +17,10 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.data import load_examples
+from eexit_cli.families.seq2seq import model as seq2seq
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
-from eexit_cli.pipelines.calibrate import decoder as calibrate_decoder
-from eexit_cli.pipelines.calibrate import decoding as calibrate_decoding
+from eexit_cli.pipelines.calibrate import model as calibrate_model
 from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.store.results import ResultStore
@@ -69,13 +69,13 @@ def calibrate(tmp_path, decoder):
 def passes(monkeypatch) -> list[str]:
     """What was decoded, pass by pass."""
     titles: list[str] = []
-    decode = calibrate_decoding.decode_examples
+    decode = seq2seq.decode_examples
 
     def counted(*args, title, **options):
         titles.append(title)
         return decode(*args, title=title, **options)
 
-    monkeypatch.setattr(calibrate_decoding, "decode_examples", counted)
+    monkeypatch.setattr(seq2seq, "decode_examples", counted)
     return titles
 
 
@@ -196,8 +196,8 @@ class TestLosses:
         plain = calibrate(consistency="risk", test_limit=2)
         full = columns(plain)[0]["outputs"]
         monkeypatch.setattr(
-            calibrate_decoder,
-            "references_of",
+            calibrate_model,
+            "targets_of",
             lambda examples: [["nothing", output] for output in full[: len(examples)]],
         )
         risk = calibrate(consistency="risk", test_limit=2)
@@ -255,7 +255,7 @@ class TestPasses:
         unbroken = calibrate(**options)
         everything = list(passes)
         passes.clear()
-        decode = calibrate_decoding.decode_examples
+        decode = seq2seq.decode_examples
         breaks_at = everything[-4]
 
         def breaking(*args, title, **named):
@@ -264,7 +264,7 @@ class TestPasses:
             return decode(*args, title=title, **named)
 
         with monkeypatch.context() as patched:
-            patched.setattr(calibrate_decoding, "decode_examples", breaking)
+            patched.setattr(seq2seq, "decode_examples", breaking)
             with pytest.raises(KeyboardInterrupt):
                 calibrate(**options)
         (left,) = [
@@ -573,7 +573,7 @@ class TestUnderAttack:
         assert not (tmp_path / "results").exists()
 
     def test_records_that_cannot_be_used(self, calibrate, attacked, tmp_path):
-        with pytest.raises(UsageError, match="needs references, and the attack's records"):
+        with pytest.raises(UsageError, match="labels or references, and the attack's records"):
             calibrate(verify_on=attacked(targets=False).id, consistency="risk")
         with ResultStore(tmp_path / "results").create("attack", {"model": "calm"}) as run:
             run.append({"id": "1"})

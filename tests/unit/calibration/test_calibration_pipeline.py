@@ -440,13 +440,13 @@ class TestEncoders:
 
     def test_risk_consistency_needs_labels(self, calibrate, monkeypatch):
         """As on a split whose labels are not public."""
-        from eexit_cli.pipelines.calibrate import encoder as calibrate_encoder
+        from eexit_cli.families.encoder import model as encoder
 
         def unlabelled(*args, **options):
             examples = load_examples(*args, **options)
             return dataclasses.replace(examples, dataset=examples.dataset.remove_columns("label"))
 
-        monkeypatch.setattr(calibrate_encoder, "load_examples", unlabelled)
+        monkeypatch.setattr(encoder, "load_examples", unlabelled)
         assert calibrate(consistency="textual").document["metrics"]["samples"] == 120
         with pytest.raises(UsageError, match="needs labels"):
             calibrate(consistency="risk")
