@@ -1,6 +1,6 @@
-"""Figures: each file draws one, from a table of runs' numbers, and never touches a model.
+"""Figures: each is drawn from a table of runs' numbers and never touches a model.
 
-Add one: a file with a ``FIGURE`` (:class:`eexit_cli.plots.figure.FigureSpec`), whose ``frame``
+Add one: a file with a figure (:class:`eexit_cli.plots.figure.FigureSpec`), whose ``frame``
 turns runs into a table and whose ``draw`` puts that table on an axes, and a line here.
 """
 
@@ -18,16 +18,16 @@ FIGURES = Catalog(
         "transfer": "eexit_cli.plots.transfer:FIGURE",
         "tradeoff": "eexit_cli.plots.tradeoff:FIGURE",
         "exits": "eexit_cli.plots.exits:FIGURE",
-        "quality-layers": "eexit_cli.plots.quality_layers:FIGURE",
-        "quality-time": "eexit_cli.plots.quality_time:FIGURE",
+        "quality-layers": "eexit_cli.plots.quality_lines:LAYERS",
+        "quality-time": "eexit_cli.plots.quality_lines:TIME",
         "confidence-time": "eexit_cli.plots.confidence_time:FIGURE",
         "exits-position": "eexit_cli.plots.exits_position:FIGURE",
         "calibration": "eexit_cli.plots.calibration:FIGURE",
-        "calibration-risk": "eexit_cli.plots.calibration_risk:FIGURE",
-        "calibration-layers": "eexit_cli.plots.calibration_layers:FIGURE",
-        "calibration-threshold": "eexit_cli.plots.calibration_threshold:FIGURE",
+        "calibration-risk": "eexit_cli.plots.calibration_lines:RISK",
+        "calibration-layers": "eexit_cli.plots.calibration_lines:LAYERS",
+        "calibration-threshold": "eexit_cli.plots.calibration_lines:THRESHOLD",
         "calibration-samples": "eexit_cli.plots.calibration_samples:FIGURE",
-        "calibration-violations": "eexit_cli.plots.calibration_violations:FIGURE",
+        "calibration-violations": "eexit_cli.plots.calibration_lines:VIOLATIONS",
         "calibration-p-values": "eexit_cli.plots.calibration_p_values:FIGURE",
     },
 )

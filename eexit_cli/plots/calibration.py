@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eexit_cli.plots import (
-    calibration_layers,
-    calibration_p_values,
-    calibration_risk,
-    calibration_samples,
-    calibration_threshold,
-    calibration_violations,
-)
+from eexit_cli.plots import calibration_samples
+from eexit_cli.plots.calibration_lines import LAYERS, RISK, THRESHOLD, VIOLATIONS
+from eexit_cli.plots.calibration_p_values import FIGURE as P_VALUES
 from eexit_cli.plots.calibration_points import by_measure, suits
 from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
@@ -21,15 +16,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _PANELS = {
-    module.FIGURE.name: module.FIGURE
-    for module in (
-        calibration_risk,
-        calibration_layers,
-        calibration_threshold,
-        calibration_p_values,
-        calibration_samples,
-        calibration_violations,
-    )
+    spec.name: spec
+    for spec in (RISK, LAYERS, THRESHOLD, P_VALUES, calibration_samples.FIGURE, VIOLATIONS)
 }
 
 

@@ -1,13 +1,15 @@
-"""Quality of a decoder's outputs against what they cost: what two figures of the seed share."""
+"""Quality of a generator's outputs against what they cost: layers, or time.
+
+A line per confidence measure; two figures of DL2-CALM's README."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.plots.axis import metric_label
-from eexit_cli.plots.figure import PANEL, RunView
+from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,6 +123,25 @@ def _leading_metric(run: RunView) -> str:
     return next(name for name in run.rows[0] if f"{name}_full" in run.metrics)
 
 
+def draw_layers(frame: DataFrame, ax: Axes) -> None:
+    """Quality over the mean exit layer of all tokens; up to the full model at the right."""
+    draw_against(frame, ax, "mean_exit_layer")
+    ax.set_xlabel("Mean decoder layers per token")
+    ax.set_xlim(right=frame["mean_exit_layer"].max() + 0.15)
+
+
+def draw_time(frame: DataFrame, ax: Axes) -> None:
+    """Quality over milliseconds per token, measured at the run's batch size, encoder included.
+
+    Bars reach over the interval of each time; a run whose settings were timed once has none.
+    """
+    draw_against(frame, ax, "ms_per_token", ("ms_low", "ms_high"))
+    batch, repeats = int(frame["batch_size"].iloc[0]), frame["repeats"].iloc[0]
+    timed = "timed once" if repeats != repeats else f"bars: {int(repeats)} repeats"
+    ax.set_xlabel(f"Run time, ms per token (batch {batch}; {timed})")
+    ax.set_xlim(left=0)
+
+
 def draw_against(
     frame: DataFrame, ax: Axes, column: str, ends: tuple[str, str] | None = None
 ) -> None:
@@ -161,3 +182,22 @@ _STAR: dict[str, Any] = {
     "markeredgewidth": 0.8,
     "zorder": 5,
 }
+
+
+def _figure(name: str, against: str, draw: Callable[[DataFrame, Axes], None]) -> FigureSpec:
+    return FigureSpec(
+        name=f"quality-{name}",
+        summary=f"A decoder's quality against {against}, a line per confidence measure",
+        commands=("evaluate",),
+        needs="an evaluation of a decoder with --sweep or several settings",
+        make="eexit evaluate --model calm --sweep",
+        suits=suits,
+        frame=frame,
+        draw=draw,
+        panel_height=2.1,
+        columns=1,
+    )
+
+
+LAYERS = _figure("layers", "mean decoder layers", draw_layers)
+TIME = _figure("time", "measured run time", draw_time)
