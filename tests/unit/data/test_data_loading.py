@@ -47,6 +47,11 @@ def test_no_limit_and_zero_are_all_in_their_order(movie):
     assert len(movie()) == 900
 
 
+def test_a_limit_of_all_the_data_is_not_beyond_them(movie, recorder):
+    assert sorted(ids(movie(recorder, limit=900))) == sorted(ids(movie()))
+    assert recorder.messages == []
+
+
 def test_a_limit_beyond_the_data_says_so(movie, recorder):
     assert sorted(ids(movie(recorder, limit=5000))) == sorted(ids(movie()))
     assert recorder.messages == ["--limit 5000 exceeds the validation split; using all 900 samples"]

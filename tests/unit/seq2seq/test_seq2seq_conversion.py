@@ -147,6 +147,14 @@ def cm_head(name: str, *, bias: bool = True) -> dict[str, Tensor]:
     return {f"cm_head.{key}": v for key, v in state.items() if bias or not key.endswith("bias")}
 
 
+@pytest.mark.parametrize("prefix", [None, "", "summarize: "])
+def test_a_published_prefix_is_read_and_a_missing_one_is_none(
+    prefix: str | None, tmp_path: Path
+) -> None:
+    published(tmp_path, config={} if prefix is None else {"source_prefix": prefix})
+    assert load(tmp_path).config.source_prefix == (prefix or "")
+
+
 @pytest.mark.parametrize("pickled", [False, True])
 def test_a_plain_t5_loads(pickled: bool, tmp_path: Path) -> None:
     copies = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight":

@@ -140,6 +140,29 @@ def test_too_little_to_fit(confidences: list[float], agree: list[bool]) -> None:
     assert fit_beta_mixture(confidences, agree) is None
 
 
+def test_each_part_has_the_moments_of_its_confidences() -> None:
+    """By the mean and the variance of SciPy's beta distribution, not by the fit's own formula."""
+    from scipy.stats import beta
+
+    confidences, agree = pairs(500)
+    mixture = fit_beta_mixture(confidences, agree)
+    assert mixture is not None
+    for parameters, part in (
+        (mixture.agree, confidences[agree]),
+        (mixture.disagree, confidences[~agree]),
+    ):
+        mean, variance = beta.stats(*parameters, moments="mv")
+        assert mean == pytest.approx(part.mean(), rel=1e-9)
+        assert variance == pytest.approx(part.var(), rel=1e-9)
+
+
+def test_a_threshold_rests_when_its_refits_are_spent() -> None:
+    rule = AdaptiveThreshold(0.9, max_refits=0)
+    confidences, agree = pairs(400)
+    rule.observe(confidences.tolist(), agree.tolist())
+    assert (rule.refit(), rule.refits) == (0.9, 0)
+
+
 def test_ones_and_zeros_are_moved_inside() -> None:
     mixture = fit_beta_mixture([0.0, 0.0, 1.0, 0.0, 1.0, 1.0], [0, 0, 0, 1, 1, 1])
     assert mixture is not None
