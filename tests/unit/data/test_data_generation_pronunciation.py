@@ -112,7 +112,7 @@ def test_the_card_counts_what_is_there(splits):
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     for name, words in splits.items():
         assert f"| {name} | {len(words):,} |" in card
-    assert "python -m eexit_cli.data.build_pronunciation" in card
+    assert "python tools/build_pronunciation.py" in card
     licence = (FOLDER / "LICENSE").read_text(encoding="utf-8")
     assert "Carnegie Mellon University" in licence
 

