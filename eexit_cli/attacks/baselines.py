@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from eexit_cli.attacks import needs
+from eexit_cli.attacks.budget import Budget
 from eexit_cli.attacks.needs import Need
-from eexit_cli.attacks.recipe import AttackSettings, Budget, Recipe
+from eexit_cli.attacks.recipe import AttackSettings, Recipe
 
 if TYPE_CHECKING:
     import textattack
 
-    from eexit_cli.attacks.victim import EncoderVictim
+    from eexit_cli.attacks.encoder_victim import EncoderVictim
 
 
 def build(

@@ -14,13 +14,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from eexit_cli.attacks.recipe import AttackSettings, Budget, Recipe
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.recipe import AttackSettings, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eexit_cli.attacks.decoder_search import DecoderAttack, Editor, Goal
-    from eexit_cli.attacks.decoder_victim import DecoderVictim, TokenLoss
+    from eexit_cli.attacks.decoder_victim import DecoderVictim
+    from eexit_cli.attacks.victim import Loss
 
 SOURCE = "after Chen et al., ACL 2023 (SAME); new here"
 
@@ -65,7 +67,7 @@ def build_random(
     return RandomDraws(victim, _goal(victim, settings), editors, draws=draws)
 
 
-def token_loss(victim: DecoderVictim, settings: DecoderAttackSettings) -> TokenLoss:
+def token_loss(victim: DecoderVictim, settings: DecoderAttackSettings) -> Loss:
     """The loss that fits the victim's confidence measure."""
     from eexit_cli.attacks.decoder_loss import exits_loss
 
@@ -81,7 +83,7 @@ def _goal(victim: DecoderVictim, settings: DecoderAttackSettings) -> Goal:
 
 
 def _editors(
-    victim: DecoderVictim, loss: TokenLoss, settings: DecoderAttackSettings
+    victim: DecoderVictim, loss: Loss, settings: DecoderAttackSettings
 ) -> Callable[[str], Editor]:
     """Letters for one word, words for several."""
     from eexit_cli.attacks.decoder_letters import LetterEditor

@@ -8,9 +8,10 @@ import string
 from textattack.shared import AttackedText
 from textattack.transformations import WordSwap
 
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.saliency import WordGradients, word_gradients
 from eexit_cli.attacks.token_mutation import ESTIMATE
-from eexit_cli.attacks.victim import EncoderVictim, Loss
+from eexit_cli.attacks.victim import Loss
 from eexit_cli.attacks.words import is_one_word, swap_word
 from eexit_cli.core.seed import stream
 
@@ -90,7 +91,7 @@ class CharacterMutation(WordSwap):
     ) -> list[float]:
         if not mutants:
             return []
-        table = self.victim.model.word_embeddings.weight.detach()
+        table = self.victim.embedding
         spellings = self.victim.tokenizer(
             [" " + mutant for _, mutant in mutants], add_special_tokens=False
         )["input_ids"]

@@ -37,15 +37,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from eexit_cli.attacks.recipe import UPSTREAM, AttackSettings, Budget, Recipe
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.recipe import UPSTREAM, AttackSettings, Recipe
 
 if TYPE_CHECKING:
     import textattack
     from textattack.transformations import Transformation
 
+    from eexit_cli.attacks.encoder_victim import EncoderVictim
     from eexit_cli.attacks.published_same import PublishedSwap
     from eexit_cli.attacks.search import RandomTexts
-    from eexit_cli.attacks.victim import EncoderVictim, Loss
+    from eexit_cli.attacks.victim import Loss
 
 SOURCE = "Chen et al., ACL 2023 (SAME)"
 

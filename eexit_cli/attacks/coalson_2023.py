@@ -27,12 +27,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eexit_cli.attacks.recipe import UPSTREAM, AttackSettings, Budget, Recipe
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.recipe import UPSTREAM, AttackSettings, Recipe
 
 if TYPE_CHECKING:
     import textattack
 
-    from eexit_cli.attacks.victim import EncoderVictim
+    from eexit_cli.attacks.encoder_victim import EncoderVictim
 
 SUBSTITUTES_PER_WORD = 20
 MINIMUM_CHANGES = 4

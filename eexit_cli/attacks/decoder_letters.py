@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eexit_cli.attacks.decoder_victim import DecoderVictim, TokenLoss
-from eexit_cli.attacks.victim import TextGradient
+from eexit_cli.attacks.decoder_victim import DecoderVictim
+from eexit_cli.attacks.victim import Loss, TextGradient
 
 ALPHABET = string.ascii_lowercase
 
@@ -61,7 +61,7 @@ class LetterEditor:
 
     unit = "letters"
 
-    def __init__(self, victim: DecoderVictim, loss: TokenLoss, *, rate: float) -> None:
+    def __init__(self, victim: DecoderVictim, loss: Loss, *, rate: float) -> None:
         self.victim = victim
         self.loss = loss
         self.rate = rate

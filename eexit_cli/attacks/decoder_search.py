@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eexit_cli.attacks.best_so_far import FINAL_CHECK, BestSoFar
-from eexit_cli.attacks.decoder_victim import DecoderVictim, Generation, TokenLoss
+from eexit_cli.attacks.budget import FINAL_CHECK, BestSoFar
+from eexit_cli.attacks.decoder_victim import DecoderVictim, Generation
+from eexit_cli.attacks.victim import Loss
 from eexit_cli.core.seed import stream
 
 CHUNK = 64
@@ -203,7 +204,7 @@ class GradientBeam(_Search):
         victim: DecoderVictim,
         goal: Goal,
         editor_for: Callable[[str], Editor],
-        loss: TokenLoss,
+        loss: Loss,
         *,
         rounds: int,
         top_n: int,

@@ -14,9 +14,10 @@ from textattack.constraints.pre_transformation import RepeatModification
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks.constraints import ChangeLimit, NoStopWords, most_changes
-from eexit_cli.attacks.decoder_victim import DecoderVictim, TokenLoss
+from eexit_cli.attacks.decoder_victim import DecoderVictim
 from eexit_cli.attacks.random_control import RandomSubstitution
 from eexit_cli.attacks.token_mutation import ESTIMATE, TokenMutation
+from eexit_cli.attacks.victim import Loss
 from eexit_cli.attacks.words import changed_words
 
 
@@ -47,7 +48,7 @@ class WordEditor:
 
     unit = "words"
 
-    def __init__(self, victim: DecoderVictim, loss: TokenLoss, *, rate: float, top_n: int) -> None:
+    def __init__(self, victim: DecoderVictim, loss: Loss, *, rate: float, top_n: int) -> None:
         self.victim = victim
         self.rate = rate
         # These ask a victim for its gradients, embeddings and tokenizer alone, which a decoder has.

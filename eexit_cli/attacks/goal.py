@@ -8,8 +8,8 @@ from textattack.goal_function_results import GoalFunctionResult
 from textattack.goal_functions import GoalFunction
 from textattack.shared import AttackedText
 
-from eexit_cli.attacks.best_so_far import BestSoFar
-from eexit_cli.attacks.victim import EncoderVictim, Outcome
+from eexit_cli.attacks.budget import BestSoFar
+from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 
 
 class SlowdownResult(GoalFunctionResult):
@@ -63,10 +63,10 @@ class Slowdown(GoalFunction):
 
         It is scored alone, so where it leaves is what a user would see.
         """
-        self.victim.begin()
+        self.victim.begin(all_exits=self.all_exits)
         self.initial_attacked_text = attacked_text
         self.ground_truth_output = ground_truth_output
-        outcome = self.victim.confirm(attacked_text.tokenizer_input, all_exits=self.all_exits)
+        outcome = self.victim.confirm(attacked_text.tokenizer_input)
         if outcome is None:
             raise ValueError("a query budget of 0 cannot even score the input")
         self._start(outcome)
@@ -89,9 +89,7 @@ class Slowdown(GoalFunction):
             Results of the first texts, and whether the budget is spent.
         """
         outcomes = self.victim.score(
-            [text.tokenizer_input for text in attacked_text_list],
-            reserve=reserve,
-            all_exits=self.all_exits,
+            [text.tokenizer_input for text in attacked_text_list], reserve=reserve
         )
         results = []
         for text, outcome in zip(attacked_text_list, outcomes, strict=False):
@@ -101,7 +99,7 @@ class Slowdown(GoalFunction):
 
     def confirm(self, text: AttackedText) -> SlowdownResult | None:
         """Score a text alone, as a user's input would be; None where the budget is spent."""
-        outcome = self.victim.confirm(text.tokenizer_input, all_exits=self.all_exits)
+        outcome = self.victim.confirm(text.tokenizer_input)
         return None if outcome is None else self.result_of(text, outcome)
 
     def _start(self, outcome: Outcome) -> None:

@@ -6,11 +6,12 @@ from textattack.goal_function_results import GoalFunctionResultStatus
 from textattack.search_methods import SearchMethod
 from textattack.shared import AttackedText
 
-from eexit_cli.attacks.best_so_far import FINAL_CHECK
+from eexit_cli.attacks.budget import FINAL_CHECK
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
 from eexit_cli.attacks.meaning import SIMILARITY
 from eexit_cli.attacks.saliency import word_gradients
-from eexit_cli.attacks.victim import EncoderVictim, Loss
+from eexit_cli.attacks.victim import Loss
 
 
 class GreedyByImportance(SearchMethod):

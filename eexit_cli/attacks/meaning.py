@@ -7,7 +7,7 @@ from textattack.constraints import Constraint
 from textattack.shared import AttackedText
 from torch import Tensor
 
-from eexit_cli.attacks.victim import EncoderVictim
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.words import columns_of
 
 SIMILARITY = "similarity_score"
@@ -52,7 +52,7 @@ class SentenceSimilarity(Constraint):
 
     def means(self, texts: list[AttackedText]) -> Tensor:
         """Mean embedding of each text's tokens, special ones apart. Shape: [texts, embedding]."""
-        table = self.victim.model.word_embeddings.weight.detach()
+        table = self.victim.embedding
         spellings = self.victim.tokenizer(
             [" ".join(columns_of(text)) for text in texts],
             add_special_tokens=False,

@@ -16,8 +16,8 @@ from textattack.goal_function_results import GoalFunctionResult
 from textattack.goal_functions import UntargetedClassification
 from textattack.shared import AttackedText
 
-from eexit_cli.attacks.best_so_far import FINAL_CHECK, BestSoFar
-from eexit_cli.attacks.victim import EncoderVictim
+from eexit_cli.attacks.budget import FINAL_CHECK, BestSoFar
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 
 
 class OwnGoal(UntargetedClassification):

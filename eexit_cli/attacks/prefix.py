@@ -14,11 +14,12 @@ from textattack.search_methods import SearchMethod
 from textattack.shared import AttackedText
 from textattack.transformations import Transformation
 
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
-from eexit_cli.attacks.recipe import Budget
 from eexit_cli.attacks.saliency import WordGradients, word_gradients
 from eexit_cli.attacks.token_mutation import TokenMutation
-from eexit_cli.attacks.victim import EncoderVictim, Loss
+from eexit_cli.attacks.victim import Loss
 from eexit_cli.attacks.vocabulary import LOWER
 from eexit_cli.attacks.words import TextInput, columns_of
 from eexit_cli.core.progress import SilentProgress

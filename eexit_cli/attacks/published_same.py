@@ -20,13 +20,13 @@ from textattack.shared.utils import has_letter, words_from_text
 from textattack.transformations import WordSwap
 from torch import Tensor, nn
 
-from eexit_cli.attacks.best_so_far import FINAL_CHECK
+from eexit_cli.attacks.budget import FINAL_CHECK
 from eexit_cli.attacks.char_mutation import CRITICAL_WORDS, misspellings
 from eexit_cli.attacks.constraints import MINIMUM_CHANGES
+from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
 from eexit_cli.attacks.recipe import UPSTREAM
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
-from eexit_cli.attacks.victim import EncoderVictim, Outcome
 from eexit_cli.attacks.vocabulary import CONTINUES, start_mark
 from eexit_cli.attacks.words import word_spans
 from eexit_cli.core.seed import derive_seed, stream
@@ -53,7 +53,7 @@ class AccumulatedGradient:
     def __init__(self, victim: EncoderVictim, lam: float) -> None:
         self.victim = victim
         self.lam = lam
-        self.total = torch.zeros_like(victim.model.word_embeddings.weight.detach())
+        self.total = torch.zeros_like(victim.embedding)
         self.ramp = untrained_ramp(victim.model)
         self._pooled: Tensor | None = None
 
@@ -183,7 +183,7 @@ class PublishedTokenMutation(PublishedSwap):
         Returns:
             Shape: [indices, vocabulary].
         """
-        table = self.gradient.victim.model.word_embeddings.weight.detach()[: len(self.entries)]
+        table = self.gradient.victim.embedding[: len(self.entries)]
         changes = torch.zeros(len(indices), len(table), device=table.device)
         spans = word_spans(text)
         for row, (index, own) in enumerate(

@@ -16,10 +16,11 @@ from textattack.search_methods import SearchMethod
 from textattack.shared import AttackedText
 from textattack.transformations import WordSwap
 
+from eexit_cli.attacks.budget import Budget
 from eexit_cli.attacks.constraints import NoStopWords, most_changes
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
-from eexit_cli.attacks.recipe import AttackSettings, Budget
-from eexit_cli.attacks.victim import EncoderVictim
+from eexit_cli.attacks.recipe import AttackSettings
 from eexit_cli.attacks.vocabulary import WordTable, apply_capitalisation, capitalisation
 from eexit_cli.attacks.words import swap_word, word_spans
 from eexit_cli.core.seed import stream

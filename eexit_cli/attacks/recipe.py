@@ -1,9 +1,9 @@
-"""What a recipe is, what it may spend, and the settings that it reads."""
+"""What a recipe is, and the settings that it reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eexit_cli.core.errors import UsageError
@@ -11,7 +11,7 @@ from eexit_cli.core.errors import UsageError
 if TYPE_CHECKING:
     import textattack
 
-    from eexit_cli.attacks.victim import EncoderVictim
+    from eexit_cli.attacks.victim import Victim
 
 UPSTREAM = "upstream"
 """The ``compat`` mode that does what a paper's published code does, where that differs."""
@@ -42,39 +42,6 @@ class AttackSettings(Protocol):
     def search_samples(self) -> int: ...
     @property
     def compat(self) -> str | None: ...
-
-
-@dataclass
-class Budget:
-    """What may be spent on one sample, and what has been.
-
-    A query is one text scored by the victim: the input itself, every candidate, and the check of
-    the chosen text alone. A gradient pass is one text run forward and backward. Both count
-    towards the limit, for every recipe alike.
-
-    Attributes:
-        limit: most queries plus gradient passes; None is no bound.
-        queries, gradient_passes: spent since :meth:`reset`.
-    """
-
-    limit: int | None = None
-    queries: int = field(default=0, init=False)
-    gradient_passes: int = field(default=0, init=False)
-
-    def reset(self) -> None:
-        """Start the next sample."""
-        self.queries = 0
-        self.gradient_passes = 0
-
-    @property
-    def spent(self) -> int:
-        return self.queries + self.gradient_passes
-
-    def affordable(self, wanted: int, *, reserve: int = 0) -> int:
-        """How many of ``wanted`` can be paid for, leaving ``reserve`` unspent."""
-        if self.limit is None:
-            return wanted
-        return max(0, min(wanted, self.limit - self.spent - reserve))
 
 
 Learned = Mapping[str, Any]
@@ -122,7 +89,7 @@ class Recipe:
     goal: str = "slowdown"
 
     def attack(
-        self, victim: EncoderVictim, settings: AttackSettings, learned: Learned | None = None
+        self, victim: Victim[Any], settings: AttackSettings, learned: Learned | None = None
     ) -> textattack.Attack:
         """The attack on this victim, within its budget.
 

@@ -8,7 +8,8 @@ import torch
 from textattack.shared import AttackedText
 from torch import Tensor
 
-from eexit_cli.attacks.victim import EncoderVictim, Loss
+from eexit_cli.attacks.encoder_victim import EncoderVictim
+from eexit_cli.attacks.victim import Loss
 from eexit_cli.attacks.words import WordSpan, tokens_of_words, word_spans
 
 
@@ -67,7 +68,7 @@ def word_gradients(
     kept = [index for index in sorted(indices) if owners[index]]
     if not kept:
         return None
-    table = victim.model.word_embeddings.weight.detach()
+    table = victim.embedding
     return WordGradients(
         indices=kept,
         spans=spans,

@@ -10,10 +10,11 @@ from textattack.goal_function_results import GoalFunctionResultStatus
 from textattack.search_methods import SearchMethod
 from textattack.shared import AttackedText
 
-from eexit_cli.attacks.best_so_far import FINAL_CHECK
+from eexit_cli.attacks.budget import FINAL_CHECK
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
 from eexit_cli.attacks.token_mutation import ESTIMATE
-from eexit_cli.attacks.victim import EncoderVictim, Loss
+from eexit_cli.attacks.victim import Loss
 
 RANDOM_SHARE = 0.2
 """Of a query budget, at most this goes to random texts."""

@@ -15,7 +15,7 @@ from eexit_cli.attacks.vocabulary import WordTable
 from eexit_cli.core.errors import MissingArtifactError
 
 if TYPE_CHECKING:
-    from eexit_cli.attacks.victim import EncoderVictim
+    from eexit_cli.attacks.encoder_victim import EncoderVictim
 
 LEAST_COSINE = 0.35
 """Neighbours below it are other things altogether, in the embeddings of the encoders looked at."""
@@ -38,7 +38,7 @@ class EmbeddingNeighbours:
     """
 
     def __init__(self, victim: EncoderVictim) -> None:
-        table = victim.model.word_embeddings.weight.detach()
+        table = victim.embedding
         self._words = WordTable.of(victim.tokenizer, size=len(table))
         # Shape: [words, embedding]
         entries = table[self._words.spaced_ids.to(table.device)].float()

@@ -7,8 +7,9 @@ from textattack.shared import AttackedText
 from textattack.transformations import WordSwap
 from torch import Tensor
 
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.saliency import WordGradients, word_gradients
-from eexit_cli.attacks.victim import EncoderVictim, Loss
+from eexit_cli.attacks.victim import Loss
 from eexit_cli.attacks.vocabulary import (
     MIXED,
     WordTable,
@@ -41,7 +42,7 @@ class TokenMutation(WordSwap):
         self.loss = loss
         self.top_n = top_n
         self.is_black_box = False
-        embedding = victim.model.word_embeddings.weight.detach()
+        embedding = victim.embedding
         self.table = WordTable.of(victim.tokenizer, size=len(embedding))
         # Shape: [entries, embedding]
         self._spaced = embedding[self.table.spaced_ids.to(embedding.device)]

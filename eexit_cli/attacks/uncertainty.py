@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 from eexit_cli.attacks.goal import Slowdown
 from eexit_cli.attacks.recipe import UPSTREAM
-from eexit_cli.attacks.victim import EncoderVictim, Outcome
 
 
 def uncertainty(probabilities: Tensor, *, compat: str | None = None) -> Tensor:

@@ -1,55 +1,32 @@
-"""The model under attack: scores texts by its live early-exit path, and gives gradients.
+"""The model under attack: scores texts by its live exits, and gives gradients, within a budget.
 
-A query is one text scored. A text is scored once per sample, however often it is asked for; only
-the check of a chosen text alone (:meth:`EncoderVictim.confirm`) is a second query of the same
-text, and it is counted.
+A query is one text scored, however many exits or tokens that takes. A text is scored once per
+sample, however often it is asked for; only the check of a chosen text alone
+(:meth:`Victim.confirm`) is a second query of the same text, and it is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
-from textattack.models.wrappers import ModelWrapper
 from torch import Tensor
 
-from eexit_cli.attacks.best_so_far import FINAL_CHECK
 from eexit_cli.attacks.buckets import Buckets
-from eexit_cli.attacks.closeness import closeness_for
-from eexit_cli.attacks.recipe import Budget
+from eexit_cli.attacks.budget import FINAL_CHECK, Budget
 from eexit_cli.attacks.words import TextInput
-from eexit_cli.core.errors import UsageError
-from eexit_cli.core.protocols import ExitCriterion
-from eexit_cli.core.stepping import replay
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits [batch, exits, classes], exit layers [batch]) -> loss per input [batch]."""
+"""(what the exits say, exit layers) -> loss of each decision: of a classifier's exits logits
+[batch, exits, classes], of a generator's what its reader reads [batch, tokens, exits, ...]. Exit
+layers and loss: Shape: [batch] or [batch, tokens]."""
 
-DEFAULT_BATCH_SIZE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the victim did with one text.
-
-    Attributes:
-        exit_layer: layers executed, 1..L.
-        prediction: class index of the answer.
-        closeness: how near the executed exits were to letting it go on, in [0, 1).
-        probabilities: of the answering exit, one per class.
-        exits: every exit's probabilities, L tuples of K; None where the text was scored by the
-            live path, which stops at its exit.
-    """
-
-    exit_layer: int
-    prediction: int
-    closeness: float
-    probabilities: tuple[float, ...]
-    exits: tuple[tuple[float, ...], ...] | None = None
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -60,10 +37,10 @@ class TextGradient:
         input_ids: Shape: [tokens], int64.
         gradient: one row per position, so repeated words keep theirs apart.
             Shape: [tokens, embedding].
-        offsets: characters of each token in its column.
-        columns: 0, or 1 for the second text of a pair; None for special tokens.
+        offsets: characters of each token in its column, without the prefix.
+        columns: 0, or 1 for the second text of a pair; None for special tokens and the prefix.
         loss: the loss itself.
-        exit_layer: where the text leaves, 1..L.
+        exit_layer: where the text leaves, the last of its tokens, 1..L.
     """
 
     input_ids: Tensor
@@ -74,72 +51,85 @@ class TextGradient:
     exit_layer: int
 
 
-class EncoderVictim(ModelWrapper):
-    """A multi-exit classifier with its tokenizer and exit criterion; a TextAttack model wrapper.
+class Victim(ABC, Generic[Answer]):
+    """A model with its tokenizer and its way of leaving; what it answers is its family's.
 
     Args:
-        model: the classifier (``models.encoder.model.MultiExitClassifier``), in eval mode.
+        model: in eval mode, with ``word_embeddings``.
         batcher: tokenises and pads (``models.batching.TextBatcher``).
-        criterion: the exit criterion in force.
         budget: counts, and limits, what is spent on each sample.
         scorer: a copy of ``model`` with faster kernels for scoring candidates; None is ``model``.
+        prefix: stands before every text and is never attacked.
         batch_size: most texts per forward pass.
 
     Attributes:
         seed: of the current sample's random choices; set by whoever runs the samples.
-        tokens_held, tokens_computed: over all batches scored so far, tokens that texts have, and
-            tokens computed with padding.
-
-    Raises:
-        UsageError: a regression model, or a criterion that ignores its input.
     """
 
     def __init__(
         self,
         model: Any,
         batcher: Any,
-        criterion: ExitCriterion,
         budget: Budget,
         *,
         scorer: Any = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        prefix: str = "",
+        batch_size: int,
     ) -> None:
-        if model.num_classes < 2:
-            raise UsageError(
-                "Slowdown attacks need classes; this model has one output (regression)",
-                hint="Choose a classification model: eexit models list",
-            )
         self.model = model
         self.batcher = batcher
         self.tokenizer = batcher.tokenizer
-        self.criterion = criterion
         self.budget = budget
         self.scorer = model if scorer is None else scorer
+        self.prefix = prefix
         self.batch_size = batch_size
         self.seed = 0
         self.buckets = Buckets(batch_size)
-        self._closeness = closeness_for(criterion)
-        self._known: dict[TextInput, Outcome] = {}
+        self._known: dict[TextInput, Answer] = {}
         self._paid: dict[TextInput, int] = {}
-        self._alone: dict[TextInput, Outcome] = {}
+        self._alone: dict[TextInput, Answer] = {}
         self._gradients: dict[tuple[TextInput, Loss], TextGradient] = {}
 
     @property
+    @abstractmethod
+    def num_layers(self) -> int:
+        """L: the most layers that a decision can take."""
+
+    @abstractmethod
+    def _run(self, model: Any, batch: dict[str, Tensor]) -> list[Answer]:
+        """What the model, or its faster copy, says to each row of a batch, by its live exits."""
+
+    @abstractmethod
+    def _losses(
+        self, texts: list[TextInput], embedded: Tensor, batch: dict[str, Tensor], loss: Loss
+    ) -> tuple[Tensor, Tensor]:
+        """Losses, differentiable, and exit layers of each text. Shape: [batch] each.
+
+        Args:
+            embedded: stands for the batch's ``input_ids``. Shape: [batch, tokens, embedding].
+            batch: everything else.
+        """
+
+    @property
     def tokens_held(self) -> int:
+        """Tokens that the texts of all batches so far have."""
         return self.buckets.tokens_held
 
     @property
     def tokens_computed(self) -> int:
+        """Tokens of all batches so far, padding included."""
         return self.buckets.tokens_computed
 
     @property
-    def num_layers(self) -> int:
-        """L: an attack succeeds when this many layers are executed."""
-        return int(self.model.num_exits)
+    def embedding(self) -> Tensor:
+        """Word embeddings. Shape: [vocabulary, embedding]."""
+        weight: Tensor = self.model.word_embeddings.weight
+        return weight.detach()
 
     @property
-    def device(self) -> torch.device:
-        return self.model.word_embeddings.weight.device
+    def max_length(self) -> int:
+        """Tokens per input; TextAttack's A2T asks for it."""
+        return int(self.batcher.max_length)
 
     def begin(self) -> None:
         """Forget the last sample: nothing is spent, nothing is known."""
@@ -171,34 +161,26 @@ class EncoderVictim(ModelWrapper):
         """The text was scored for this sample, so asking again costs nothing."""
         return text in self._known
 
-    def score(
-        self, texts: Sequence[TextInput], *, reserve: int = 0, all_exits: bool = False
-    ) -> list[Outcome]:
-        """Where each text leaves, by the live path, in batches of similar length.
+    def score(self, texts: Sequence[TextInput], *, reserve: int = 0) -> list[Answer]:
+        """What the victim does with each text, by its live exits, in batches of similar length.
 
         Args:
-            texts: in order of preference.
+            texts: without the prefix, in order of preference.
             reserve: queries to leave unspent.
-            all_exits: run every layer, for :attr:`Outcome.exits`. One query per text all the same.
 
         Returns:
-            One outcome per text; fewer, for the first ones, where the budget ends.
+            One per text; fewer, for the first ones, where the budget ends.
         """
-        new = [text for text in dict.fromkeys(texts) if self._is_new(text, all_exits)]
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
         new = new[: self.budget.affordable(len(new), reserve=reserve)]
         if new:
             for number, text in enumerate(new, start=self.budget.spent + 1):
-                self._paid.setdefault(text, number + FINAL_CHECK)
+                self._paid[text] = number + FINAL_CHECK
             self.budget.queries += len(new)
-            self._known.update(zip(new, self._run_in_buckets(new, all_exits), strict=True))
-        outcomes = []
-        for text in texts:
-            if self._is_new(text, all_exits):
-                break
-            outcomes.append(self._known[text])
-        return outcomes
+            self._known.update(zip(new, self._run_in_buckets(new), strict=True))
+        return _first_ones(self._known, texts)
 
-    def confirm(self, text: TextInput, *, all_exits: bool = False) -> Outcome | None:
+    def confirm(self, text: TextInput) -> Answer | None:
         """Score a text alone with the plain kernels, exactly as a user's single input would be.
 
         Rounding depends on a batch's shape, so a text within rounding of a threshold may leave
@@ -208,17 +190,14 @@ class EncoderVictim(ModelWrapper):
         Returns:
             None where the budget has nothing left.
         """
-        alone = self._alone.get(text)
-        if alone is not None and not (all_exits and alone.exits is None):
-            return alone
-        if not self.budget.affordable(1):
-            return None
-        self.budget.queries += 1
-        batch = self._encode([text])
-        (outcome,) = self._run(self.model, batch, all_exits)
-        self._alone[text] = self._known[text] = outcome
-        self._paid.setdefault(text, self.budget.spent)
-        return outcome
+        if text not in self._alone:
+            if not self.budget.affordable(1):
+                return None
+            self.budget.queries += 1
+            (answer,) = self._run(self.model, self._encode([text]))
+            self._alone[text] = self._known[text] = answer
+            self._paid.setdefault(text, self.budget.spent)
+        return self._alone[text]
 
     def paid(self, text: TextInput) -> int:
         """The budget with which a search would know this text, its check alone included.
@@ -227,17 +206,13 @@ class EncoderVictim(ModelWrapper):
         """
         return self._paid[text]
 
-    def _is_new(self, text: TextInput, all_exits: bool) -> bool:
-        known = self._known.get(text)
-        return known is None or (all_exits and known.exits is None)
-
     def gradients(
         self, texts: Sequence[TextInput], loss: Loss, *, reserve: int = 0
     ) -> list[TextGradient]:
         """Fresh gradients with respect to the word embeddings at each text's own positions.
 
         Args:
-            texts: together one forward and backward pass; each counts as one gradient pass.
+            texts: differentiated together; each counts as one gradient pass.
             loss: minimising it is what the attack wants. The same text and loss again are free
                 within a sample.
             reserve: queries to leave unspent.
@@ -247,135 +222,66 @@ class EncoderVictim(ModelWrapper):
         """
         new = [text for text in dict.fromkeys(texts) if (text, loss) not in self._gradients]
         new = new[: self.budget.affordable(len(new), reserve=reserve)]
-        if new:
-            self.budget.gradient_passes += len(new)
-            for text, gradient in zip(new, self._differentiate(new, loss), strict=True):
+        self.budget.gradient_passes += len(new)
+        for part in self._gradient_batches(new):
+            for text, gradient in zip(part, self._differentiate(part, loss), strict=True):
                 self._gradients[text, loss] = gradient
-        found = []
-        for text in texts:
-            if (text, loss) not in self._gradients:
-                break
-            found.append(self._gradients[text, loss])
-        return found
+        return _first_ones(self._gradients, [(text, loss) for text in texts])
 
     def loss_gradient(self, text: TextInput, loss: Loss) -> TextGradient | None:
         """:meth:`gradients` of one text; None where the budget has nothing left."""
         found = self.gradients([text], loss)
         return found[0] if found else None
 
+    def _gradient_batches(self, texts: list[TextInput]) -> Iterable[list[TextInput]]:
+        """Parts of the texts that fit into one forward and backward pass."""
+        return [texts] if texts else []
+
     def _differentiate(self, texts: list[TextInput], loss: Loss) -> Iterator[TextGradient]:
-        encodings = self._encodings(texts)
         batch = self._encode(texts)
         input_ids = batch.pop("input_ids")
         # Shape: [batch, tokens, embedding]
         embedded = self.model.word_embeddings(input_ids).detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = self.model(inputs_embeds=embedded, **batch).logits
-            exit_layers = replay(logits.detach(), self.criterion).exit_layers
-            losses = loss(logits, exit_layers)
+            losses, exit_layers = self._losses(texts, embedded, batch, loss)
             # Rows do not meet in the model, so the gradient of the sum holds each one's own.
             (gradient,) = torch.autograd.grad(losses.sum(), embedded)
-        for row, encoding in enumerate(encodings):
+        before = len(self.prefix)
+        for row, encoding in enumerate(self._encodings(texts)):
             length = len(encoding.ids)
+            ends = zip(encoding.sequence_ids, encoding.offsets, strict=True)
             yield TextGradient(
                 input_ids=input_ids[row, :length],
                 gradient=gradient[row, :length],
-                offsets=list(encoding.offsets),
-                columns=list(encoding.sequence_ids),
+                offsets=[(start - before, end - before) for start, end in encoding.offsets],
+                columns=[None if end <= before else column for column, (_, end) in ends],
                 loss=float(losses[row].detach()),
                 exit_layer=int(exit_layers[row]),
             )
 
-    def __call__(self, text_input_list: Sequence[TextInput], **kwargs: Any) -> np.ndarray:
-        """Class probabilities of the answering exits, for TextAttack's own goal functions.
-
-        Returns:
-            Shape: [texts, classes].
-        """
-        outcomes = self.score(list(text_input_list))
-        return np.array([outcome.probabilities for outcome in outcomes])
-
-    @property
-    def max_length(self) -> int:
-        """Tokens per input; TextAttack's A2T asks for it."""
-        return int(self.batcher.max_length)
-
-    def get_grad(self, text_input: TextInput) -> dict[str, Any]:
-        """What TextAttack's own recipes ask of a model: the gradient of its answer's loss.
-
-        A gradient pass of our budget like any other; zeros where that is spent.
-
-        Returns:
-            ``ids``, Shape: [1, tokens], and ``gradient``, Shape: [tokens, embedding].
-        """
-        found = self.gradients([text_input], answer_loss)
-        if found:
-            ids, gradient = found[0].input_ids, found[0].gradient
-        else:
-            ids = torch.tensor(self._encodings([text_input])[0].ids)
-            gradient = torch.zeros(len(ids), self.model.word_embeddings.weight.shape[1])
-        return {"ids": ids[None], "gradient": gradient.cpu().numpy()}
-
-    def _tokenize(self, inputs: Sequence[TextInput]) -> list[list[str]]:
-        """The pieces of each text, special ones included, as the gradient has them."""
-        return [list(encoding.tokens) for encoding in self._encodings(inputs)]
-
-    def _run_in_buckets(self, texts: list[TextInput], all_exits: bool = False) -> list[Outcome]:
-        return self.buckets.run(
-            self._encode(texts), lambda part: self._run(self.scorer, part, all_exits)
-        )
-
-    @torch.inference_mode()
-    def _run(self, model: Any, batch: dict[str, Tensor], all_exits: bool = False) -> list[Outcome]:
-        rows = len(batch["input_ids"])
-        # Shape: [batch, exits, classes]; zero where an exit was not executed
-        trail = torch.zeros(rows, self.num_layers, int(self.model.num_classes), device=self.device)
-
-        def remember(layer: int, running: Tensor, logits: Tensor) -> None:
-            trail[running, layer - 1] = logits.to(trail.dtype)
-
-        criterion = None if all_exits else self.criterion
-        decision = model.infer(**batch, criterion=criterion, on_exit=remember)
-        exits: list[tuple[tuple[float, ...], ...] | None] = [None] * rows
-        if all_exits:
-            decision = replay(trail, self.criterion)
-            every = torch.softmax(trail.double(), dim=-1).tolist()
-            exits = [tuple(tuple(one) for one in text) for text in every]
-        layers = decision.exit_layers.cpu()
-        near = self._closeness(trail.cpu(), layers)
-        near = near.masked_fill(layers >= self.num_layers, 0.0)
-        probabilities = torch.softmax(decision.logits.double(), dim=-1)
-        return [
-            Outcome(layer, prediction, closeness, tuple(answer), every_exit)
-            for layer, prediction, closeness, answer, every_exit in zip(
-                layers.tolist(),
-                decision.predictions.tolist(),
-                near.tolist(),
-                probabilities.tolist(),
-                exits,
-                strict=True,
-            )
-        ]
+    def _run_in_buckets(self, texts: list[TextInput]) -> list[Answer]:
+        return self.buckets.run(self._encode(texts), lambda part: self._run(self.scorer, part))
 
     def _encode(self, texts: Sequence[TextInput]) -> dict[str, Tensor]:
-        firsts, seconds = _columns(texts)
-        batch = self.batcher(firsts, seconds)
-        return {name: value.to(self.device) for name, value in batch.items()}
+        batch = self.batcher(*self._columns(texts))
+        device = self.model.word_embeddings.weight.device
+        return {name: value.to(device) for name, value in batch.items()}
 
     def _encodings(self, texts: Sequence[TextInput]) -> Any:
-        firsts, seconds = _columns(texts)
-        return self.tokenizer(
-            firsts, seconds, truncation=True, max_length=self.batcher.max_length
-        ).encodings
+        columns = self._columns(texts)
+        return self.tokenizer(*columns, truncation=True, max_length=self.max_length).encodings
+
+    def _columns(self, texts: Sequence[TextInput]) -> tuple[list[str], list[str] | None]:
+        """First texts, with the prefix, and second ones where they are pairs."""
+        rows = [(text,) if isinstance(text, str) else text for text in texts]
+        firsts = [self.prefix + row[0] for row in rows]
+        return firsts, [row[1] for row in rows] if len(rows[0]) > 1 else None
 
 
-def answer_loss(logits: Tensor, exit_layers: Tensor) -> Tensor:
-    """Cross-entropy of the answering exit with its own answer. Shape: [batch]."""
-    answering = logits[torch.arange(len(logits), device=logits.device), exit_layers - 1]
-    return torch.nn.functional.cross_entropy(answering, answering.argmax(dim=-1), reduction="none")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-def _columns(texts: Sequence[TextInput]) -> tuple[list[str], list[str] | None]:
-    if isinstance(texts[0], str):
-        return [str(text) for text in texts], None
-    return [text[0] for text in texts], [text[1] for text in texts]
+def _first_ones(known: dict[Key, Value], keys: Sequence[Key]) -> list[Value]:
+    """The values up to the first key that has none."""
+    return [known[key] for key in takewhile(known.__contains__, keys)]

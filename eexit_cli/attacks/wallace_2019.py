@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.attacks.recipe import AttackSettings, Budget, Learned, Recipe
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.recipe import AttackSettings, Learned, Recipe
 
 if TYPE_CHECKING:
     import textattack
 
-    from eexit_cli.attacks.victim import EncoderVictim
+    from eexit_cli.attacks.encoder_victim import EncoderVictim
     from eexit_cli.attacks.words import TextInput
     from eexit_cli.core.protocols import Progress
 

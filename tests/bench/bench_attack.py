@@ -30,10 +30,10 @@ from published_same import PublishedSame  # noqa: E402
 from textattack.shared import AttackedText  # noqa: E402
 
 from eexit_cli.attacks import ATTACKS  # noqa: E402
+from eexit_cli.attacks.budget import Budget  # noqa: E402
+from eexit_cli.attacks.encoder_victim import EncoderVictim  # noqa: E402
 from eexit_cli.attacks.published_same import untrained_ramp  # noqa: E402
-from eexit_cli.attacks.recipe import Budget  # noqa: E402
 from eexit_cli.attacks.search import BeamSearch, Stage  # noqa: E402
-from eexit_cli.attacks.victim import EncoderVictim  # noqa: E402
 from eexit_cli.config import AttackConfig  # noqa: E402
 from eexit_cli.core.progress import SilentProgress  # noqa: E402
 from eexit_cli.core.stepping import ExitCursor  # noqa: E402

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eexit_cli.confidence.saturation import saturation
 from eexit_cli.config.attack import AttackConfig
@@ -22,52 +23,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LogitsReader:
-    """The LM head at each exit, over the whole vocabulary; for softmax response.
+class TeacherForcedReader:
+    """Reads each exit off a pass through all layers; what the attacks call an ``ExitReader``.
 
-    Under top-k propagation the live confidence is over the K kept tokens; the runner-up is one of
-    them, so the whole vocabulary's logits point the same way.
+    Attributes:
+        layers: exits that tokens are asked at, 1..L-1.
+        width: numbers per token and exit.
+        read: of one exit layer. Shape: [batch, tokens, ...].
     """
 
     model: MultiExitT5
     layers: tuple[int, ...]
+    width: int
+    read: Callable[[LayerStates, int], Tensor]
 
-    @property
-    def width(self) -> int:
-        return int(self.model.config.vocab_size)
-
-    def __call__(self, states: LayerStates) -> Tensor:
-        """Shape: [batch, tokens, exits, vocabulary]."""
-        logits = [self.model.exit_logits(states.states[layer - 1]) for layer in self.layers]
-        return torch.stack(logits, dim=2)
-
-
-@dataclass(frozen=True)
-class ClassifierReader:
-    """A trained classifier's confidence at each exit."""
-
-    classifier: nn.Module
-    layers: tuple[int, ...]
-    width: int = 1
-
-    def __call__(self, states: LayerStates) -> Tensor:
-        """Shape: [batch, tokens, exits]."""
-        answers = [self.classifier(states.states[layer - 1]) for layer in self.layers]
-        # Shape: [batch, tokens, exits, 2] -> [batch, tokens, exits]
-        return torch.softmax(torch.stack(answers, dim=2), dim=-1)[..., 1]
-
-
-@dataclass(frozen=True)
-class SaturationReader:
-    """Cosine similarity of each exit's state with the one of the layer before."""
-
-    layers: tuple[int, ...]
-    width: int = 1
-
-    def __call__(self, states: LayerStates) -> Tensor:
-        """Shape: [batch, tokens, exits]."""
-        pairs = [(states.residuals[at - 2], states.residuals[at - 1]) for at in self.layers]
-        return torch.stack([saturation(*pair) for pair in pairs], dim=2)
+    def __call__(self, embedded: Tensor, attention_mask: Tensor, outputs: Tensor) -> Tensor:
+        """Shape: [batch, tokens, exits, ...]."""
+        states = self.model.layer_states(
+            None, attention_mask, self.model.shift_right(outputs), inputs_embeds=embedded
+        )
+        return torch.stack([self.read(states, layer) for layer in self.layers], dim=2)
 
 
 def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
@@ -88,11 +63,20 @@ def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
             f"With these exits no token leaves before layer {loaded.num_layers}, the last",
             hint="Give a smaller --min-layer, or another --confidence",
         )
-    if measure.needs == "logits":
-        return LogitsReader(model, layers)
-    if measure.needs == "residuals":
-        return SaturationReader(layers)
-    return ClassifierReader(model.cm_heads[measure.name], layers)
+
+    def read(states: LayerStates, layer: int) -> Tensor:
+        if measure.needs == "residuals":
+            return saturation(*states.residuals[layer - 2 : layer])
+        if measure.needs == "logits":
+            # Under top-k propagation the live confidence is over the K kept tokens; the runner-up
+            # is one of them, so the whole vocabulary's logits point the same way.
+            return model.exit_logits(states.states[layer - 1])
+        # Shape: [batch, tokens, 2]
+        answers = model.cm_heads[measure.name](states.states[layer - 1])
+        return torch.softmax(answers, dim=-1)[..., 1]
+
+    width = int(model.config.vocab_size) if measure.needs == "logits" else 1
+    return TeacherForcedReader(model, layers, width, read)
 
 
 def attacked_settings(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSettings:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eexit_cli.attacks import ATTACKS
-from eexit_cli.attacks.recipe import Budget, Learned, Recipe
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.memory import FreedMemory
@@ -71,8 +72,8 @@ class EncoderAttacker:
         from eexit_cli.attacks.textattack_env import prepare
 
         prepare()
+        from eexit_cli.attacks.encoder_victim import DEFAULT_BATCH_SIZE, EncoderVictim
         from eexit_cli.attacks.meaning import SentenceSimilarity
-        from eexit_cli.attacks.victim import DEFAULT_BATCH_SIZE, EncoderVictim
 
         loaded.model.requires_grad_(False)
         self.config = config

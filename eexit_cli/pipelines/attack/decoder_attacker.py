@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.attacks import DECODER_ATTACKS
-from eexit_cli.attacks.recipe import Budget, Learned, Recipe
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.memory import FreedMemory
 from eexit_cli.core.seed import derive_seed, seed_everything

@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from eexit_cli.attacks.recipe import Budget
-from eexit_cli.attacks.victim import EncoderVictim
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.threshold import ThresholdExit

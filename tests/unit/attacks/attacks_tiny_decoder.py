@@ -9,8 +9,8 @@ from tiny_decoders import random_decoder
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from eexit_cli.attacks.budget import Budget
 from eexit_cli.attacks.decoder_victim import DecoderVictim
-from eexit_cli.attacks.recipe import Budget
 from eexit_cli.confidence.decoder import build_measure
 from eexit_cli.data.pronunciation import pronunciation_tokenizer
 from eexit_cli.exits.decay import TokenThreshold

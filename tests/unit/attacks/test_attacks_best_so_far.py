@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_decoders import WORDS
 
 from eexit_cli.attacks import ATTACKS, DECODER_ATTACKS
-from eexit_cli.attacks.best_so_far import BestSoFar
+from eexit_cli.attacks.budget import BestSoFar
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.seed import seed_everything
 

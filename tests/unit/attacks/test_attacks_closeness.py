@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eexit_cli.attacks.closeness import closeness_for
+from eexit_cli.attacks.encoder_victim import Outcome
 from eexit_cli.attacks.goal import Slowdown
-from eexit_cli.attacks.victim import Outcome
 from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.confidence.max_prob import MEASURE as MAX_PROB
 from eexit_cli.exits.patience import PatienceExit

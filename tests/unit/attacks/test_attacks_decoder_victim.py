@@ -11,13 +11,14 @@ from tiny_decoders import WORDS
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from eexit_cli.attacks.decoder_loss import exits_loss
-from eexit_cli.attacks.decoder_victim import DecoderVictim, TokenLoss
+from eexit_cli.attacks.decoder_victim import DecoderVictim
+from eexit_cli.attacks.victim import Loss
 from eexit_cli.core.errors import UsageError
 
 LAM = 0.7
 
 
-def loss_of(victim: DecoderVictim, lam: float = LAM) -> TokenLoss:
+def loss_of(victim: DecoderVictim, lam: float = LAM) -> Loss:
     reader = victim.reader
     return partial(
         exits_loss,

@@ -18,9 +18,10 @@ from attacks_tiny import TEXTS, TOKENIZERS, classifier, victim_for, wordpiece
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS
-from eexit_cli.attacks.best_so_far import BestSoFar
+from eexit_cli.attacks.budget import BestSoFar
 from eexit_cli.attacks.char_mutation import LOOK_ALIKES
 from eexit_cli.attacks.constraints import most_changes
+from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 from eexit_cli.attacks.goal import SlowdownResult
 from eexit_cli.attacks.published_same import (
     AccumulatedGradient,
@@ -31,7 +32,6 @@ from eexit_cli.attacks.published_same import (
     untrained_ramp,
 )
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
-from eexit_cli.attacks.victim import EncoderVictim, Outcome
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.seed import stream
 

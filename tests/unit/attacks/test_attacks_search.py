@@ -18,8 +18,8 @@ from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.attacks.constraints import NoStopWords, most_changes
+from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 from eexit_cli.attacks.search import RANDOM_SHARE, RandomTexts, Stage, narrow_then_wide
-from eexit_cli.attacks.victim import EncoderVictim, Outcome
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.stepping import replay
 

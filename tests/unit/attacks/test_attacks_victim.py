@@ -10,10 +10,10 @@ from attacks_tiny import TEXTS, TOKENIZERS, classifier, victim_for, wordpiece
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks.buckets import MOST_PADDING
-from eexit_cli.attacks.recipe import Budget
+from eexit_cli.attacks.budget import Budget
+from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.saliency import word_gradients
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
-from eexit_cli.attacks.victim import EncoderVictim
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.exits.static import StaticExit
@@ -185,12 +185,14 @@ def test_a_text_checked_alone_is_one_query_more_and_then_known() -> None:
     assert victim.confirm(TEXTS[0]) is alone
     assert victim.score([TEXTS[0]]) == [alone]
     assert victim.budget.queries == 2
-    # Every exit is asked for: that is another pass.
-    full = victim.confirm(TEXTS[0], all_exits=True)
+    # Every exit is asked for, and that is another sample.
+    victim.begin(all_exits=True)
+    full = victim.confirm(TEXTS[0])
     assert full is not None
     assert full.exits is not None
-    assert victim.budget.queries == 3
+    assert victim.budget.queries == 1
     victim.begin()
+    assert victim.confirm(TEXTS[0]) == alone
     assert victim.confirm(TEXTS[0]) is not alone
 
 
