@@ -17,8 +17,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,7 +98,7 @@ def mutations(path: Path) -> Iterator[Mutation]:
             yield Mutation(name, changed.lineno, was, now, source)
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, object]]:
+def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, Callable[[], None]]]:
     """The node as it stands changed, with what puts it back."""
     if isinstance(node, (ast.BinOp, ast.BoolOp)) and type(node.op) in SWAPS:
         yield from _swapped(node, "op")
@@ -105,17 +106,19 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, object]]:
         for at, kind in enumerate(node.ops):
             if type(kind) in SWAPS:
                 node.ops[at] = SWAPS[type(kind)]()  # type: ignore[call-overload]
-                yield node, lambda at=at, kind=kind: node.ops.__setitem__(at, kind)
+                yield node, partial(node.ops.__setitem__, at, kind)
     if isinstance(node, ast.Constant) and type(node.value) is int and node.value < 1000:
         value = node.value
         node.value = value + 1
-        yield node, lambda: setattr(node, "value", value)
+        yield node, partial(setattr, node, "value", value)
 
 
-def _swapped(node: ast.BinOp | ast.BoolOp, name: str) -> Iterator[tuple[ast.AST, object]]:
+def _swapped(
+    node: ast.BinOp | ast.BoolOp, name: str
+) -> Iterator[tuple[ast.AST, Callable[[], None]]]:
     kind = getattr(node, name)
     setattr(node, name, SWAPS[type(kind)]())
-    yield node, lambda: setattr(node, name, kind)
+    yield node, partial(setattr, node, name, kind)
 
 
 def _offset(text: str, line: int, column: int) -> int:

@@ -29,6 +29,8 @@ ATTACKS = Catalog(
         "random": "eexit_cli.attacks.baselines:RANDOM",
     },
     aliases={"same": "same-token"},
+    plugins="eexit.attacks",
+    needs=("build", "description", "source", "needs", "missing"),
 )
 
 DECODER_ATTACKS = Catalog(

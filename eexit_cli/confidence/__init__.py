@@ -1,6 +1,7 @@
 """Confidence measures: pure functions of an exit's logits, each with its direction.
 
-Add one: a file with a ``MEASURE`` that satisfies ``core.protocols.Measure``, and a line here.
+Add one: a file with a ``MEASURE`` that satisfies ``core.protocols.Measure``, and a line here. The
+file imports torch only inside functions: screens ask a measure for its direction.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ MEASURES = Catalog(
         "maximum-probability": "max-prob",
         "softmax-response": "margin",
     },
+    plugins="eexit.measures",
+    needs=("name", "rises", "bounds", "__call__"),
 )
 
 _SPELLINGS = {
@@ -78,7 +81,7 @@ DECODER_MEASURES = Catalog(
 
 EVERY_MEASURE = Catalog(
     "confidence measure",
-    {**{name: MEASURES[name] for name in MEASURES}, **DECODER_MEASURES},
+    {**MEASURES.own, **DECODER_MEASURES},
     aliases={
         **_SPELLINGS,
         "max_prob": "max-prob",
@@ -87,5 +90,7 @@ EVERY_MEASURE = Catalog(
         "softmax_response": "softmax",
         "hidden-state-saturation": "saturation",
     },
+    plugins="eexit.measures",
+    needs=("name", "rises", "bounds", "__call__"),
 )
 """What ``--confidence`` takes before a model is known: classifiers' and decoders' measures."""

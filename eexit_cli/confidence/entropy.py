@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Entropy:
@@ -15,6 +16,8 @@ class Entropy:
     rises = False
 
     def __call__(self, logits: Tensor) -> Tensor:
+        import torch
+
         # entr(p) = -p ln p, and 0 where p underflows; rounding must not make the sum negative.
         return torch.special.entr(torch.softmax(logits, dim=-1)).sum(dim=-1).clamp_min(0.0)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from eexit_cli.core.vocabulary import top_two
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Margin:
@@ -19,10 +21,10 @@ class Margin:
 
     def __call__(self, logits: Tensor) -> Tensor:
         if logits.shape[-1] < 2:
-            return torch.ones_like(logits[..., 0])
+            return logits.new_ones(logits.shape[:-1])
         # Measured on a vocabulary of 32,128: three fused kernels are faster than a normaliser and
         # two exponentials, although they write all probabilities.
-        first, second = top_two(torch.softmax(logits, dim=-1))
+        first, second = top_two(logits.softmax(dim=-1))
         return (first - second).clamp(0.0, 1.0)
 
     def bounds(self, classes: int) -> tuple[float, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MaxProb:
@@ -13,7 +15,7 @@ class MaxProb:
     rises = True
 
     def __call__(self, logits: Tensor) -> Tensor:
-        return torch.softmax(logits, dim=-1).amax(dim=-1).clamp(0.0, 1.0)
+        return logits.softmax(dim=-1).amax(dim=-1).clamp(0.0, 1.0)
 
     def bounds(self, classes: int) -> tuple[float, float]:
         return 1.0 / classes, 1.0

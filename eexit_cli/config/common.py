@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eexit_cli.config.field import DATA, DECODER, ENCODER, EXITS, MODEL, RUN, SEQ2SEQ, like, opt
+from eexit_cli.config.exit_options import exit_options
+from eexit_cli.config.field import DATA, DECODER, ENCODER, MODEL, RUN, SEQ2SEQ, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,51 +176,17 @@ class TimingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@exit_options()
 class ExitConfig:
-    """When a sample leaves. All None is the model's own default, stored in its folder."""
+    """When a sample leaves: the options of all exit criteria.
 
-    confidence: str | None = opt(
-        None,
-        "What --threshold is on: entropy, max-prob or margin for classifiers; softmax, saturation "
-        "or a trained classifier (linear, mlp, transformer_...) for CALM.",
-        EXITS,
-        names="any confidence measure",
-        excludes=("patience", "voting", "static_layer"),
-    )
-    threshold: float | str | None = opt(
-        None,
-        "Leave at the first exit whose confidence passes X; 'calibrated' is the last that eexit "
-        "calibrate certified, 'calibrated:RUN' that of a run.",
-        EXITS,
-        parse="threshold",
-        metavar="X|calibrated",
-        excludes=("patience", "voting", "static_layer"),
-    )
-    patience: int | None = opt(
-        None,
-        "Leave when N layers in a row agree with the one before; 0 is the full model.",
-        EXITS,
-        least=0,
-        excludes=("voting", "static_layer"),
-        families=(ENCODER,),
-    )
-    regression_tolerance: float | None = opt(
-        None,
-        "With --patience on a regression task: layers agree when they differ by less than X.",
-        EXITS,
-        least=0,
-        excludes=("threshold", "voting", "static_layer"),
-        families=(ENCODER,),
-    )
-    voting: float | None = opt(
-        None,
-        "Leave when the exits' scaled votes reach X.",
-        EXITS,
-        least=0,
-        excludes=("static_layer",),
-        families=(ENCODER,),
-    )
-    static_layer: int | None = opt(None, "Leave after layer N, always.", EXITS, least=1)
+    All None is the model's own default, stored in its folder.
+    """
+
+    if TYPE_CHECKING:
+        confidence: str | None = None
+        threshold: float | str | None = None
+        static_layer: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,28 +257,15 @@ class DecoderExitConfig(DecoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+@exit_options(several=True)
 class ExitGridConfig:
-    """:class:`ExitConfig` for ``eexit evaluate``: several values of one option make one row "
-    "each."""
+    """:class:`ExitConfig` for ``eexit evaluate``: several values of one option make one row
+    each."""
 
-    confidence: str | tuple[str, ...] | None = like(ExitConfig, "confidence", several=True)
-    threshold: float | str | tuple[float | str, ...] | None = like(
-        ExitConfig,
-        "threshold",
-        several=True,
-        help="Leave at the first exit whose confidence passes X; 'calibrated' is the last that "
-        "eexit calibrate certified, 'calibrated:RUN' that of a run. Several (0.9,0.5) give one "
-        "row each.",
-    )
-    patience: int | tuple[int, ...] | None = like(ExitConfig, "patience", several=True)
-    regression_tolerance: float | None = like(ExitConfig, "regression_tolerance")
-    voting: float | tuple[float, ...] | None = like(ExitConfig, "voting", several=True)
-    static_layer: int | tuple[int, ...] | None = like(
-        ExitConfig,
-        "static_layer",
-        several=True,
-        help="Leave after layer N, always. Several (1,2,3) give one row each.",
-    )
+    if TYPE_CHECKING:
+        confidence: str | tuple[str, ...] | None = None
+        threshold: float | str | tuple[float | str, ...] | None = None
+        static_layer: int | tuple[int, ...] | None = None
     top_k_propagation: int | tuple[int, ...] | None = like(
         DecoderExitConfig,
         "top_k_propagation",

@@ -1,21 +1,23 @@
-"""An option is a field: its default, help, panel, bounds and readers stand at one place.
+"""What the fields of configurations do as options; see ``core.option``.
 
-Plain data, free of typer: ``ui.options`` makes options of it, and ``refuse_unread`` below says what
-a family of models has no use for.
+``ui.options`` makes options of them, and ``refuse_unread`` says what a family of models has no use
+for.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import ENCODER as ENCODER
+from eexit_cli.core.option import EXITS, FAMILIES, Option, flag
+from eexit_cli.core.option import SEQ2SEQ as SEQ2SEQ
+from eexit_cli.core.option import opt as opt
 
 MODEL = "Model"
 DATA = "Data"
-EXITS = "Exits"
 DECODER = "Decoder (CALM)"
 TRAINING = "Training"
 ATTACK = "Attack"
@@ -43,60 +45,6 @@ PANELS = (
 )
 """The order of the help screen's groups."""
 
-ENCODER, SEQ2SEQ = "encoder", "seq2seq"
-FAMILIES = {
-    ENCODER: ("classifiers", "a classifier", "deebert"),
-    SEQ2SEQ: ("decoders (CALM)", "a decoder", "calm"),
-}
-"""Families of models: several of them and one of them in words, and a bundled one."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """What the command line and the pipelines know of a field.
-
-    Attributes:
-        help: one sentence.
-        panel: the group of the help screen, one of :data:`PANELS`.
-        metavar: stands for the value; None follows from the type.
-        least, most: bounds of a number.
-        names: the kind of names it takes, of ``ui.catalogs``: checked, completed.
-        suggests: the same, but completed only.
-        listed: the help says all of them.
-        parse: how a value is read where the type alone does not say, of ``ui.option_types``.
-        several: values with commas between them make a tuple.
-        completes: models or runs, for what is no catalog.
-        flag: where it is not the field's name.
-        argument: stands without a flag.
-        show_default: the help says the default.
-        needs: another field that it says nothing without.
-        excludes: fields that contradict it.
-        families: those that read it; the others refuse it.
-    """
-
-    help: str
-    panel: str = ""
-    metavar: str | None = None
-    least: float | None = None
-    most: float | None = None
-    names: str | None = None
-    suggests: str | None = None
-    listed: bool = False
-    parse: str | None = None
-    several: bool = False
-    completes: str | None = None
-    flag: str | None = None
-    argument: bool = False
-    show_default: bool = True
-    needs: str | None = None
-    excludes: tuple[str, ...] = ()
-    families: tuple[str, ...] = tuple(FAMILIES)
-
-
-def opt(default: Any, help: str, panel: str = "", **told: Any) -> Any:
-    """A field that is also an option; ``told`` is what :class:`Option` has."""
-    return dataclasses.field(default=default, metadata={"option": Option(help, panel, **told)})
-
 
 def like(config: type, name: str, **changes: Any) -> Any:
     """A field as ``config`` has it, with another default or other words in one command."""
@@ -117,11 +65,6 @@ def option_of(field: dataclasses.Field[Any]) -> Option:
         raise TypeError(f"the field '{field.name}' was made without opt()")
     assert isinstance(told, Option)
     return told
-
-
-def flag(name: str) -> str:
-    """A field's name as it is typed."""
-    return f"--{name.replace('_', '-')}"
 
 
 def refuse_unread(config: Any, family: str, *, model: str, explicit: Collection[str] = ()) -> None:

@@ -64,6 +64,8 @@ TASKS = Catalog(
         "iwslt2017": "iwslt2017-de-en",
         "wmt16": "wmt16-de-en",
     },
+    plugins="eexit.tasks",
+    needs=("info",),
 )
 
 

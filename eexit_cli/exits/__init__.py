@@ -1,7 +1,8 @@
 """Exit criteria: each is one step function from layer to layer (``core.protocols.ExitCriterion``).
 
-Add one: a file with a class that has ``step`` and ``describe``, a line here, and, if it has
-settings of its own, a branch in :func:`build_criterion`.
+Add one: a file with a :class:`eexit_cli.core.criterion.Criterion`, which also says its options,
+grid, scale and words, and a line here. The file imports torch only inside functions: ``--help``
+reads the options of all of them.
 """
 
 from __future__ import annotations
@@ -16,4 +17,6 @@ CRITERIA = Catalog(
         "voting": "eexit_cli.exits.voting:VotingExit",
         "static": "eexit_cli.exits.static:StaticExit",
     },
+    plugins="eexit.exits",
+    needs=("name", "option", "options", "build", "grid", "scale", "words"),
 )

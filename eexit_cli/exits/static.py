@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from eexit_cli.core.criterion import Criterion, Shape
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import EXITS, opt
 from eexit_cli.core.protocols import RowState
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class StaticExit:
+
+@dataclass(frozen=True, kw_only=True)
+class StaticOptions:
+    static_layer: int | None = opt(
+        None,
+        "Leave after layer N, always.",
+        EXITS,
+        least=1,
+        grid=" Several (1,2,3) give one row each.",
+    )
+
+
+class StaticExit(Criterion):
     """Every row leaves after layer ``layer``.
 
     Args:
@@ -22,6 +37,10 @@ class StaticExit:
         UsageError: the layer is outside 1..L.
     """
 
+    name, option, options = "static", "static_layer", StaticOptions
+    needs_classes = False
+    reads_input = False
+
     def __init__(self, layer: int, *, num_layers: int | None = None) -> None:
         if layer < 1 or (num_layers is not None and layer > num_layers):
             top = num_layers if num_layers is not None else "L"
@@ -31,7 +50,21 @@ class StaticExit:
         self.layer = layer
 
     def step(self, layer: int, logits: Tensor, state: RowState) -> Tensor:
+        import torch
+
         return torch.full((logits.shape[0],), layer >= self.layer, device=logits.device)
 
     def describe(self) -> dict[str, Any]:
         return {"criterion": "static", "static_layer": self.layer}
+
+    @classmethod
+    def build(cls, settings: Mapping[str, Any], shape: Shape) -> StaticExit:
+        return cls(int(settings["static_layer"]), num_layers=shape.num_layers)
+
+    @classmethod
+    def grid(cls, shape: Shape) -> list[dict[str, Any]]:
+        return [cls.at(layer) for layer in range(shape.num_layers, 0, -1)]
+
+    @classmethod
+    def words(cls, settings: Mapping[str, Any]) -> str:
+        return f"always after layer {settings['static_layer']}"

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
+from eexit_cli.core.criterion import Criterion, Shape
+from eexit_cli.core.digits import exact
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import ENCODER, EXITS, opt
 from eexit_cli.core.protocols import RowState
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class VotingExit:
+
+@dataclass(frozen=True, kw_only=True)
+class VotingOptions:
+    voting: float | None = opt(
+        None,
+        "Leave when the exits' scaled votes reach X.",
+        EXITS,
+        least=0,
+        grid="",
+        families=(ENCODER,),
+    )
+
+
+class VotingExit(Criterion):
     """Every executed exit casts one vote; the class with most votes answers.
 
     A row leaves after layer i when max_k votes_k / i**lam >= threshold. With lam in (0, 1) a
@@ -27,6 +44,9 @@ class VotingExit:
         UsageError: a setting outside its range.
     """
 
+    name, option, options = "voting", "voting", VotingOptions
+    also_described = ("threshold", "voting_exponent")
+
     def __init__(self, threshold: float, *, lam: float = 0.5) -> None:
         if not math.isfinite(threshold) or threshold <= 0:
             raise UsageError(
@@ -39,11 +59,10 @@ class VotingExit:
         self.lam = lam
 
     def step(self, layer: int, logits: Tensor, state: RowState) -> Tensor:
+        import torch
+
         if logits.shape[-1] < 2:
-            raise UsageError(
-                "Voting needs classes; this model has one output (regression)",
-                hint="Use --patience N or --static-layer N",
-            )
+            raise _without_classes()
         # Shape: [rows, classes]
         votes = torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1])
         probabilities = torch.softmax(logits, dim=-1)
@@ -59,3 +78,30 @@ class VotingExit:
 
     def describe(self) -> dict[str, Any]:
         return {"criterion": "voting", "threshold": self.threshold, "voting_exponent": self.lam}
+
+    @classmethod
+    def build(cls, settings: Mapping[str, Any], shape: Shape) -> VotingExit:
+        if shape.num_classes == 1:
+            raise _without_classes()
+        return cls(float(_threshold(settings)))
+
+    @classmethod
+    def grid(cls, shape: Shape) -> list[dict[str, Any]]:
+        # With the published exponent 1/2, unanimity after i layers reaches sqrt(i).
+        layers = range(shape.num_layers, 0, -1)
+        return [{"criterion": "voting", "threshold": math.sqrt(layer)} for layer in layers]
+
+    @classmethod
+    def words(cls, settings: Mapping[str, Any]) -> str:
+        return f"votes of {exact(_threshold(settings))}"
+
+
+def _threshold(settings: Mapping[str, Any]) -> Any:
+    return settings.get("voting", settings.get("threshold"))
+
+
+def _without_classes() -> UsageError:
+    return UsageError(
+        "Voting needs classes; this model has one output (regression)",
+        hint="Use --patience N or --static-layer N",
+    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from eexit_cli.calibration.thresholds import Scale, check_grid, default_grid
+from eexit_cli.calibration.thresholds import check_grid
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.field import values_of
+from eexit_cli.core.criterion import Scale
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.family import Knob
 
@@ -30,7 +31,7 @@ def knob(
         UsageError: values out of range or order, or without the full model.
     """
     asked = config.thresholds
-    values = check_grid(asked, scale) if asked else default_grid(scale)
+    values = check_grid(asked, scale) if asked else scale.values
     return Knob(scale.knob, criterion, measure, values, tuple(map(settings, values)))
 
 

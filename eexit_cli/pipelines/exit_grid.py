@@ -7,14 +7,15 @@ import itertools
 from typing import Any
 
 from eexit_cli.config.evaluate import EvaluateConfig
-from eexit_cli.config.field import flag, values_of
+from eexit_cli.config.field import flag, option_of, values_of
 from eexit_cli.core.errors import UsageError
-
-GRID = ("confidence", "top_k_propagation", "threshold", "patience", "voting", "static_layer")
-"""Options that take several values; those of the first change slowest."""
 
 _SWEPT = ("confidence", "top_k_propagation")
 """Options that say what a sweep runs through; it chooses the values of the others itself."""
+
+_SEVERAL = [item.name for item in dataclasses.fields(EvaluateConfig) if option_of(item).several]
+GRID = (*_SWEPT, *(name for name in _SEVERAL if name not in _SWEPT))
+"""Options that take several values; those of the first change slowest."""
 
 
 def choices(config: EvaluateConfig) -> list[Any]:

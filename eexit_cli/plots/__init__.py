@@ -30,6 +30,8 @@ FIGURES = Catalog(
         "calibration-violations": "eexit_cli.plots.calibration_lines:VIOLATIONS",
         "calibration-p-values": "eexit_cli.plots.calibration_p_values:FIGURE",
     },
+    plugins="eexit.figures",
+    needs=("suits", "frame", "draw", "commands"),
 )
 
 FORMATS = ("png", "svg", "pdf")

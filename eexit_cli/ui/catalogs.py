@@ -41,7 +41,6 @@ FIXED: dict[str, tuple[str, ...]] = {
     "pooling": ("first", "mean"),
     "compatibility": ("upstream",),
     "decoder score": ("layers-per-token", "total-layers"),
-    "calibrated criterion": ("threshold", "patience"),
     "threshold decay": ("paper", "code", "none"),
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "device": ("auto", "cpu", "cuda", "mps"),
@@ -52,8 +51,15 @@ FIXED: dict[str, tuple[str, ...]] = {
 """Names that are no catalog: nobody adds to them by adding a file."""
 
 
+CALIBRATED = "calibrated criterion"
+"""The kind of those exit criteria that say what a calibration may turn."""
+
+
 def names(kind: str) -> list[str]:
     """All names of a kind, in their catalog's order."""
+    if kind == CALIBRATED:
+        working = CATALOGS.load("exit criterion").working()
+        return [name for name, criterion in working if criterion.can_be_calibrated()]
     return list(FIXED[kind] if kind in FIXED else CATALOGS.load(kind))
 
 
@@ -63,14 +69,19 @@ def check(kind: str, name: str) -> str:
     Raises:
         UsageError: the name is unknown; the hint lists the nearest and the available ones.
     """
-    if kind not in FIXED:
+    if kind in CATALOGS:
         return str(CATALOGS.load(kind).canonical(name))
-    if name not in FIXED[kind]:
-        raise unknown_name(kind, name, FIXED[kind])
+    if name not in names(kind):
+        raise unknown_name(kind, name, names(kind))
     return name
 
 
 def entries(kind: str) -> list[Any]:
-    """Everything in a catalog, loaded, in its order; for catalogs whose entries are light."""
-    catalog: Catalog = CATALOGS.load(kind)
-    return [catalog.load(name) for name in catalog]
+    """Everything in a catalog that loads, in its order; for catalogs whose entries are light."""
+    return [entry for _, entry in CATALOGS.load(kind).working()]
+
+
+def problems(kind: str) -> dict[str, str]:
+    """Entries of other packages that cannot be used, and why; see ``Catalog.problems``."""
+    found: dict[str, str] = CATALOGS.load(kind).problems()
+    return found

@@ -27,4 +27,6 @@ P_VALUES = Catalog(
         "conformal-risk-control": "conformal",
         "crc": "conformal",
     },
+    plugins="eexit.p_values",
+    needs=("promise", "p_values", "all_zero"),
 )

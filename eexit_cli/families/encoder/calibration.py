@@ -1,25 +1,24 @@
-"""What a calibration of a classifier's exit can turn: a measure's threshold, or the patience."""
+"""What a calibration of a classifier's exit can turn: whatever its criterion has a scale for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from eexit_cli.calibration.thresholds import confidence_scale, entropy_scale, patience_scale
 from eexit_cli.confidence import MEASURES
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.catalog import unknown_name
+from eexit_cli.core.criterion import Criterion, Shape
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.family import Knob
+from eexit_cli.exits import CRITERIA
 from eexit_cli.families.calibration import distinct, knob, measures_of
 from eexit_cli.families.encoder.exits import DEFAULT_MEASURE
 
 if TYPE_CHECKING:
     from eexit_cli.families.encoder.loaded import LoadedModel
 
-CALIBRATED = ("threshold", "patience")
-"""Criteria with one number to calibrate."""
-
-_CRITERION_OF_FAMILY = {"deebert": "threshold", "pabee": "patience"}
+_CRITERION_OF_LAYOUT = {"deebert": "threshold", "pabee": "patience"}
 
 
 def knobs(model: LoadedModel, config: CalibrateConfig) -> list[Knob]:
@@ -31,39 +30,34 @@ def knobs(model: LoadedModel, config: CalibrateConfig) -> list[Knob]:
         )
     defaults = model.exit_defaults
     layout = str(model.model.config.family)
-    own = str(defaults.get("criterion") or _CRITERION_OF_FAMILY[layout])
+    own = str(defaults.get("criterion") or _CRITERION_OF_LAYOUT[layout])
     asked = measures_of(config)
-    criterion = config.criterion or ("threshold" if asked else own)
-    if criterion not in CALIBRATED:
+    name = config.criterion or ("threshold" if asked else own)
+    calibrated = [each for each, criterion in CRITERIA.working() if criterion.can_be_calibrated()]
+    if name not in calibrated:
         if config.criterion is not None:
-            raise unknown_name("criterion to calibrate", criterion, CALIBRATED)
+            raise unknown_name("criterion to calibrate", name, calibrated)
         raise UsageError(
-            f"The model's own exit criterion, '{criterion}', has no threshold to calibrate",
-            hint="Give --criterion threshold or --criterion patience",
+            f"The model's own exit criterion, '{name}', has no threshold to calibrate",
+            hint=f"Give {' or '.join(f'--criterion {each}' for each in calibrated)}",
         )
-    if criterion == "patience":
-        if asked:
-            raise UsageError(
-                "--confidence says nothing with --criterion patience", hint="Drop one of them"
-            )
-        scale = patience_scale(model.num_layers)
-        return [knob(config, scale, _patience, criterion=criterion)]
-    names = asked or (str(defaults.get("confidence") or DEFAULT_MEASURE),)
-    return [
-        _of_measure(model, config, name)
-        for name in distinct([MEASURES.canonical(name) for name in names])
-    ]
+    criterion: type[Criterion] = CRITERIA.load(name)
+    if asked and not criterion.measured:
+        raise UsageError(
+            f"--confidence says nothing with --criterion {name}", hint="Drop one of them"
+        )
+    measures: list[str | None] = [None]
+    if criterion.measured:
+        names = asked or (str(defaults.get("confidence") or DEFAULT_MEASURE),)
+        measures = [*distinct([MEASURES.canonical(each) for each in names])]
+    return [_knob(criterion, each, config, model) for each in measures]
 
 
-def _patience(value: float) -> dict[str, Any]:
-    return {"criterion": "patience", "patience": int(value)}
-
-
-def _of_measure(model: LoadedModel, config: CalibrateConfig, name: str) -> Knob:
-    rises = MEASURES.load(name).rises
-    scale = confidence_scale(name) if rises else entropy_scale(model.num_classes)
-
-    def settings(value: float) -> dict[str, Any]:
-        return {"criterion": "threshold", "confidence": name, "threshold": value}
-
-    return knob(config, scale, settings, criterion="threshold", measure=name)
+def _knob(
+    criterion: type[Criterion], measure: str | None, config: CalibrateConfig, model: LoadedModel
+) -> Knob:
+    read = None if measure is None else MEASURES.load(measure)
+    scale = criterion.scale(Shape(model.num_layers, model.num_classes, read))
+    assert scale is not None
+    settings = partial(criterion.at, measure=measure)
+    return knob(config, scale, settings, criterion=criterion.name, measure=measure)

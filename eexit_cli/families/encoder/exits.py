@@ -1,51 +1,32 @@
-"""From options and a model's stored default to one exit criterion."""
+"""From options and a model's stored default to one exit criterion.
+
+Which options, values and grids there are, the criteria say: see ``core.criterion``.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, get_args, get_type_hints
 
 from eexit_cli.confidence import DECODER_MEASURES, MEASURES
-from eexit_cli.core.digits import even_grid
+from eexit_cli.core.criterion import Criterion, Shape
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.protocols import ExitCriterion, Measure
+from eexit_cli.core.option import flag
+from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.exits import CRITERIA
-
-
-class ExitOptions(Protocol):
-    """The attributes of :class:`eexit_cli.config.common.ExitConfig`."""
-
-    @property
-    def confidence(self) -> str | None: ...
-    @property
-    def threshold(self) -> float | str | None: ...
-    @property
-    def patience(self) -> int | None: ...
-    @property
-    def regression_tolerance(self) -> float | None: ...
-    @property
-    def voting(self) -> float | None: ...
-    @property
-    def static_layer(self) -> int | None: ...
-
+from eexit_cli.exits.threshold import threshold_grid as threshold_grid
 
 DEFAULT_MEASURE = "entropy"
-_CRITERION_OF = {
-    "threshold": "threshold",
-    "patience": "patience",
-    "voting": "voting",
-    "static_layer": "static",
-}
 
 
 def build_criterion(
-    options: ExitOptions, defaults: Mapping[str, Any], *, num_layers: int, num_classes: int
+    options: Any, defaults: Mapping[str, Any], *, num_layers: int, num_classes: int
 ) -> ExitCriterion | None:
     """The exit criterion that the options ask for, or else the model's own.
 
     Args:
-        options: at most one of threshold, patience, voting and static_layer.
+        options: with the attributes of ``config.common.ExitConfig``; those of at most one criterion
+            are given.
         defaults: the model's ``exit_defaults``, for instance ``{"criterion": "threshold",
             "confidence": "entropy", "threshold": 0.19}``; empty where it has none.
         num_layers: L.
@@ -60,36 +41,63 @@ def build_criterion(
     """
     if options.confidence is not None:
         classifier_measure(options.confidence)
-    given = [name for name in _CRITERION_OF if getattr(options, name) is not None]
+    given = [
+        name for name, option in asking_options().items() if _value(options, option) is not None
+    ]
     if len(given) > 1:
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        flags = " and ".join(flag(asking_options()[name]) for name in given)
         raise UsageError(
             f"{flags} exclude each other", hint="Each is an exit criterion: give one of them"
         )
-    if given and given[0] != "threshold" and options.confidence is not None:
-        raise UsageError(
-            f"--confidence goes with --threshold, not with --{given[0].replace('_', '-')}",
-            hint="Drop --confidence, or give --threshold",
-        )
     settings: dict[str, Any] = dict(defaults)
     if given:
-        settings = {"criterion": _CRITERION_OF[given[0]], given[0]: getattr(options, given[0])}
-        if given[0] == "threshold":
+        asked: type[Criterion] = CRITERIA.load(given[0])
+        settings = {"criterion": asked.name, asked.option: _value(options, asked.option)}
+        if asked.measured:
             stored = defaults.get("confidence", DEFAULT_MEASURE)
             settings["confidence"] = options.confidence or stored
-    elif options.confidence is not None:
-        asked = MEASURES.canonical(options.confidence)
-        if defaults.get("confidence") != asked:
+        elif options.confidence is not None:
             raise UsageError(
-                f"The model stores no threshold for '{asked}'", hint="Add --threshold VALUE"
+                f"--confidence goes with --threshold, not with {flag(asked.option)}",
+                hint="Drop --confidence, or give --threshold",
             )
-    if options.regression_tolerance is not None:
-        if settings.get("criterion") != "patience":
-            raise UsageError("--regression-tolerance goes with --patience", hint="Add --patience N")
-        settings["regression_tolerance"] = options.regression_tolerance
+    elif options.confidence is not None:
+        measure = MEASURES.canonical(options.confidence)
+        if defaults.get("confidence") != measure:
+            raise UsageError(
+                f"The model stores no threshold for '{measure}'", hint="Add --threshold VALUE"
+            )
+    _add_refinements(settings, options)
     if not settings:
         return None
     return criterion_from(settings, num_layers=num_layers, num_classes=num_classes)
+
+
+def _add_refinements(settings: dict[str, Any], options: Any) -> None:
+    """Options that go with another one, such as --regression-tolerance with --patience."""
+    for _, criterion in CRITERIA.working():
+        for name in criterion.option_names():
+            if name in (criterion.option, "confidence") or _value(options, name) is None:
+                continue
+            if settings.get("criterion") != criterion.name:
+                asking = flag(criterion.option)
+                whole = int in get_args(get_type_hints(criterion.options)[criterion.option])
+                raise UsageError(
+                    f"{flag(name)} goes with {asking}", hint=f"Add {asking} {'N' if whole else 'X'}"
+                )
+            settings[name] = _value(options, name)
+
+
+def _value(options: Any, name: str) -> Any:
+    # A command may have the options of some criteria only.
+    return getattr(options, name, None)
+
+
+def asking_options() -> dict[str, str]:
+    """Each criterion with the option that asks for it, which for one that does not load is
+    named as it is itself."""
+    found = {name: criterion.option for name, criterion in CRITERIA.working()}
+    return {name: found.get(name, name.replace("-", "_")) for name in CRITERIA}
 
 
 def classifier_measure(name: str) -> str:
@@ -117,74 +125,15 @@ def criterion_from(
     Raises:
         UsageError: an unknown criterion or measure, or a value outside its range.
     """
-    name = CRITERIA.canonical(str(settings["criterion"]))
-    return _BUILDERS[name](CRITERIA.load(name), settings, num_layers, num_classes)
-
-
-def _threshold(
-    cls: Any, settings: Mapping[str, Any], num_layers: int, num_classes: int
-) -> ExitCriterion:
-    measure = MEASURES.load(settings.get("confidence") or DEFAULT_MEASURE)
-    return cls(measure, float(settings["threshold"]), num_classes=num_classes)
-
-
-def _patience(
-    cls: Any, settings: Mapping[str, Any], num_layers: int, num_classes: int
-) -> ExitCriterion:
-    tolerance = settings.get("regression_tolerance")
-    extra = {} if tolerance is None else {"tau": float(tolerance)}
-    patience = int(settings["patience"])
-    if patience > num_layers:
-        raise UsageError(
-            f"Patience {patience} is outside 0..{num_layers}",
-            hint=f"The model has {num_layers} layers; 0 and {num_layers} mean the full model",
-        )
-    return cls(patience, **extra)
-
-
-def _voting(
-    cls: Any, settings: Mapping[str, Any], num_layers: int, num_classes: int
-) -> ExitCriterion:
-    threshold = settings.get("voting", settings.get("threshold"))
-    if num_classes == 1:
-        raise UsageError(
-            "Voting needs classes; this model has one output (regression)",
-            hint="Use --patience N or --static-layer N",
-        )
-    return cls(float(threshold))  # type: ignore[arg-type]
-
-
-def _static(
-    cls: Any, settings: Mapping[str, Any], num_layers: int, num_classes: int
-) -> ExitCriterion:
-    return cls(int(settings["static_layer"]), num_layers=num_layers)
-
-
-_BUILDERS = {
-    "threshold": _threshold,
-    "patience": _patience,
-    "voting": _voting,
-    "static": _static,
-}
+    cls: type[Criterion] = CRITERIA.load(str(settings["criterion"]))
+    name = settings.get("confidence") or DEFAULT_MEASURE
+    measure = MEASURES.load(name) if cls.measured else None
+    return cls.build(settings, Shape(num_layers, num_classes, measure))
 
 
 def describe(criterion: ExitCriterion | None) -> dict[str, Any]:
     """Settings for the run's document; the full model has a name of its own."""
     return {"criterion": "full"} if criterion is None else criterion.describe()
-
-
-SWEEP_STEPS = 40
-
-
-def threshold_grid(measure: Measure, num_classes: int, steps: int = SWEEP_STEPS) -> list[float]:
-    """Thresholds from the most cautious (the full model) to the most eager, ``steps`` + 1 of them.
-
-    A confidence descends from 1 to its lower bound, entropy ascends from 0 to ln K; with few
-    digits, to be retyped.
-    """
-    low, high = measure.bounds(num_classes)
-    cautious, eager = (1.0, low) if measure.rises else (0.0, high)
-    return even_grid(cautious, eager, steps)
 
 
 def sweep_settings(
@@ -199,25 +148,12 @@ def sweep_settings(
             layers to all of them.
     """
     settings: list[dict[str, Any]] = []
-    if num_classes > 1:
-        for name in measures if measures is not None else list(MEASURES):
-            measure = MEASURES.load(name)
-            settings += [
-                {"criterion": "threshold", "confidence": measure.name, "threshold": value}
-                for value in threshold_grid(measure, num_classes)
-            ]
-    if measures is not None:
-        return settings
-    settings += [
-        {"criterion": "patience", "patience": value} for value in range(num_layers - 1, 0, -1)
-    ]
-    if num_classes > 1:
-        # With the published exponent 1/2, unanimity after i layers reaches sqrt(i).
-        settings += [
-            {"criterion": "voting", "threshold": math.sqrt(layer)}
-            for layer in range(num_layers, 0, -1)
-        ]
-    settings += [
-        {"criterion": "static", "static_layer": layer} for layer in range(num_layers, 0, -1)
-    ]
+    for _, criterion in CRITERIA.working():
+        if criterion.needs_classes and num_classes == 1:
+            continue
+        if criterion.measured:
+            for name in MEASURES if measures is None else measures:
+                settings += criterion.grid(Shape(num_layers, num_classes, MEASURES.load(name)))
+        elif measures is None:
+            settings += criterion.grid(Shape(num_layers, num_classes))
     return settings

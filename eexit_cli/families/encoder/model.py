@@ -14,6 +14,7 @@ from eexit_cli.core.protocols import Progress
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Examples, TaskInfo, Trace
 from eexit_cli.data import load_examples
+from eexit_cli.exits import CRITERIA
 from eexit_cli.families.class_names import name_classes, trained_on_pairs
 from eexit_cli.families.data import own_samples
 from eexit_cli.families.encoder.calibration import knobs
@@ -129,7 +130,8 @@ class EncoderModel(LoadedModel):
         closeness_for(exit.rule)
 
     def with_stored(self, config: Any, settings: Mapping[str, Any]) -> Any:
-        found = {name: settings.get(name) for name in ("threshold", "patience", "confidence")}
+        names = {name for _, criterion in CRITERIA.working() for name in criterion.option_names()}
+        found = {name: settings.get(name) for name in names & config.option_names()}
         return dataclasses.replace(config, **found)
 
     def inputs(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.calibration.thresholds import confidence_scale
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.core.criterion import confidence_scale
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.family import Knob
 from eexit_cli.families.calibration import distinct, knob, measures_of

@@ -22,6 +22,7 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import at_least, exact
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.seed import stream
+from eexit_cli.exits import CRITERIA
 from eexit_cli.metrics.depth import gain_removed
 from eexit_cli.pipelines.calibrate.subject import Attackable
 from eexit_cli.store.results import ResultStore, Run
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
 
 OF_EXITS = (
-    "confidence",
-    "threshold",
-    "patience",
+    *dict.fromkeys(
+        name
+        for _, criterion in CRITERIA.working()
+        if criterion.can_be_calibrated()
+        for name in criterion.option_names()
+    ),
     "min_layer",
     "top_k_propagation",
     "decay",
@@ -98,8 +102,9 @@ def _made_against(run: Run, mixed: Answer, subject: Attackable) -> list[str]:
     own = subject.settings(mixed.chosen) or {}
     kinds = ("criterion", "confidence")
     same = all(attacked.get(name) == own.get(name) for name in kinds)
-    value = attacked.get("threshold", attacked.get("patience"))
-    if same and value == own.get("threshold", own.get("patience")):
+    knob = CRITERIA.load(attacked["criterion"]).option if same and attacked else "threshold"
+    value = attacked.get(knob)
+    if same and value == own.get(knob):
         return []
     exit_ = "another exit"
     if same and isinstance(value, (int, float)):

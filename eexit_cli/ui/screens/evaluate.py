@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 
 from eexit_cli.core.types import RunResult
+from eexit_cli.ui.catalogs import entries
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.evaluate_decoder import is_decoders, show_decoder_evaluation
@@ -106,12 +107,13 @@ def sweep(document: Mapping[str, Any]) -> Sheet:
         if not group or row["mean_exit_layer"] != group[-1]["mean_exit_layer"]:
             group.append(dict(row))
     rows = [row for group in groups.values() for row in _thinned(group)]
+    settings = _settings()
     columns = [
         Column("criterion", "Exit criterion", text=criterion_words, whole=True),
         *(
             Column(key, _SHORT.get(key), numeric=True)
             for key in dict.fromkeys(key for row in rows for key in row)
-            if key not in _SETTINGS and key != "efficacy" and key not in TIMED
+            if key not in settings and key != "efficacy" and key not in TIMED
         ),
     ]
     if any(row.get("speedup_seconds") is not None for row in rows):
@@ -126,10 +128,12 @@ _SPEEDUP = Column(
     numeric=True,
 )
 
-_SETTINGS = (
-    *("criterion", "confidence", "threshold", "patience", "voting", "static_layer"),
-    *("voting_exponent", "regression_tolerance"),
-)
+
+def _settings() -> set[str]:
+    """What rows say of their exit, which a column tells in words."""
+    criteria = entries("exit criterion")
+    names = [name for each in criteria for name in (*each.option_names(), *each.also_described)]
+    return {"criterion", *names}
 
 
 _SHORT = {

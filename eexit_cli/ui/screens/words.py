@@ -9,19 +9,22 @@ from rich.text import Text
 
 from eexit_cli.core.digits import exact
 from eexit_cli.core.text import readable
+from eexit_cli.ui.catalogs import CATALOGS
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
-
-_FALLS = {"entropy"}
 
 
 def criterion_words(settings: Mapping[str, Any] | None) -> str:
     """An exit criterion as people say it: "entropy below 0.19", "patience 4"."""
     if not settings:
         return "the model's own"
-    writer = _CRITERIA.get(str(settings.get("criterion") or _unnamed(settings)))
-    return writer(settings) if writer is not None else str(settings.get("criterion"))
+    name = str(settings.get("criterion") or _unnamed(settings))
+    if name in _OWN:
+        return _OWN[name](settings)
+    # An old run may name a criterion of a package that is no longer here.
+    criterion = dict(CATALOGS.load("exit criterion").working()).get(name)
+    return name if criterion is None else str(criterion.words(settings))
 
 
 def _unnamed(settings: Mapping[str, Any]) -> str:
@@ -34,8 +37,14 @@ def _unnamed(settings: Mapping[str, Any]) -> str:
 
 def _threshold(settings: Mapping[str, Any]) -> str:
     measure = settings.get("confidence", "entropy")
-    side = "below" if measure in _FALLS else "above"
+    side = "below" if _falls(measure) else "above"
     return f"{measure} {side} {exact(settings['threshold'])}{_of_decoders(settings)}"
+
+
+def _falls(name: str) -> bool:
+    """Is a smaller value of this measure the surer one? Those of decoders all rise."""
+    measure = dict(CATALOGS.load("confidence measure").working()).get(name)
+    return measure is not None and not measure.rises
 
 
 def _of_decoders(settings: Mapping[str, Any]) -> str:
@@ -59,18 +68,12 @@ def _shallow_deep(settings: Mapping[str, Any]) -> str:
     return words + threshold + _of_decoders(settings)
 
 
-def _voting(settings: Mapping[str, Any]) -> str:
-    return f"votes of {exact(settings.get('voting', settings.get('threshold')))}"
-
-
-_CRITERIA = {
+_OWN = {
     "full": lambda settings: "none, the full model",
     "threshold": _threshold,
-    "patience": lambda settings: f"patience {settings['patience']}",
-    "voting": _voting,
     "shallow-deep": _shallow_deep,
-    "static": lambda settings: f"always after layer {settings['static_layer']}",
 }
+"""What is no criterion of the catalog, or has words of decoders too."""
 
 
 def facts(pairs: Mapping[str, Any]) -> Facts:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_decoders import DEFAULTS, save_decoder
 
-from eexit_cli.calibration.thresholds import confidence_scale, default_grid
+from eexit_cli.calibration.thresholds import confidence_scale
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
@@ -26,7 +26,7 @@ from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.store.results import ResultStore
 
 FEW = (1.0, 0.8, 0.6, 0.4, 0.2)
-GRID = default_grid(confidence_scale("softmax"))
+GRID = confidence_scale("softmax").values
 
 
 @pytest.fixture(scope="module")

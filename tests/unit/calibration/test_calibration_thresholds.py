@@ -6,24 +6,30 @@ import math
 
 import pytest
 
-from eexit_cli.calibration.thresholds import (
-    check_grid,
-    confidence_scale,
-    default_grid,
-    entropy_scale,
-    patience_scale,
-)
+from eexit_cli.calibration.thresholds import check_grid, confidence_scale
+from eexit_cli.confidence import MEASURES
+from eexit_cli.core.criterion import Shape
 from eexit_cli.core.errors import UsageError
+from eexit_cli.exits.patience import PatienceExit
+from eexit_cli.exits.threshold import ThresholdExit
+
+
+def entropy_scale(num_classes):
+    return ThresholdExit.scale(Shape(6, num_classes, MEASURES.load("entropy")))
+
+
+def patience_scale(num_layers):
+    return PatienceExit.scale(Shape(num_layers, 2))
 
 
 def test_the_default_for_a_confidence_is_the_seeds():
     seed = "1.0 0.95 0.90 0.85 0.80 0.75 0.70 0.65 0.60 0.55 0.50 0.45 0.40 0.35 0.30 0.25 0.20 "
     seed += "0.15 0.10 0.05"
-    assert default_grid(confidence_scale("margin")) == tuple(float(x) for x in seed.split())
+    assert confidence_scale("margin").values == tuple(float(x) for x in seed.split())
 
 
 def test_the_default_for_entropy_is_forty_steps_to_ln_k():
-    grid = default_grid(entropy_scale(3))
+    grid = entropy_scale(3).values
     assert len(grid) == 41
     assert grid[0] == 0.0
     assert grid[-1] == pytest.approx(math.log(3))
@@ -33,14 +39,14 @@ def test_the_default_for_entropy_is_forty_steps_to_ln_k():
 
 
 def test_the_default_for_patience_is_l_to_one():
-    assert default_grid(patience_scale(6)) == (6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
+    assert patience_scale(6).values == (6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 
 
 @pytest.mark.parametrize(
     "scale", [confidence_scale("margin"), entropy_scale(2), patience_scale(12)]
 )
 def test_a_default_grid_passes_its_own_check(scale):
-    assert check_grid(default_grid(scale), scale) == default_grid(scale)
+    assert check_grid(scale.values, scale) == scale.values
 
 
 def test_patience_zero_is_the_full_model():
