@@ -15,7 +15,7 @@ from eexit_cli.config.plot import PlotConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 
 COMMANDS: dict[str, tuple[type, str, str]] = {
-    "attack": (AttackConfig, "attack", "run_attack"),
+    "attack": (AttackConfig, "attack.run", "run_attack"),
     "train": (TrainConfig, "train", "run_training"),
     "evaluate": (EvaluateConfig, "evaluate", "run_evaluation"),
     "predict": (PredictConfig, "predict", "run_prediction"),

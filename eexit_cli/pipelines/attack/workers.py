@@ -54,7 +54,7 @@ class Job:
 class _Worker:
     """One process, and a thread that hands over what it says."""
 
-    def __init__(self, setup: str, inbox: queue.Queue[tuple[_Worker, dict[str, Any] | None]]):
+    def __init__(self, setup: str, inbox: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]]):
         self.job: Job | None = None
         self.ready = False
         self.tokens = (0, 0)
@@ -153,7 +153,8 @@ class Workers:
         self._setup = json.dumps(
             plain({"config": config.as_dict(), "family": family, "learned": learned})
         )
-        self._inbox: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        # A Queue's lock may stay taken where Ctrl-C interrupts its get, and then no listener ends.
+        self._inbox: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
         self._count = count
         self._workers: list[_Worker] = []
         self._false_starts = 0
