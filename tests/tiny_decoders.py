@@ -84,7 +84,7 @@ def save_decoder(folder: Path, seed: int = 0, **settings: Any) -> Path:
 
 
 def save_plain_t5(folder: Path) -> Path:
-    """The same shape in transformers' own layout, with one of the seed's classifiers absent."""
+    """The same shape in transformers' own layout, with one of DL2-CALM's classifiers absent."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)

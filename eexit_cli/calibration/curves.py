@@ -20,7 +20,7 @@ from eexit_cli.core.seed import derive_seed
 FloatArray = NDArray[np.float64]
 
 DELTAS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-"""The seed's eleven deltas, placed where they tell more than 0 to 1 by 0.1."""
+"""DL2-CALM's eleven deltas, placed where they tell more than 0 to 1 by 0.1."""
 
 
 def delta_sweep(

@@ -24,7 +24,7 @@ class _SplitTokenizer:
 def _scorer(split_only: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    # No stemming, as in the seed's use of the same library.
+    # No stemming, as in DL2-CALM's use of the same library.
     if split_only:
         return RougeScorer(["rougeL"], use_stemmer=False, tokenizer=_SplitTokenizer())
     return RougeScorer(["rougeL"], use_stemmer=False)

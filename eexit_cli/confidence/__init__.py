@@ -26,7 +26,7 @@ MEASURES = Catalog(
 )
 
 _SPELLINGS = {
-    # the seed's, and FREE's name of the perceptron
+    # DL2-CALM's, and FREE's name of the perceptron
     "vanilla_classifier": "linear",
     "MLP": "mlp",
     "meta": "mlp",

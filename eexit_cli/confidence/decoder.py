@@ -15,7 +15,7 @@ def build_classifier(name: str, d_model: int) -> nn.Module:
     """A new confidence classifier: states [batch, tokens, d_model] -> logits [batch, tokens, 2].
 
     Args:
-        name: one of the catalog, or the seed's spelling of it (``transformer_MLP_64``).
+        name: one of the catalog, or DL2-CALM's spelling of it (``transformer_MLP_64``).
         d_model: width of the decoder.
 
     Raises:

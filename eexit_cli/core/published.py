@@ -15,7 +15,7 @@ PABEE_EXIT: dict[str, Any] = {"criterion": "patience", "patience": 4}
 """The setting that the SAME authors publish for ``mattymchen/pabee-bert-base-sst2``."""
 
 PUBLISHED_CLASSIFIERS = {
-    # exit_conf_type in the seed's config.json; "meta" is FREE's
+    # exit_conf_type in DL2-CALM's config.json; "meta" is FREE's
     "vanilla_classifier": "linear",
     "MLP": "mlp",
     "meta": "mlp",

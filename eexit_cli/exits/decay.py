@@ -21,7 +21,7 @@ def paper_decay(threshold: float, decayed: float) -> float:
 
 
 def code_decay(threshold: float, decayed: float) -> float:
-    """lambda (0.9 + 0.1 exp(-tau t / N)), as in FREE's and the seed's code."""
+    """lambda (0.9 + 0.1 exp(-tau t / N)), as in FREE's and DL2-CALM's code."""
     return 0.9 * threshold + 0.1 * threshold * decayed
 
 

@@ -1,8 +1,8 @@
-"""ROUGE F1 (Lin, 2004) by the package ``rouge-score``, with its Porter stemmer as in the seed.
+"""ROUGE F1 (Lin, 2004) by the package ``rouge-score``, with its Porter stemmer as in DL2-CALM.
 
 Words are runs of a-z and 0-9 in lower case: letters with accents part words, so ROUGE suits
 English. ROUGE-Lsum compares sentence by sentence; sentences end at line breaks and after ``.``,
-``!`` or ``?`` with a space (the seed splits with NLTK's Punkt model, which needs a download).
+``!`` or ``?`` with a space (DL2-CALM splits with NLTK's Punkt model, which needs a download).
 """
 
 from __future__ import annotations

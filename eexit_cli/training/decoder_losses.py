@@ -132,7 +132,7 @@ def agreement_loss(logits: Sequence[Tensor], agreement: Tensor, mask: Tensor) ->
     """Balanced cross-entropy of a confidence classifier against "this layer says what L says".
 
     The log of each class's share in the batch is added to the logits (Menon et al., 2021,
-    arXiv:2007.07314), as the seed and FREE do; the answer is then unaffected by how rare
+    arXiv:2007.07314), as DL2-CALM and FREE do; the answer is then unaffected by how rare
     disagreement is. A class that is absent gets -inf. Layer L agrees with itself and is no target.
 
     Args:

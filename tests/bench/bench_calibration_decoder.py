@@ -1,4 +1,4 @@
-"""The seed's sweep over deltas on a decoder: generated tokens, ours against generating anew.
+"""DL2-CALM's sweep over deltas on a decoder: generated tokens, ours against generating anew.
 
 python -m pytest -m bench tests/bench/bench_calibration_decoder.py -s
 
@@ -64,9 +64,9 @@ def config() -> CalibrateConfig:
 
 
 def generated_anew(config: CalibrateConfig, deltas) -> list[float]:
-    """The seed's loops: for each delta the full model, then each threshold up to the first failure.
+    """DL2-CALM's loops: for each delta the full model, then each threshold up to the first failure.
 
-    The threshold of 1 is the full model itself and is not tested, as in ours (the seed generates
+    The threshold of 1 is the full model itself and is not tested, as in ours (DL2-CALM generates
     once more for it, which would only make this dearer).
     """
     loaded = load_decoder(config)

@@ -1,4 +1,4 @@
-"""The seed's ``transformer_*`` classifiers: causal attention over all states of a layer so far."""
+"""DL2-CALM's ``transformer_*`` classifiers: causal attention over all states of a layer so far."""
 
 from __future__ import annotations
 

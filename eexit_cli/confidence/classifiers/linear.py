@@ -1,4 +1,4 @@
-"""``linear``, the seed's ``vanilla_classifier``: d -> 2."""
+"""``linear``, DL2-CALM's ``vanilla_classifier``: d -> 2."""
 
 from __future__ import annotations
 

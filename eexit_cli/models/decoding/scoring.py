@@ -1,6 +1,6 @@
 """The LM head at every layer: whole, or on the K tokens kept by top-k propagation.
 
-Top-k propagation (the seed): the first layer that computes the LM head keeps the K most probable
+Top-k propagation (DL2-CALM): the first layer that computes the LM head keeps the K most probable
 tokens, deeper layers score only those rows of the head, and the softmax runs over K tokens from
 the first layer on. If nothing left early, the last layer scores the full vocabulary.
 """

@@ -1,4 +1,4 @@
-"""T5 folders with early exit: writing ours; reading ours, plain T5, the seed's and FREE's.
+"""T5 folders with early exit: writing ours; reading ours, plain T5, DL2-CALM's and FREE's.
 
 Every tensor of the model comes from the file, and every tensor of the file goes into the model.
 Published checkpoints have T5's keys and at most one classifier under ``cm_head.*``. Out of scope,
@@ -220,7 +220,7 @@ def _not_t5(folder: Path, kind: Any) -> EexitError:
 
 
 def _t5_settings(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture's own settings, without the flags that the seed and FREE add."""
+    """The architecture's own settings, without the flags that DL2-CALM and FREE add."""
     ids = {"decoder_start_token_id", "eos_token_id", "pad_token_id"}
     known = {
         "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads",

@@ -1,4 +1,4 @@
-"""Is calibration necessary? Calibrated thresholds beside naively searched ones, as in the seed."""
+"""Is calibration necessary? Calibrated thresholds beside naively searched ones, as in DL2-CALM."""
 
 from __future__ import annotations
 

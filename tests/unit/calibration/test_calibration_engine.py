@@ -63,7 +63,7 @@ def question(**options):
 
 
 def by_hand(losses: np.ndarray, delta: float, epsilon: float, p_name: str) -> int:
-    """The seed's loop, with the accepted threshold instead of the failing one at its end."""
+    """DL2-CALM's loop, with the accepted threshold instead of the failing one at its end."""
     accepted = 0
     for index in range(1, losses.shape[1]):
         if P_VALUES.load(p_name).p_value(losses[:, index], delta) > epsilon:

@@ -1,4 +1,4 @@
-"""Folders: ours there and back, plain T5, the seed's and FREE's, and everything that is wrong."""
+"""Folders: ours there and back, plain T5, DL2-CALM's and FREE's, and everything that is wrong."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def published(
     config: dict[str, Any] | None = None,
     **shape: Any,
 ) -> T5ForConditionalGeneration:
-    """A folder as transformers writes it, with what the seed or FREE adds."""
+    """A folder as transformers writes it, with what DL2-CALM or FREE adds."""
     torch.manual_seed(5)
     settings = {**SHAPE, "decoder_start_token_id": 0, **shape}
     model = T5ForConditionalGeneration(T5Config(**settings)).eval()
