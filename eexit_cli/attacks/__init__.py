@@ -26,7 +26,7 @@ ATTACKS = Catalog(
         "bert-attack": "eexit_cli.attacks.baselines:BERT_ATTACK",
         "a2t": "eexit_cli.attacks.baselines:A2T",
         "pruthi": "eexit_cli.attacks.baselines:PRUTHI",
-        "random": "eexit_cli.attacks.baselines:RANDOM",
+        "random": "eexit_cli.attacks.chen_2023:RANDOM",
     },
     aliases={"same": "same-token"},
     plugins="eexit.attacks",
@@ -36,8 +36,8 @@ ATTACKS = Catalog(
 DECODER_ATTACKS = Catalog(
     "attack recipe for decoders",
     {
-        "same-token": "eexit_cli.attacks.calm_slowdown:SAME_TOKEN",
-        "random": "eexit_cli.attacks.calm_slowdown:RANDOM",
+        "same-token": "eexit_cli.attacks.chen_2023:DECODER_SAME_TOKEN",
+        "random": "eexit_cli.attacks.chen_2023:DECODER_RANDOM",
     },
     aliases={"same": "same-token"},
 )

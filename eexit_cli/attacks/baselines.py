@@ -116,18 +116,3 @@ PRUTHI = _baseline(
     "one misspelling, as a keyboard makes it",
     "Pruthi et al., ACL 2019",
 )
-
-
-def _random(victim: EncoderVictim, budget: Budget, settings: AttackSettings) -> textattack.Attack:
-    from eexit_cli.attacks.random_control import build_random
-
-    return build_random(victim, budget, settings)
-
-
-RANDOM = Recipe(
-    name="random",
-    description="the control: random words in place of random words, the best of many draws",
-    source="no attack; what any search gains",
-    build=_random,
-    reads=("top_n", "per_size", "change_rate"),
-)

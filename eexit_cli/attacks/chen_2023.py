@@ -30,26 +30,41 @@ Not taken over, and the same in both modes: the answer at layer L is the final c
 code lets the untrained ramp answer where its entropy is below the threshold; exit layers are the
 same either way); a text is scored once, and queries count distinct texts; look-alike letters are
 our table; random draws depend on the sample and the text, not on what was drawn before.
+
+The same idea for decoders with exits (CALM, arXiv:2207.07061) is new. The gradient goes through the
+decoder's exits along the model's own greedy output, and ranks changes of the input; every candidate
+is then decoded anew by the live exits. An input of one word is changed letter by letter (at most
+max(1, floor(0.3 * letters)) of them), a text of several words word by word under SAME's
+constraints. What is to grow is the mean layer of the output's tokens, or with
+``score="total-layers"`` the layers of all of them together, which also counts that the output gets
+longer.
+
+Beside each stands a control, which draws changes at random within the same limits.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from eexit_cli.attacks.budget import Budget
 from eexit_cli.attacks.recipe import UPSTREAM, AttackSettings, Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import textattack
     from textattack.transformations import Transformation
 
+    from eexit_cli.attacks.decoder_search import DecoderAttack, Editor, Goal
+    from eexit_cli.attacks.decoder_victim import DecoderVictim
     from eexit_cli.attacks.encoder_victim import EncoderVictim
     from eexit_cli.attacks.published_same import PublishedSwap
     from eexit_cli.attacks.search import RandomTexts
     from eexit_cli.attacks.victim import Loss
 
 SOURCE = "Chen et al., ACL 2023 (SAME)"
+DECODER_BUDGET = 1000
 
 
 def build_same_token(
@@ -60,9 +75,8 @@ def build_same_token(
         from eexit_cli.attacks.published_same import PublishedTokenMutation
 
         return _assemble_published(victim, settings, PublishedTokenMutation)
-    from eexit_cli.attacks.random_control import RandomSubstitution
     from eexit_cli.attacks.search import RandomTexts
-    from eexit_cli.attacks.token_mutation import TokenMutation
+    from eexit_cli.attacks.word_mutation import RandomSubstitution, TokenMutation
 
     loss = _loss(settings)
     transformation = TokenMutation(victim, loss, top_n=settings.top_n)
@@ -79,7 +93,7 @@ def build_same_char(
         from eexit_cli.attacks.published_same import PublishedCharacterMutation
 
         return _assemble_published(victim, settings, PublishedCharacterMutation)
-    from eexit_cli.attacks.char_mutation import CharacterMutation
+    from eexit_cli.attacks.letter_mutation import CharacterMutation
 
     loss = _loss(settings)
     return _assemble(victim, settings, loss, CharacterMutation(victim, loss, top_n=settings.top_n))
@@ -144,6 +158,83 @@ def _assemble_published(
     )
 
 
+def build_random(
+    victim: EncoderVictim, budget: Budget, settings: AttackSettings
+) -> textattack.Attack:
+    """Random words in place of random words, under SAME's constraints."""
+    import textattack
+
+    from eexit_cli.attacks.constraints import NoStopWords
+    from eexit_cli.attacks.goal import Slowdown
+    from eexit_cli.attacks.search import RandomSearch
+    from eexit_cli.attacks.word_mutation import RandomSubstitution
+
+    substitution = RandomSubstitution(victim, rate=settings.change_rate)
+    draws = settings.top_n * settings.per_size
+    search = RandomSearch(victim, substitution, draws=draws)
+    return textattack.Attack(Slowdown(victim), [NoStopWords()], substitution, search)
+
+
+def build_decoder_same_token(
+    victim: DecoderVictim, budget: Budget, settings: AttackSettings
+) -> DecoderAttack:
+    """Changes ranked by gradient."""
+    from eexit_cli.attacks.decoder_search import GradientBeam
+
+    loss = token_loss(victim, settings)
+    return GradientBeam(
+        victim,
+        _goal(victim, settings),
+        _editors(victim, loss, settings),
+        loss,
+        rounds=settings.per_size,
+        top_n=settings.top_n,
+        beam_width=settings.beam_width,
+    )
+
+
+def build_decoder_random(
+    victim: DecoderVictim, budget: Budget, settings: AttackSettings
+) -> DecoderAttack:
+    """As many changes, at random, and as many queries."""
+    from eexit_cli.attacks.decoder_search import RandomDraws
+
+    draws = settings.top_n * settings.per_size if budget.limit is None else budget.limit
+    editors = _editors(victim, token_loss(victim, settings), settings)
+    return RandomDraws(victim, _goal(victim, settings), editors, draws=draws)
+
+
+def token_loss(victim: DecoderVictim, settings: AttackSettings) -> Loss:
+    """The loss that fits the victim's confidence measure."""
+    from eexit_cli.attacks.slowdown_loss import exits_loss
+
+    lam = settings.lam if victim.reader.width > 1 else None
+    reader = victim.reader
+    return partial(exits_loss, asked=reader.layers, num_layers=victim.num_layers, lam=lam)
+
+
+def _goal(victim: DecoderVictim, settings: AttackSettings) -> Goal:
+    from eexit_cli.attacks.decoder_search import Goal
+
+    return Goal(settings.score, victim.num_layers, int(victim.settings.max_new_tokens))
+
+
+def _editors(
+    victim: DecoderVictim, loss: Loss, settings: AttackSettings
+) -> Callable[[str], Editor]:
+    """Letters for one word, words for several."""
+    from eexit_cli.attacks.letter_mutation import LetterEditor
+    from eexit_cli.attacks.word_mutation import WordEditor
+
+    letters = LetterEditor(victim, loss, rate=settings.letter_rate)
+
+    @cache  # the vocabulary's words are gathered once, and only for texts
+    def words() -> Editor:
+        return WordEditor(victim, loss, rate=settings.change_rate, top_n=settings.top_n)
+
+    return lambda text: letters if len(text.split()) < 2 else words()
+
+
 def _adds_up(settings: AttackSettings) -> bool:
     """The published code's gradient remembers every example before."""
     return settings.compat == UPSTREAM
@@ -168,4 +259,29 @@ SAME_CHAR = Recipe(
     reads=READS,
     compat=(UPSTREAM,),
     ordered=_adds_up,
+)
+RANDOM = Recipe(
+    name="random",
+    description="the control: random words in place of random words, the best of many draws",
+    source="no attack; what any search gains",
+    build=build_random,
+    reads=("top_n", "per_size", "change_rate"),
+)
+DECODER_SAME_TOKEN = Recipe(
+    name="same-token",
+    description="slowdown of a decoder, white-box: letters of one word, words of a text",
+    source="after Chen et al., ACL 2023 (SAME); new here",
+    build=build_decoder_same_token,
+    family="decoder",
+    reads=("lam", "top_n", "beam_width", "per_size", "change_rate", "letter_rate", "score"),
+    default_budget=DECODER_BUDGET,
+)
+DECODER_RANDOM = Recipe(
+    name="random",
+    description="control for a decoder: as many random changes, the best of as many queries",
+    source="control",
+    build=build_decoder_random,
+    family="decoder",
+    reads=("top_n", "per_size", "change_rate", "letter_rate", "score"),
+    default_budget=DECODER_BUDGET,
 )

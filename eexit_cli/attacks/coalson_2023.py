@@ -50,8 +50,8 @@ def build_waffle(
     from eexit_cli.attacks.constraints import ChangeLimit, NoStopWords
     from eexit_cli.attacks.greedy import GreedyByImportance
     from eexit_cli.attacks.meaning import SentenceSimilarity
-    from eexit_cli.attacks.substitute_swap import SubstituteSwap
     from eexit_cli.attacks.uncertainty import Uncertain, certainty_loss
+    from eexit_cli.attacks.word_mutation import SubstituteSwap
 
     source = SUBSTITUTES.load(settings.substitutes)(victim)
     return textattack.Attack(

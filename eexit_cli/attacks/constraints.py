@@ -37,9 +37,6 @@ class ChangeLimit(PreTransformationConstraint):
             return set()
         return set(range(current_text.num_words))
 
-    def extra_repr_keys(self) -> list[str]:
-        return ["rate", "minimum"]
-
 
 class NoStopWords(StopwordModification):
     """English stop-words stay, however they are capitalised ("The" is one too)."""

@@ -35,7 +35,7 @@ class Draft(Protocol):
 
 
 class Editor(Protocol):
-    """What can be changed in an input; see ``decoder_letters`` and ``decoder_words``."""
+    """What can be changed in an input; see ``letter_mutation`` and ``word_mutation``."""
 
     unit: str
 

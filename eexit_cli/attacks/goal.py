@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from textattack.goal_function_results import GoalFunctionResult
+from textattack.goal_function_results import GoalFunctionResult, GoalFunctionResultStatus
 from textattack.goal_functions import GoalFunction
 from textattack.shared import AttackedText
 
@@ -14,6 +14,11 @@ from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 
 class SlowdownResult(GoalFunctionResult):
     """How far one text gets. ``raw_output`` is the victim's :class:`Outcome`."""
+
+    @property
+    def succeeded(self) -> bool:
+        """The goal is reached."""
+        return bool(self.goal_status == GoalFunctionResultStatus.SUCCEEDED)
 
     def get_text_color_input(self) -> str:
         return "green"

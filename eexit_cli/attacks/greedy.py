@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textattack.goal_function_results import GoalFunctionResultStatus
 from textattack.search_methods import SearchMethod
 from textattack.shared import AttackedText
 
@@ -28,19 +27,17 @@ class GreedyByImportance(SearchMethod):
             may rise while the exit layer falls.
     """
 
+    is_black_box = False
+
     def __init__(self, victim: EncoderVictim, loss: Loss, *, keep_gains_only: bool = True) -> None:
         self.victim = victim
         self.loss = loss
         self.keep_gains_only = keep_gains_only
         self.goal_function: Slowdown
 
-    @property
-    def is_black_box(self) -> bool:
-        return False
-
     def perform_search(self, initial_result: SlowdownResult) -> SlowdownResult:
         """The text that the greedy walk ends at, within the budget."""
-        if _succeeded(initial_result):
+        if initial_result.succeeded:
             return initial_result
         chosen = self._walk(initial_result)
         if chosen is initial_result:
@@ -69,8 +66,8 @@ class GreedyByImportance(SearchMethod):
             leader = max(results, key=lambda result: result.score)
             if leader.score > best.score:
                 best = leader
-            if _succeeded(best):
-                return max(filter(_succeeded, results), key=_similarity)
+            if best.succeeded:
+                return max((result for result in results if result.succeeded), key=_similarity)
             if len(results) < len(candidates):
                 break
         return best
@@ -87,13 +84,6 @@ class GreedyByImportance(SearchMethod):
         importance = [norm / pieces for norm, pieces in zip(norms, words.pieces, strict=True)]
         ranked = sorted(range(len(importance)), key=lambda row: -importance[row])
         return [words.indices[row] for row in ranked]
-
-    def extra_repr_keys(self) -> list[str]:
-        return ["keep_gains_only"]
-
-
-def _succeeded(result: SlowdownResult) -> bool:
-    return bool(result.goal_status == GoalFunctionResultStatus.SUCCEEDED)
 
 
 def _similarity(result: SlowdownResult) -> float:

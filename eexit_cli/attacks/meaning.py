@@ -65,6 +65,3 @@ class SentenceSimilarity(Constraint):
         return torch.nn.functional.embedding_bag(
             ids.to(torch.int64), table.float(), starts, mode="mean"
         )
-
-    def extra_repr_keys(self) -> list[str]:
-        return ["floor", *super().extra_repr_keys()]

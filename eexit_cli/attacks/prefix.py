@@ -18,9 +18,9 @@ from eexit_cli.attacks.budget import Budget
 from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
 from eexit_cli.attacks.saliency import WordGradients, word_gradients
-from eexit_cli.attacks.token_mutation import TokenMutation
 from eexit_cli.attacks.victim import Loss
 from eexit_cli.attacks.vocabulary import LOWER
+from eexit_cli.attacks.word_mutation import TokenMutation
 from eexit_cli.attacks.words import TextInput, columns_of
 from eexit_cli.core.progress import SilentProgress
 
@@ -57,9 +57,6 @@ class PrefixInsertion(Transformation):
     ) -> list[AttackedText]:
         return [attacked(with_prefix(self.prefix, columns_of(current_text)), like=current_text)]
 
-    def extra_repr_keys(self) -> list[str]:
-        return ["prefix"]
-
 
 class TakeTheOne(SearchMethod):
     """No search: the one candidate is the answer, whatever comes of it.
@@ -68,11 +65,8 @@ class TakeTheOne(SearchMethod):
     budget that does not reach for one query leaves the input as it is.
     """
 
+    is_black_box = True
     goal_function: Slowdown
-
-    @property
-    def is_black_box(self) -> bool:
-        return True
 
     def perform_search(self, initial_result: SlowdownResult) -> SlowdownResult:
         """The candidate, scored alone."""

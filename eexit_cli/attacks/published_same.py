@@ -21,10 +21,10 @@ from textattack.transformations import WordSwap
 from torch import Tensor, nn
 
 from eexit_cli.attacks.budget import FINAL_CHECK
-from eexit_cli.attacks.char_mutation import CRITICAL_WORDS, misspellings
 from eexit_cli.attacks.constraints import MINIMUM_CHANGES
 from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
+from eexit_cli.attacks.letter_mutation import CRITICAL_WORDS, misspellings
 from eexit_cli.attacks.recipe import UPSTREAM
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
 from eexit_cli.attacks.vocabulary import CONTINUES, start_mark
@@ -130,9 +130,6 @@ class PublishedSwap(WordSwap):
             marked = self.mark == "▁" or (self.mark is not None and spans[index].spaced)
             pieces.append(f"{self.mark}{text.words[index]}" if marked else text.words[index])
         return [self.tokenizer.convert_tokens_to_ids(piece) for piece in pieces]
-
-    def extra_repr_keys(self) -> list[str]:
-        return ["top_n"]
 
 
 class PublishedTokenMutation(PublishedSwap):
@@ -265,9 +262,6 @@ class PublishedChangeLimit(Constraint):
         limit = max(MINIMUM_CHANGES, math.ceil(words * self.rate))
         return len(transformed_text.all_words_diff(reference_text)) <= limit
 
-    def extra_repr_keys(self) -> list[str]:
-        return ["rate", *super().extra_repr_keys()]
-
 
 class PublishedSlowdown(Slowdown):
     """The score is the exit layer alone; equal ones tie."""
@@ -288,14 +282,12 @@ class LastRoundBeam(SearchMethod):
         beam_width: texts kept per round.
     """
 
+    is_black_box = False
+
     def __init__(self, *, rounds: int, beam_width: int) -> None:
         self.rounds = rounds
         self.beam_width = beam_width
         self.goal_function: Slowdown
-
-    @property
-    def is_black_box(self) -> bool:
-        return False
 
     def perform_search(self, initial_result: SlowdownResult) -> SlowdownResult:
         """The best of the last round that had candidates, scored once more, alone."""
@@ -317,6 +309,3 @@ class LastRoundBeam(SearchMethod):
         if best is initial_result:
             return initial_result
         return self.goal_function.confirm(best.attacked_text) or initial_result
-
-    def extra_repr_keys(self) -> list[str]:
-        return ["rounds", "beam_width"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from textattack.shared import AttackedText
 from torch import Tensor
 
-from eexit_cli.attacks.encoder_victim import EncoderVictim
-from eexit_cli.attacks.victim import Loss
+from eexit_cli.attacks.victim import Loss, Victim
 from eexit_cli.attacks.words import WordSpan, tokens_of_words, word_spans
 
 
@@ -50,7 +50,7 @@ class WordGradients:
 
 
 def word_gradients(
-    victim: EncoderVictim, loss: Loss, text: AttackedText, indices: set[int]
+    victim: Victim[Any], loss: Loss, text: AttackedText, indices: set[int]
 ) -> WordGradients | None:
     """Gradients of the loss at the words that may change.
 

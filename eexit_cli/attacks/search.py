@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from textattack.goal_function_results import GoalFunctionResultStatus
 from textattack.search_methods import SearchMethod
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks.budget import FINAL_CHECK
 from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
-from eexit_cli.attacks.token_mutation import ESTIMATE
 from eexit_cli.attacks.victim import Loss
+from eexit_cli.attacks.word_mutation import ESTIMATE, RandomSubstitution
 
 RANDOM_SHARE = 0.2
 """Of a query budget, at most this goes to random texts."""
@@ -82,6 +81,8 @@ class BeamSearch(SearchMethod):
         stop_at_goal: False goes on to the end, as the published code does.
     """
 
+    is_black_box = False
+
     def __init__(
         self,
         victim: EncoderVictim,
@@ -101,10 +102,6 @@ class BeamSearch(SearchMethod):
         self.goal_function: Slowdown
         self._seen: dict[str, SlowdownResult] = {}
         self._alone: set[str] = set()
-
-    @property
-    def is_black_box(self) -> bool:
-        return False
 
     def perform_search(self, initial_result: SlowdownResult) -> SlowdownResult:
         """The deepest text found, within the budget."""
@@ -184,9 +181,9 @@ class BeamSearch(SearchMethod):
             if text not in self._alone:
                 self._seen[text] = result
         for result in results:
-            if self.stop_at_goal and _succeeded(result):
+            if self.stop_at_goal and result.succeeded:
                 alone = self._score_alone(result)
-                if alone is not None and _succeeded(alone):
+                if alone is not None and alone.succeeded:
                     return alone
         return None
 
@@ -211,13 +208,48 @@ class BeamSearch(SearchMethod):
         deeper = best.raw_output.exit_layer > initial.raw_output.exit_layer
         return best if deeper else initial
 
-    def extra_repr_keys(self) -> list[str]:
-        return ["rounds", "stages", "random_texts", "stop_at_goal"]
-
 
 def _estimate(text: AttackedText) -> float:
     return float(text.attack_attrs[ESTIMATE])
 
 
-def _succeeded(result: SlowdownResult) -> bool:
-    return bool(result.goal_status == GoalFunctionResultStatus.SUCCEEDED)
+class RandomSearch(SearchMethod):
+    """The deepest of so many random texts; stops where one reaches the last layer.
+
+    Args:
+        victim: gives the sample's seed.
+        substitution: draws the texts.
+        draws: texts scored at most.
+    """
+
+    is_black_box = True
+
+    def __init__(
+        self, victim: EncoderVictim, substitution: RandomSubstitution, *, draws: int
+    ) -> None:
+        self.victim = victim
+        self.substitution = substitution
+        self.draws = draws
+        self.goal_function: Slowdown
+
+    def perform_search(self, initial_result: SlowdownResult) -> SlowdownResult:
+        """The deepest text, scored once more alone; the input where none is deeper."""
+        original = initial_result.attacked_text
+        indices = sorted(int(index) for index in self.get_indices_to_order(original)[1])
+        best, left = initial_result, self.draws if indices else 0
+        drawn = self.substitution.draws(original, indices)
+        while left > 0 and best.raw_output.exit_layer < self.victim.num_layers:
+            count = min(left, self.victim.batch_size)
+            texts = list(islice(drawn, count))
+            results, spent = self.goal_function.get_results(texts, reserve=FINAL_CHECK)
+            best = max([best, *results], key=lambda result: result.score)
+            if spent or len(results) < count:
+                break
+            left -= count
+        if best is initial_result:
+            return initial_result
+        alone = self.goal_function.confirm(best.attacked_text)
+        before = initial_result.raw_output.exit_layer
+        return (
+            alone if alone is not None and alone.raw_output.exit_layer > before else initial_result
+        )

@@ -94,6 +94,3 @@ class Uncertain(Slowdown):
     def _get_score(self, model_output: Outcome, attacked_text: Any) -> float:
         exits = torch.tensor(model_output.exits, dtype=torch.float64)
         return float(uncertainty(exits, compat=self.compat))
-
-    def extra_repr_keys(self) -> list[str]:
-        return ["alpha", "compat"]

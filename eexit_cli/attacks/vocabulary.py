@@ -31,8 +31,9 @@ def capitalisation(word: str) -> int:
     return UPPER if all(letter.isupper() for letter in letters) else MIXED
 
 
-def apply_capitalisation(word: str, pattern: int) -> str:
-    """Write a word as another one was written; MIXED leaves it as it is."""
+def written_like(word: str, other: str) -> str:
+    """A word with the capitals of another one; where those are MIXED, as it is."""
+    pattern = capitalisation(other)
     if pattern == LOWER:
         return word.lower()
     if pattern == TITLE:
@@ -103,6 +104,10 @@ class WordTable:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def written(self, word: str, other: str) -> str:
+        """An entry as it stands in place of another word."""
+        return word if self.cased else written_like(word, other)
 
 
 def tells_case(tokenizer: Any) -> bool:

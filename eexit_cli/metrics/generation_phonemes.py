@@ -7,19 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eexit_cli.core.edits import edit_distance
 from eexit_cli.metrics.generation import GenerationMetric, References
-
-
-def edit_distance(one: Sequence[str], two: Sequence[str]) -> int:
-    """Levenshtein's distance of two sequences."""
-    # above[j]: edits between the part of `one` that was read and the first j of `two`.
-    above = list(range(len(two) + 1))
-    for row, left in enumerate(one, start=1):
-        here = [row]
-        for column, right in enumerate(two, start=1):
-            here.append(min(above[column] + 1, here[-1] + 1, above[column - 1] + (left != right)))
-        above = here
-    return above[-1]
 
 
 def _errors(prediction: str, references: References) -> tuple[int, int]:

@@ -7,22 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-
-def edit_distance(first: Sequence[object], second: Sequence[object]) -> int:
-    """Levenshtein's: insertions, deletions and replacements that turn one into the other."""
-    previous = list(range(len(second) + 1))
-    for row, one in enumerate(first, start=1):
-        current = [row]
-        for column, other in enumerate(second, start=1):
-            current.append(
-                min(
-                    previous[column] + 1,
-                    current[column - 1] + 1,
-                    previous[column - 1] + (one != other),
-                )
-            )
-        previous = current
-    return previous[-1]
+from eexit_cli.core.edits import edit_distance
 
 
 def edit_similarity(first: Sequence[object], second: Sequence[object]) -> float:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eexit_cli.attacks.decoder_letters import (
+from eexit_cli.attacks.letter_mutation import (
     LetterEditor,
     Spelling,
     changed_letters,
@@ -21,7 +21,7 @@ from eexit_cli.attacks.decoder_letters import (
     single_edits,
 )
 from eexit_cli.attacks.victim import TextGradient
-from eexit_cli.metrics.similarity import edit_distance
+from eexit_cli.core.edits import edit_distance
 from eexit_cli.ui.screens.attack import highlighted_letters
 
 PLAIN = st.from_regex(r"[a-z]{1,6}('[a-z]{1,3})?", fullmatch=True)

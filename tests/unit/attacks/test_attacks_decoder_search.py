@@ -17,7 +17,7 @@ from eexit_cli.attacks.constraints import NoStopWords
 from eexit_cli.attacks.decoder_search import Goal
 from eexit_cli.attacks.decoder_victim import DecoderVictim, Generation
 from eexit_cli.config import AttackConfig
-from eexit_cli.metrics.similarity import edit_distance
+from eexit_cli.core.edits import edit_distance
 
 SMALL = AttackConfig(top_n=8, beam_width=2, per_size=3)
 NAMES = tuple(DECODER_ATTACKS)

@@ -10,8 +10,8 @@ from attacks_tiny_decoder import SENTENCES, THRESHOLDS, decoder_victim
 from tiny_decoders import WORDS
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from eexit_cli.attacks.decoder_loss import exits_loss
 from eexit_cli.attacks.decoder_victim import DecoderVictim
+from eexit_cli.attacks.slowdown_loss import exits_loss
 from eexit_cli.attacks.victim import Loss
 from eexit_cli.core.errors import UsageError
 

@@ -10,11 +10,11 @@ from attacks_tiny import SPECIAL, TEXTS, TOKENIZERS, victim_for, wordpiece
 from textattack.constraints.pre_transformation import RepeatModification
 from textattack.shared import AttackedText
 
-from eexit_cli.attacks.char_mutation import LOOK_ALIKES, CharacterMutation, critical_rows
 from eexit_cli.attacks.constraints import ChangeLimit, NoStopWords, most_changes
+from eexit_cli.attacks.letter_mutation import LOOK_ALIKES, CharacterMutation, critical_rows
 from eexit_cli.attacks.saliency import word_gradients
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
-from eexit_cli.attacks.token_mutation import ESTIMATE, TokenMutation
+from eexit_cli.attacks.word_mutation import ESTIMATE, TokenMutation
 from eexit_cli.core.seed import stream
 
 LOSS = partial(slowdown_loss, lam=0.8)

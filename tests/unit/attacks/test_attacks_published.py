@@ -19,10 +19,10 @@ from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.attacks.budget import BestSoFar
-from eexit_cli.attacks.char_mutation import LOOK_ALIKES
 from eexit_cli.attacks.constraints import most_changes
 from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 from eexit_cli.attacks.goal import SlowdownResult
+from eexit_cli.attacks.letter_mutation import LOOK_ALIKES
 from eexit_cli.attacks.published_same import (
     AccumulatedGradient,
     LastRoundBeam,

@@ -12,6 +12,7 @@ from attacks_tiny import classifier, wordpiece
 from tiny_decoders import WORDS, save_decoder, write_pairs
 
 from eexit_cli.config import AttackConfig
+from eexit_cli.core.edits import edit_distance
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.labels import maker_labels
 from eexit_cli.core.progress import SilentProgress
@@ -19,7 +20,6 @@ from eexit_cli.core.seed import derive_seed, stream
 from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
-from eexit_cli.metrics.similarity import edit_distance
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.decoder_report import decoder_latency
 from eexit_cli.pipelines.attack.replay_source import LEAST_LOSS

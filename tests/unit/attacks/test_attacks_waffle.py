@@ -18,9 +18,9 @@ from eexit_cli.attacks import ATTACKS, SUBSTITUTES
 from eexit_cli.attacks.constraints import NoStopWords, most_changes
 from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.attacks.meaning import SIMILARITY, SentenceSimilarity
-from eexit_cli.attacks.substitute_swap import SubstituteSwap
 from eexit_cli.attacks.substitutes import EmbeddingNeighbours
 from eexit_cli.attacks.uncertainty import certainty_loss, uncertainty
+from eexit_cli.attacks.word_mutation import SubstituteSwap
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
 

@@ -16,8 +16,8 @@ from eexit_cli.attacks.vocabulary import (
     TITLE,
     UPPER,
     WordTable,
-    apply_capitalisation,
     capitalisation,
+    written_like,
 )
 from eexit_cli.attacks.words import columns_of, swap_word, tokens_of_words, word_spans
 
@@ -149,4 +149,4 @@ def test_rows_beyond_the_embedding_are_left_out() -> None:
 )
 def test_capitals_are_kept(word: str, pattern: int, written: str) -> None:
     assert capitalisation(word) == pattern
-    assert apply_capitalisation("plot", pattern) == written
+    assert written_like("plot", word) == written

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eexit_cli.core.edits import edit_distance
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.metrics.generation import (
@@ -22,7 +23,6 @@ from eexit_cli.metrics.generation import (
     score_generation,
 )
 from eexit_cli.metrics.generation_answers import answer_words
-from eexit_cli.metrics.generation_phonemes import edit_distance
 from eexit_cli.metrics.generation_rouge import sentences
 
 # Three letters: ROUGE's stemmer leaves them as they are, and none is an article.

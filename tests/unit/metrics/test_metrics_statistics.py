@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eexit_cli.metrics.similarity import cosine, edit_distance, edit_similarity
+from eexit_cli.core.edits import edit_distance
+from eexit_cli.metrics.similarity import cosine, edit_similarity
 from eexit_cli.metrics.statistics import bootstrap_interval, holm, sign_flip_test
 
 

@@ -1,10 +1,4 @@
-"""Changing a single word letter by letter: one substitution, insertion or deletion at a time.
-
-For a task such as ``pronunciation`` the input is one word, so its letters are what can change. The
-result stays a plain word: letters in the case of those around them, apostrophes and whatever else
-is no letter where they were, and no part of the word without a letter. No letter changes twice,
-so the edit distance to the original is never more than the number of changes.
-"""
+"""Changing letters: SAME's misspellings of the words that matter, and a decoder's single words."""
 
 from __future__ import annotations
 
@@ -16,12 +10,125 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from textattack.shared import AttackedText
+from textattack.transformations import WordSwap
 from torch import Tensor
 
-from eexit_cli.attacks.decoder_victim import DecoderVictim
-from eexit_cli.attacks.victim import Loss, TextGradient
+from eexit_cli.attacks.saliency import WordGradients, word_gradients
+from eexit_cli.attacks.victim import Loss, TextGradient, Victim
+from eexit_cli.attacks.word_mutation import ESTIMATE
+from eexit_cli.attacks.words import is_one_word, swap_word
+from eexit_cli.core.edits import edit_distance
+from eexit_cli.core.seed import stream
 
 ALPHABET = string.ascii_lowercase
+CRITICAL_WORDS = 10
+"""Words that are mutated: those with the largest gradient."""
+
+# Letters of other scripts that most fonts draw like Latin ones (Unicode's confusables). TextAttack
+# has such a table too, but its published package lacks the file that it reads.
+LOOK_ALIKES = dict(
+    zip(
+        "abcdefghijklmnopqrstuvwxyzABCEHIJKMNOPSTXYZ",
+        "аЬсԁеƒɡհіјκӏмոорԛгѕтυνԝхуᴢАВСЕНІЈКМΝОРЅТХΥΖ",
+        strict=True,
+    )
+)
+
+
+class CharacterMutation(WordSwap):
+    """Misspell a critical word: swap neighbours, insert, delete, or use a look-alike letter.
+
+    The ten replaceable words with the largest gradient norm are mutated in every such way and
+    ``top_n`` mutants are drawn. Their order is the first-order estimate of the change in the loss,
+    so that the promising ones are scored first. The draw depends on the sample's seed and the
+    text alone.
+
+    Args:
+        victim: gives the gradients.
+        loss: to be lowered.
+        top_n: candidates per text.
+    """
+
+    def __init__(self, victim: Victim[Any], loss: Loss, *, top_n: int) -> None:
+        super().__init__()
+        self.victim = victim
+        self.loss = loss
+        self.top_n = top_n
+        self.is_black_box = False
+
+    def _get_transformations(
+        self, current_text: AttackedText, indices_to_modify: set[int]
+    ) -> list[AttackedText]:
+        words = word_gradients(self.victim, self.loss, current_text, indices_to_modify)
+        if words is None:
+            return []
+        words = words.select(critical_rows(words))
+        draw = stream(self.victim.seed, "character mutation", current_text.text)
+        mutants = [
+            (row, mutant)
+            for row, index in enumerate(words.indices)
+            for mutant in self.mutants(current_text.words[index], draw)
+        ]
+        chosen = draw.sample(mutants, min(self.top_n, len(mutants)))
+        changes = self._estimated_changes(words, chosen)
+        return [
+            swap_word(
+                current_text,
+                words.spans[words.indices[row]],
+                words.indices[row],
+                mutant,
+                **{ESTIMATE: change},
+            )
+            for change, (row, mutant) in sorted(zip(changes, chosen, strict=True))
+        ]
+
+    def mutants(self, word: str, draw: random.Random) -> list[str]:
+        """Every misspelling of a word, each one edit away; none for one letter."""
+        if len(word) < 2:
+            return []
+        return [
+            mutant
+            for mutant in dict.fromkeys(misspellings(word, draw))
+            if mutant.casefold() != word.casefold() and is_one_word(mutant)
+        ]
+
+    def _estimated_changes(
+        self, words: WordGradients, mutants: list[tuple[int, str]]
+    ) -> list[float]:
+        if not mutants:
+            return []
+        table = self.victim.embedding
+        spellings = self.victim.tokenizer(
+            [" " + mutant for _, mutant in mutants], add_special_tokens=False
+        )["input_ids"]
+        changes = []
+        for (row, _), pieces in zip(mutants, spellings, strict=True):
+            if not pieces:
+                changes.append(0.0)
+                continue
+            moved = table[pieces].mean(dim=0) - words.embeddings[row]
+            changes.append(float(moved @ words.gradients[row]))
+        return changes
+
+
+def misspellings(word: str, draw: random.Random) -> list[str]:
+    """All words one edit away, as they come: some twice, some no word, some the word itself."""
+    places = range(len(word))
+    found = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in places if i + 1 < len(word)]
+    found += [word[:i] + draw.choice(string.ascii_letters) + word[i:] for i in places]
+    found += [word[:i] + word[i + 1 :] for i in places]
+    found += [
+        word[:i] + LOOK_ALIKES[word[i]] + word[i + 1 :] for i in places if word[i] in LOOK_ALIKES
+    ]
+    return found
+
+
+def critical_rows(words: WordGradients, count: int = CRITICAL_WORDS) -> list[int]:
+    """Rows of the words with the largest gradient norm, in the order of the text."""
+    norms = words.gradients.norm(dim=1)
+    best = norms.topk(min(count, len(norms))).indices.tolist()
+    return sorted(best)
 
 
 @dataclass(frozen=True)
@@ -51,7 +158,12 @@ def most_letters(text: str, rate: float) -> int:
 
 
 class LetterEditor:
-    """The letters of one word.
+    """The letters of one word, for a search on a decoder: one edit at a time.
+
+    For a task such as ``pronunciation`` the input is one word, so its letters are what can change.
+    The result stays a plain word: letters in the case of those around them, apostrophes and
+    whatever else is no letter where they were, and no part of the word without a letter. No letter
+    changes twice, so the edit distance to the original is never more than the number of changes.
 
     Args:
         victim: whose tokenizer and embeddings the estimates are made with.
@@ -61,7 +173,7 @@ class LetterEditor:
 
     unit = "letters"
 
-    def __init__(self, victim: DecoderVictim, loss: Loss, *, rate: float) -> None:
+    def __init__(self, victim: Victim[Any], loss: Loss, *, rate: float) -> None:
         self.victim = victim
         self.loss = loss
         self.rate = rate
@@ -122,7 +234,7 @@ class LetterEditor:
         spelled = self.victim.tokenizer(
             [self.victim.prefix + text for text in texts],
             truncation=True,
-            max_length=self.victim.batcher.max_length,
+            max_length=self.victim.max_length,
         )["input_ids"]
         return estimated_changes(gradient, self.victim.embedding, spelled)
 
@@ -217,29 +329,21 @@ def changed_letters(original: str, perturbed: str) -> list[dict[str, Any]]:
         ``from`` and its place in the perturbed word, a deleted one an empty ``to`` and its place
         in the original; a substituted one its place in the original.
     """
-    rows, columns = len(original), len(perturbed)
-    # costs[i][j]: edits from original[i:] to perturbed[j:]
-    costs = [[rows - i + columns - j for j in range(columns + 1)] for i in range(rows + 1)]
-    for i in reversed(range(rows)):
-        for j in reversed(range(columns)):
-            costs[i][j] = min(
-                costs[i + 1][j + 1] + (original[i] != perturbed[j]),
-                costs[i + 1][j] + 1,
-                costs[i][j + 1] + 1,
-            )
     found: list[dict[str, Any]] = []
     i = j = 0
-    while i < rows or j < columns:
-        here = costs[i][j]
-        both = i < rows and j < columns
-        if both and here == costs[i + 1][j + 1] + (original[i] != perturbed[j]):
-            if original[i] != perturbed[j]:
-                found.append({"position": i, "from": original[i], "to": perturbed[j]})
+    while i < len(original) or j < len(perturbed):
+        here, there = original[i:], perturbed[j:]
+        if here[:1] == there[:1]:
             i, j = i + 1, j + 1
-        elif i < rows and here == costs[i + 1][j] + 1:
-            found.append({"position": i, "from": original[i], "to": ""})
+            continue
+        left = edit_distance(here, there) - 1
+        if here and there and edit_distance(here[1:], there[1:]) == left:
+            found.append({"position": i, "from": here[0], "to": there[0]})
+            i, j = i + 1, j + 1
+        elif here and edit_distance(here[1:], there) == left:
+            found.append({"position": i, "from": here[0], "to": ""})
             i += 1
         else:
-            found.append({"position": j, "from": "", "to": perturbed[j]})
+            found.append({"position": j, "from": "", "to": there[0]})
             j += 1
     return found
