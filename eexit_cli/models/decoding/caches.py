@@ -16,9 +16,9 @@ from torch import Tensor
 
 from eexit_cli.models.decoding.attention import attend
 from eexit_cli.models.decoding.rows import Rows
+from eexit_cli.models.decoding.stack import Stack
 from eexit_cli.models.decoding.timing import Stopwatch
 from eexit_cli.models.decoding.window import Window
-from eexit_cli.models.t5.weights import T5Weights
 
 
 class SelfCache(Protocol):
@@ -64,30 +64,30 @@ class SingleRowCache:
 
     def __init__(
         self,
-        weights: T5Weights,
+        stack: Stack,
         max_tokens: int,
         depth: int,
         *,
         immediate: bool = False,
         watch: Stopwatch | None = None,
     ) -> None:
-        self._weights = weights
+        self._model = stack
         self._immediate = immediate
         self._watch = watch
         self._depth = depth
-        heads, size = weights.heads, weights.head_size
-        like = weights.embedding
+        heads, size = stack.heads, stack.head_size
+        like = stack.embedding
         # Shape: [positions, d]
-        self._states = like.new_zeros(max_tokens, weights.d_model)
+        self._states = like.new_zeros(max_tokens, stack.width)
         # Shape: layers x [positions, 3 * inner]
-        self._fused = [like.new_zeros(max_tokens, 3 * weights.inner) for _ in range(depth)]
+        self._fused = [like.new_zeros(max_tokens, 3 * stack.inner) for _ in range(depth)]
         split = [one.view(max_tokens, 3, heads, size).permute(1, 2, 0, 3) for one in self._fused]
         # Shape: layers x [heads, positions, size]
         self._queries = [one[0] for one in split]
         self._keys = [one[1].transpose(1, 2) for one in split]
         self._values = [one[2] for one in split]
         self._done = [0] * depth
-        self._bias = weights.decoder_bias(max_tokens).unsqueeze(1)
+        self._bias = stack.bias(max_tokens).unsqueeze(1)
         self.filled = 0
 
     def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
@@ -98,7 +98,7 @@ class SingleRowCache:
             self._states[position].copy_(unit[0])
             source = self._states[start:end]
             self.filled += position - start
-        self._weights.decoder[index].qkv.into(source, self._fused[index][start:end])
+        self._model.projection(index).into(source, self._fused[index][start:end])
         self._done[index] = end
         if self._watch is not None:
             self._watch.shared_product(index, (position - start) / (end - start))
@@ -119,8 +119,8 @@ class SingleRowCache:
         first = index + 1
         if not self._immediate or first == self._depth:
             return
-        made = self._weights.skipped_key_values(unit, first)[0]
-        inner = self._weights.inner
+        made = self._model.skipped_key_values(unit, first)[0]
+        inner = self._model.inner
         for offset in range(self._depth - first):
             self._fused[first + offset][position, inner:] = made[offset]
             self._done[first + offset] = position + 1
@@ -149,7 +149,7 @@ class BatchCache:
 
     def __init__(
         self,
-        weights: T5Weights,
+        stack: Stack,
         slots: int,
         max_tokens: int,
         depth: int,
@@ -159,12 +159,12 @@ class BatchCache:
         immediate: bool = False,
         watch: Stopwatch | None = None,
     ) -> None:
-        self._weights = weights
+        self._model = stack
         self._capacity = max_tokens
         self._depth = depth
         self._immediate = immediate
         self._watch = watch
-        like = weights.embedding
+        like = stack.embedding
         self._window = window or Window(slots, max_tokens, like)
         places = max_tokens + spare
         # Where all rows start together, nothing is read before it was written, but by slots that
@@ -172,14 +172,14 @@ class BatchCache:
         # with 0, which needs finite numbers.
         self._make = like.new_zeros if spare else like.new_empty
         # Shape: [slots, places, d]
-        self._states = like.new_empty(slots, places, weights.d_model)
-        self._shape = (weights.heads, places, weights.head_size)
+        self._states = like.new_empty(slots, places, stack.width)
+        self._shape = (stack.heads, places, stack.head_size)
         # Keys and values, Shape: layers x [2, slots, heads, places, size], made when a layer
         # first runs
         self._caches: list[Tensor | None] = [None] * depth
         # Shape: [layers, slots]: places before which keys and values are there
         self._done = np.zeros((depth, slots), dtype=np.int64)
-        self._bias = weights.decoder_bias(max_tokens)
+        self._bias = stack.bias(max_tokens)
         self.filled = 0
 
     def layer(self, index: int) -> Tensor:
@@ -198,7 +198,7 @@ class BatchCache:
         heads, _, size = self._shape
         count = len(rows)
         cache = self.layer(index)
-        project = self._weights.decoder[index].qkv
+        project = self._model.projection(index)
         waiting = position - self._done[index, rows.host]
         total = int(waiting.sum())
         if total == 0:
@@ -275,7 +275,7 @@ class BatchCache:
             return
         if leaving is not None:
             rows, unit = rows.take(leaving), unit[leaving]
-        made = self._weights.skipped_key_values(unit, first)
+        made = self._model.skipped_key_values(unit, first)
         slots = torch.tensor(rows.slots, device=unit.device)
         places = torch.full_like(slots, position)
         for offset in range(self._depth - first):

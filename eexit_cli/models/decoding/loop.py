@@ -13,18 +13,16 @@ from torch import Tensor
 
 from eexit_cli.core.decoding import LayerView, MeasureSession
 from eexit_cli.core.vocabulary import best
-from eexit_cli.models.decoding.attention import CrossAttention
 from eexit_cli.models.decoding.caches import BatchCache, SelfCache, SingleRowCache
 from eexit_cli.models.decoding.generation import TokenRules
 from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSample
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.scoring import FullScorer, Scorer, TopKScorer, allowed
 from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.stack import Stack
 from eexit_cli.models.decoding.timing import Stopwatch
 from eexit_cli.models.decoding.window import Window
 from eexit_cli.models.finite import Finite
-from eexit_cli.models.t5.encoding import encode, padding_bias
-from eexit_cli.models.t5.weights import T5Weights
 
 COMPACT_AT = 0.75
 """Caches are copied together when at most this share of their slots still runs."""
@@ -34,7 +32,7 @@ class Batch:
     """One batch on its way: inputs, caches, outputs so far. All rows start together.
 
     Args:
-        weights: the model's, rearranged.
+        stack: the model's.
         input_ids: Shape: [batch, tokens].
         attention_mask: 1 for tokens, 0 for padding. Shape: [batch, tokens].
         settings: checked against the model.
@@ -48,7 +46,7 @@ class Batch:
 
     def __init__(
         self,
-        weights: T5Weights,
+        stack: Stack,
         input_ids: Tensor,
         attention_mask: Tensor | None,
         settings: DecodeSettings,
@@ -57,36 +55,35 @@ class Batch:
         end: frozenset[int],
         rules: TokenRules | None = None,
     ) -> None:
-        self.weights = weights
+        self.stack = stack
         self.settings = settings
         self.end = end
         self.rules = rules
         # Of the confidences and the chosen tokens' logits.
         self.finite = Finite()
         self.device = input_ids.device
-        self.watch = Stopwatch(weights.depth, self.device) if settings.timings else None
+        self.watch = Stopwatch(stack.depth, self.device) if settings.timings else None
         self.counts = DecodeCounts()
         batch = input_ids.shape[0]
-        padding = padding_bias(attention_mask, weights.embedding.dtype)
-        encoded = encode(weights, input_ids, padding)
+        inputs = stack.read(input_ids, attention_mask)
         if self.watch is not None:
             self.watch.encoder()
-        self.depth = settings.static_layer or weights.depth
-        self.cross = CrossAttention(encoded, padding, weights.heads, self.depth)
-        self.window = Window(batch, self.places, weights.embedding)
+        self.depth = settings.static_layer or stack.depth
+        self.memory = stack.memory(inputs, self.depth, self.watch)
+        self.window = Window(batch, self.places, stack.embedding)
         self.cache = self._new_cache(batch)
         self.session: MeasureSession | None = None
         if settings.measure is not None:
             self.session = settings.measure.session(
                 slots=batch,
-                num_layers=weights.depth,
+                num_layers=stack.depth,
                 max_tokens=self.places,
-                like=weights.embedding,
+                like=stack.embedding,
             )
         self.scorer: Scorer = (
-            FullScorer(weights, self.counts, self.finite)
+            FullScorer(stack, self.counts, self.finite)
             if settings.top_k is None
-            else TopKScorer(weights, self.counts, self.finite, settings.top_k)
+            else TopKScorer(stack, self.counts, self.finite, settings.top_k)
         )
         self.outputs = [DecodedSample([], [], []) for _ in range(batch)]
         # Index into outputs of each cache slot; slots shrink, outputs do not.
@@ -99,7 +96,7 @@ class Batch:
         if batch > 1:
             return self._batch_cache(batch)
         return SingleRowCache(
-            self.weights,
+            self.stack,
             self.settings.max_new_tokens,
             self.depth,
             immediate=self.settings.filling == "immediate",
@@ -108,7 +105,7 @@ class Batch:
 
     def _batch_cache(self, batch: int) -> BatchCache:
         return BatchCache(
-            self.weights,
+            self.stack,
             batch,
             self.settings.max_new_tokens,
             self.depth,
@@ -138,24 +135,24 @@ class Batch:
             self.watch.other()
         self.counts.filled += self.cache.filled
         timings = None if self.watch is None else self.watch.timings
-        finite = self.weights.head_is_finite and self.finite.all()
+        finite = self.stack.head_is_finite and self.finite.all()
         return Decoded(self.outputs, self.counts, timings, self.pairs, finite)
 
     def step(self, position: int) -> list[int]:
         """One token for every running row. Returns the tokens, in the rows' order."""
-        weights, watch, session, settings = self.weights, self.watch, self.session, self.settings
+        stack, watch, session, settings = self.stack, self.watch, self.session, self.settings
         rows = self.rows
         chosen: dict[int, int] = {}
         self.scorer.begin()
         # Shape: [rows, d]
-        x = weights.embedding.index_select(0, self.tokens)
-        unit = weights.unit(x)
+        x = stack.embed(self.tokens)
+        unit = stack.unit(x)
         if watch is not None:
             watch.other()
         for index in range(self.depth):
             previous = x
             x = self.layer(index, x, unit, rows, position)
-            unit = weights.unit(x)
+            unit = stack.unit(x)
             if watch is not None:
                 watch.layer(index)
             if index + 1 == self.depth:
@@ -216,7 +213,7 @@ class Batch:
         rows = rest if self.scores_layers else self.rows
         if len(rows):
             self.counts.head_rows += len(rows)
-            logits = self.weights.logits(self.cache.ended(rows, position))
+            logits = self.stack.logits(self.cache.ended(rows, position))
             largest, where = best(allowed(logits, self.ban(rows, position)))
             self.finite.see(largest)
             chosen.update(zip(rows.slots, where.tolist(), strict=True))
@@ -260,31 +257,17 @@ class Batch:
         index = torch.tensor(slots, device=self.device)
         self.cache.compact(slots, done)
         self.window.compact(slots)
-        self.cross.compact(index)
+        self.memory.compact(index)
         if self.session is not None:
             self.session.compact(index)
         self.owners = [self.owners[slot] for slot in slots]
 
     def layer(self, index: int, x: Tensor, unit: Tensor, rows: Rows, position: int) -> Tensor:
         """One decoder layer for one token per row. Shape: [rows, d] -> [rows, d]."""
-        maps = self.weights.decoder[index]
         self.counts.layer_tokens += len(rows)
-        self.ensure_cross(index)
+        self.stack.prepare(index, self.memory)
         attended = self.cache.attend(index, unit, rows, position)
-        x = maps.out.add(attended, x)
-        query = maps.cross_query(self.weights.unit(x))
-        x = maps.cross_out.add(self.cross.attend(index, query, rows), x)
-        return maps.feed(self.weights.unit(x), x)
-
-    def ensure_cross(self, index: int) -> None:
-        """Make the layer's cross-attention keys and values if nobody has run it yet."""
-        if self.cross.has(index):
-            return
-        if self.watch is not None:
-            self.watch.layer(index)
-        self.cross.make(index, self.weights.decoder[index].cross_key_value(self.cross.encoded))
-        if self.watch is not None:
-            self.watch.encoder()
+        return self.stack.after_attention(index, attended, x, self.memory, rows)
 
     def view(
         self,
@@ -302,7 +285,7 @@ class Batch:
             layer, position, rows.index, x, previous, first=self.window.first, hidden=hidden
         )
         if needs == "state":
-            view.state = unit * self.weights.final_scale
+            view.state = self.stack.state(unit)
         elif needs == "logits":
             view.logits = self.scorer.logits(unit, self.ban(rows, position))
         return view

@@ -15,8 +15,8 @@ from torch import Tensor
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.vocabulary import best
 from eexit_cli.models.decoding.results import DecodeCounts
+from eexit_cli.models.decoding.stack import Stack
 from eexit_cli.models.finite import Finite
-from eexit_cli.models.t5.weights import T5Weights
 
 GATHER_COST = 3
 """A gathered head row is read, written and read again; the full product reads each row once."""
@@ -48,13 +48,13 @@ class FullScorer:
     """The whole LM head at every layer.
 
     Args:
-        weights: the model's.
+        stack: the model's.
         counts: told what was computed.
         finite: told the chosen tokens' logits.
     """
 
-    def __init__(self, weights: T5Weights, counts: DecodeCounts, finite: Finite) -> None:
-        self._weights = weights
+    def __init__(self, stack: Stack, counts: DecodeCounts, finite: Finite) -> None:
+        self._stack = stack
         self._counts = counts
         self._finite = finite
         self._logits: Tensor | None = None
@@ -65,7 +65,7 @@ class FullScorer:
     def logits(self, unit: Tensor, ban: Tensor | None = None) -> Tensor:
         """Shape: [rows, d] -> [rows, vocabulary]."""
         self._counts.head_rows += unit.shape[0]
-        self._logits = allowed(self._weights.logits(unit), ban)
+        self._logits = allowed(self._stack.logits(unit), ban)
         return self._logits
 
     def choose(self, places: Sequence[int] | None) -> list[int]:
@@ -90,15 +90,13 @@ class TopKScorer:
     when few rows are left.
     """
 
-    def __init__(
-        self, weights: T5Weights, counts: DecodeCounts, finite: Finite, top_k: int
-    ) -> None:
-        check_top_k(top_k, weights.head_rows.shape[0])
-        self._weights = weights
+    def __init__(self, stack: Stack, counts: DecodeCounts, finite: Finite, top_k: int) -> None:
+        check_top_k(top_k, stack.head_rows.shape[0])
+        self._stack = stack
         self._counts = counts
         self._finite = finite
         self._top_k = top_k
-        vocabulary = weights.head_rows.shape[0]
+        vocabulary = stack.head_rows.shape[0]
         self.most_gathered = max(1, vocabulary // (GATHER_COST * top_k))
         self._buffer: Tensor | None = None
         # Shape: [rows, K]
@@ -116,7 +114,7 @@ class TopKScorer:
         """Shape: [rows, d] -> [rows, K]."""
         if self._tokens is None:
             self._counts.head_rows += unit.shape[0]
-            logits = allowed(self._weights.logits(unit), ban)
+            logits = allowed(self._stack.logits(unit), ban)
             top = logits.topk(self._top_k, dim=-1, sorted=False)
             self._tokens, self._logits = top.indices, top.values
             return self._logits
@@ -125,10 +123,10 @@ class TopKScorer:
             self._kept = self._gather(self._tokens)
         if self._kept is None:
             self._counts.head_rows += rows
-            self._logits = self._weights.logits(unit).gather(1, self._tokens)
+            self._logits = self._stack.logits(unit).gather(1, self._tokens)
         else:
             self._counts.kept_rows += rows
-            scaled = unit * self._weights.head_scale
+            scaled = self._stack.head_input(unit)
             # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
             parts = [_one_row(scaled[row : row + 1], kept) for row, kept in enumerate(self._kept)]
             self._logits = parts[0] if rows == 1 else torch.cat(parts)
@@ -139,12 +137,12 @@ class TopKScorer:
     def _gather(self, tokens: Tensor) -> list[Tensor]:
         # One buffer for all steps: fresh memory of this size costs more than the copy.
         if self._buffer is None:
-            self._buffer = self._weights.head_rows.new_empty(
-                self.most_gathered, self._top_k, self._weights.d_model
+            self._buffer = self._stack.head_rows.new_empty(
+                self.most_gathered, self._top_k, self._stack.width
             )
         kept = []
         for row in range(tokens.shape[0]):
-            torch.index_select(self._weights.head_rows, 0, tokens[row], out=self._buffer[row])
+            torch.index_select(self._stack.head_rows, 0, tokens[row], out=self._buffer[row])
             kept.append(self._buffer[row])
         return kept
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from eexit_cli.core.decoding import DecoderMeasure, LeaveRule
 from eexit_cli.core.errors import UsageError
 from eexit_cli.models.decoding.scoring import check_top_k
 
-if TYPE_CHECKING:
-    from eexit_cli.models.t5.config import MultiExitT5Config
-
 Filling = Literal["lazy", "immediate"]
+
+
+class Shape(Protocol):
+    """What settings are checked against: L, and how many tokens there are."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,7 @@ class DecodeSettings:
     timings: bool = False
     packed: bool = True
 
-    def check(self, config: MultiExitT5Config) -> None:
+    def check(self, config: Shape) -> None:
         """Do these settings go together, and with this model?
 
         Raises:

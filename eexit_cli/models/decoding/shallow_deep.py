@@ -26,16 +26,16 @@ class ShallowDeepBatch(Batch):
     cache: BatchCache
 
     def _new_cache(self, batch: int) -> SelfCache:
-        like = self.weights.embedding
+        like = self.stack.embedding
         positions = self.settings.max_new_tokens
         # States after the shallow layer of every token. Shape: [slots, positions, d]
-        shape = (batch, positions, self.weights.d_model)
-        self._stack = like.new_zeros(shape, dtype=self.weights.stream)
+        shape = (batch, positions, self.stack.width)
+        self._waiting = like.new_zeros(shape, dtype=self.stack.stream)
         # Positions of each slot that the deep layers have seen.
         self._deep = [0] * batch
         self._confidences: list[list[float]] = [[] for _ in range(batch)]
         self._shallow_tokens: list[list[int]] = [[] for _ in range(batch)]
-        return BatchCache(self.weights, batch, positions, self.depth, watch=self.watch)
+        return BatchCache(self.stack, batch, positions, self.depth, watch=self.watch)
 
     def step(self, position: int) -> list[int]:
         """One token for every running row. Returns the tokens, in the rows' order."""
@@ -43,20 +43,20 @@ class ShallowDeepBatch(Batch):
         assert shallow is not None
         assert self.session is not None
         rows, watch = self.rows, self.watch
-        x = previous = self.weights.embedding.index_select(0, self.tokens)
-        unit = self.weights.unit(x)
+        x = previous = self.stack.embed(self.tokens)
+        unit = self.stack.unit(x)
         if watch is not None:
             watch.other()
         for index in range(shallow):
             previous = x
             x = self.layer(index, x, unit, rows, position)
-            unit = self.weights.unit(x)
+            unit = self.stack.unit(x)
             if watch is not None:
                 watch.layer(index)
         if rows.index is None:
-            self._stack[:, position].copy_(x)
+            self._waiting[:, position].copy_(x)
         else:
-            self._stack.select(1, position).index_copy_(0, rows.index, x)
+            self._waiting.select(1, position).index_copy_(0, rows.index, x)
         confidence = self.session.confidence(self.view(shallow, position, rows, x, previous, unit))
         self.finite.see(confidence)
         leaving, staying = self.split(confidence, rows, position)
@@ -84,7 +84,7 @@ class ShallowDeepBatch(Batch):
             tokens = self.scorer.choose(wanted)
         elif wanted:
             self.counts.head_rows += len(wanted)
-            logits = self.weights.logits(unit[wanted])
+            logits = self.stack.logits(unit[wanted])
             tokens = self._best(logits, self.ban(rows.take(wanted), position))
         gone = rows.take(leaving)
         shallow = self.settings.shallow_layer
@@ -119,20 +119,20 @@ class ShallowDeepBatch(Batch):
             device=self.device,
         )
         # Shape: [waiting tokens of all rows, d]
-        x = self._stack[slots, positions]
+        x = self._waiting[slots, positions]
         biases = [self._causal_bias(start, position + 1) for start in starts]
         for index in range(shallow, self.depth):
             x = self._deep_layer(index, x, rows, slots, positions, lengths, biases)
             if self.watch is not None:
                 self.watch.layer(index)
         ends = torch.tensor(lengths, device=self.device).cumsum(0) - 1
-        unit = self.weights.unit(x)
+        unit = self.stack.unit(x)
         needed = unit if self.settings.collect_pairs else unit.index_select(0, ends)
         self.counts.head_rows += needed.shape[0]
         ban = None
         if self.rules is not None:
             ban = self.rules.of_rows(positions if self.settings.collect_pairs else position)
-        tokens = self._best(self.weights.logits(needed), ban)
+        tokens = self._best(self.stack.logits(needed), ban)
         if self.settings.collect_pairs:
             self._collect(rows, lengths, tokens)
             tokens = [tokens[end] for end in ends.tolist()]
@@ -154,10 +154,10 @@ class ShallowDeepBatch(Batch):
         biases: list[Tensor],
     ) -> Tensor:
         """One layer for several tokens per row. Shape: [tokens, d] -> [tokens, d]."""
-        maps, inner = self.weights.decoder[index], self.weights.inner
-        self.ensure_cross(index)
+        inner = self.stack.inner
+        self.stack.prepare(index, self.memory)
         self.counts.layer_tokens += x.shape[0]
-        fused = maps.qkv(self.weights.unit(x))
+        fused = self.stack.projection(index)(self.stack.unit(x))
         self.cache.write(index, slots, positions, fused[:, inner:])
         cache = self.cache.layer(index)
         queries = fused[:, :inner].split(lengths)
@@ -167,16 +167,9 @@ class ShallowDeepBatch(Batch):
                 for query, slot, bias in zip(queries, rows.slots, biases, strict=True)
             ]
         )
-        x = maps.out.add(attended, x)
-        query = maps.cross_query(self.weights.unit(x))
-        attended = torch.cat(
-            [
-                self.cross.attend_many(index, part, slot)
-                for part, slot in zip(query.split(lengths), rows.slots, strict=True)
-            ]
+        return self.stack.after_attention_of_spans(
+            index, attended, x, self.memory, rows.slots, lengths
         )
-        x = maps.cross_out.add(attended, x)
-        return maps.feed(self.weights.unit(x), x)
 
     def _causal_bias(self, start: int, end: int) -> Tensor:
         """Of queries ``start`` to ``end`` - 1 on keys 0 to ``end`` - 1.
@@ -209,7 +202,7 @@ class ShallowDeepBatch(Batch):
     def compact(self, slots: list[int], done: int) -> None:
         super().compact(slots, done)
         index = torch.tensor(slots, device=self.device)
-        self._stack = self._stack.index_select(0, index)
+        self._waiting = self._waiting.index_select(0, index)
         self._deep = [self._deep[slot] for slot in slots]
         self._confidences = [self._confidences[slot] for slot in slots]
         self._shallow_tokens = [self._shallow_tokens[slot] for slot in slots]

@@ -18,8 +18,7 @@ from eexit_cli.models.decoding.loop import COMPACT_AT, Batch
 from eexit_cli.models.decoding.results import Decoded, DecodedSample
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.models.t5.encoding import encode, padding_bias
-from eexit_cli.models.t5.weights import T5Weights
+from eexit_cli.models.decoding.stack import Inputs, Stack
 
 SPARE = 64
 """Places beyond the longest output; the caches move to the front when they are used up."""
@@ -31,35 +30,11 @@ Sources = tuple[Tensor, Tensor | None]
 """Ids and attention mask. Shapes: [batch, tokens]."""
 
 
-class Encoded:
-    """Encoder outputs of inputs that wait for a slot.
-
-    Attributes:
-        states: Shape: [inputs, tokens, d].
-        padding: additive mask. Shape: [inputs, tokens].
-        taken: inputs that got a slot.
-    """
-
-    def __init__(self, weights: T5Weights, input_ids: Tensor, mask: Tensor | None) -> None:
-        self.padding = padding_bias(mask, weights.embedding.dtype)
-        self.states = encode(weights, input_ids, self.padding)
-        self.taken = 0
-
-    def __len__(self) -> int:
-        return self.states.shape[0] - self.taken
-
-    def take(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """The next inputs. Shapes: [count, tokens, d], [count, tokens]."""
-        part = slice(self.taken, self.taken + count)
-        self.taken += count
-        return self.states[part], None if self.padding is None else self.padding[part]
-
-
 class Stream(Batch):
     """Batches decoded as one; the first has as many inputs as there are slots.
 
     Args:
-        weights: the model's, rearranged.
+        stack: the model's.
         batches: ids and masks, in the order in which the inputs come in.
         settings: checked against the model.
         start: id that every output starts from.
@@ -73,7 +48,7 @@ class Stream(Batch):
 
     def __init__(
         self,
-        weights: T5Weights,
+        stack: Stack,
         batches: Iterator[Sources],
         settings: DecodeSettings,
         *,
@@ -82,9 +57,9 @@ class Stream(Batch):
         rules: TokenRules | None = None,
         finished: Callable[[int], None] | None = None,
     ) -> None:
-        super().__init__(weights, *next(batches), settings, start=start, end=end, rules=rules)
+        super().__init__(stack, *next(batches), settings, start=start, end=end, rules=rules)
         self._batches = batches
-        self._waiting: Encoded | None = None
+        self._waiting: Inputs | None = None
         self._start = start
         self._finished = finished
         self._free: list[int] = []
@@ -124,7 +99,7 @@ class Stream(Batch):
         if ended:
             self.rows = Rows(alive, self.rows.capacity, self.device)
             self.window.look(alive)
-            self.cross.look(alive)
+            self.memory.look(alive)
 
     def _refill(self, alive: list[int], place: int) -> list[int]:
         """The running slots after new inputs came in, or after the slots were made fewer."""
@@ -139,29 +114,26 @@ class Stream(Batch):
             alive = self.rows.slots
         return alive
 
-    def _inputs(self) -> Encoded | None:
+    def _inputs(self) -> Inputs | None:
         """Inputs that wait for a slot, one or more; None when there are no more."""
         if self._waiting is not None and len(self._waiting):
             return self._waiting
         batch = next(self._batches, None)
         if self.watch is not None:
             self.watch.other()
-        self._waiting = None if batch is None else Encoded(self.weights, *batch)
+        self._waiting = None if batch is None else self.stack.read(*batch)
         if self.watch is not None:
             self.watch.encoder()
         return self._waiting
 
-    def _enter(self, inputs: Encoded, place: int) -> list[int]:
+    def _enter(self, inputs: Inputs, place: int) -> list[int]:
         """Inputs take free slots; which they took."""
         count = min(len(inputs), len(self._free))
         slots = sorted(self._free[:count])
         self._free = self._free[count:]
         if self.watch is not None:
             self.watch.other()
-        decoder = self.weights.decoder
-        self.cross.enter(
-            slots, *inputs.take(count), lambda index, flat: decoder[index].cross_key_value(flat)
-        )
+        self.memory.enter(slots, inputs.take(count))
         if self.watch is not None:
             self.watch.encoder()
         self.cache.enter(slots, place)

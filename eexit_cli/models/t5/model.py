@@ -21,7 +21,7 @@ from eexit_cli.models.decoding.shallow_deep import ShallowDeepBatch
 from eexit_cli.models.decoding.stream import Stream
 from eexit_cli.models.finite import not_finite
 from eexit_cli.models.t5.config import MultiExitT5Config
-from eexit_cli.models.t5.weights import weights_of
+from eexit_cli.models.t5.stack import stack_of
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class MultiExitT5(T5ForConditionalGeneration):
         sources = _sources(input_ids, attention_mask)
         kind = Batch if settings.shallow_layer is None else ShallowDeepBatch
         batch = kind(
-            weights_of(self, pack=settings.packed), *sources, settings, **self._outputs(settings)
+            stack_of(self, pack=settings.packed), *sources, settings, **self._outputs(settings)
         )
         return self._finite(batch.run())
 
@@ -171,7 +171,7 @@ class MultiExitT5(T5ForConditionalGeneration):
                 finished(len(decoded.samples))
             return decoded
         stream = Stream(
-            weights_of(self, pack=settings.packed),
+            stack_of(self, pack=settings.packed),
             (_sources(one["input_ids"], one.get("attention_mask")) for one in batches),
             settings,
             **self._outputs(settings),

@@ -18,7 +18,7 @@ from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
 from eexit_cli.models.t5.products import HalfProduct
-from eexit_cli.models.t5.weights import weights_of
+from eexit_cli.models.t5.stack import stack_of
 
 TOKENS = 10
 END = 1
@@ -191,7 +191,7 @@ def test_small_entries_beside_an_outlier_keep_their_digits(tmp_path: Path) -> No
     model = load(save(tmp_path, 9, SCALED["as they are"], **V10))
     state = torch.linspace(0.1, 0.9, 32)[None].clone()
     state[0, 3] = 6e4
-    weights = weights_of(model)
+    weights = stack_of(model)
     normed = weights.unit(state) * weights.final_scale
     torch.testing.assert_close(
         normed, model.decoder.final_layer_norm(state), rtol=2e-3, atol=0, check_dtype=True

@@ -17,11 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eexit_cli.models.decoding.kernels import packing_is_available
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.models.t5.encoding import encode, padding_bias
 from eexit_cli.models.t5.flops import T5Flops
 from eexit_cli.models.t5.products import Product, gelu_new
+from eexit_cli.models.t5.stack import T5Stack, padding_bias, stack_of
 from eexit_cli.models.t5.tracing import trace_tokens
-from eexit_cli.models.t5.weights import T5Weights, weights_of
 
 VARIANTS = [
     pytest.param(V10, id="v1.0"),
@@ -155,7 +154,7 @@ def test_the_encoder_is_transformers_own(variant: dict[str, Any]) -> None:
     ids, mask = sources(4)
     with torch.no_grad():
         expected = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        unit = encode(weights_of(model), ids, padding_bias(mask, torch.float64))
+        unit = stack_of(model).encode(ids, padding_bias(mask, torch.float64))
     got = unit * (32**0.5) * model.encoder.final_layer_norm.weight
     torch.testing.assert_close(got[mask.bool()], expected[mask.bool()], rtol=1e-5, atol=1e-5)
 
@@ -163,7 +162,7 @@ def test_the_encoder_is_transformers_own(variant: dict[str, Any]) -> None:
 @given(tokens=st.integers(1, 30), position=st.integers(0, 29))
 def test_one_bias_table_serves_every_position(tokens: int, position: int) -> None:
     position = position % tokens
-    table = WEIGHTS.decoder_bias(tokens)
+    table = WEIGHTS.bias(tokens)
     own = MODEL.decoder.block[0].layer[0].SelfAttention
     with torch.no_grad():
         expected = own.compute_bias(position + 1, position + 1)[0, :, -1]
@@ -171,7 +170,7 @@ def test_one_bias_table_serves_every_position(tokens: int, position: int) -> Non
 
 
 MODEL = tiny_t5(46)
-WEIGHTS = T5Weights(MODEL)
+WEIGHTS = T5Stack(MODEL)
 
 
 def test_skipped_layers_in_one_product() -> None:
@@ -189,14 +188,14 @@ def test_skipped_layers_in_one_product() -> None:
 
 def test_rearranged_weights_are_made_once_and_die_with_the_model() -> None:
     model = tiny_t5(47)
-    first = weights_of(model)
-    assert weights_of(model) is first
-    assert weights_of(model, pack=False) is not first
+    first = stack_of(model)
+    assert stack_of(model) is first
+    assert stack_of(model, pack=False) is not first
     with torch.no_grad():
         model.shared.weight.add_(1)
-    assert weights_of(model) is not first
-    assert weights_of(model.float()).embedding.dtype == torch.float32
-    alive = weakref.ref(weights_of(model))
+    assert stack_of(model) is not first
+    assert stack_of(model.float()).embedding.dtype == torch.float32
+    alive = weakref.ref(stack_of(model))
     del model, first
     gc.collect()
     assert alive() is None

@@ -9,7 +9,7 @@ from seq2seq_tiny import V11, Reference, balanced_threshold, exiting, plain, sou
 from eexit_cli.models.decoding.results import DecodeCounts
 from eexit_cli.models.decoding.scoring import FullScorer, TopKScorer
 from eexit_cli.models.finite import Finite
-from eexit_cli.models.t5.weights import weights_of
+from eexit_cli.models.t5.stack import stack_of
 
 
 @pytest.mark.parametrize("top_k", [2, 5, 20, 50])
@@ -52,7 +52,7 @@ def test_keeping_the_whole_vocabulary_changes_nothing() -> None:
 def test_gathered_rows_and_full_product_say_the_same() -> None:
     """A few rows are gathered, many are not; forced both ways the logits are equal."""
     model = tiny_t5(24)
-    weights = weights_of(model)
+    weights = stack_of(model)
     units = [torch.randn(3, 32, dtype=torch.float64) for _ in range(3)]
     gathering = TopKScorer(weights, DecodeCounts(), Finite(), 6)
     full = TopKScorer(weights, DecodeCounts(), Finite(), 6)
@@ -77,7 +77,7 @@ def test_gathered_rows_and_full_product_say_the_same() -> None:
 def test_the_choice_of_product_follows_the_rows() -> None:
     model = tiny_t5(25)
     counts = DecodeCounts()
-    scorer = TopKScorer(weights_of(model), counts, Finite(), 5)
+    scorer = TopKScorer(stack_of(model), counts, Finite(), 5)
     assert scorer.most_gathered == 50 // 15
     scorer.begin()
     scorer.logits(torch.randn(8, 32, dtype=torch.float64))
@@ -91,7 +91,7 @@ def test_the_choice_of_product_follows_the_rows() -> None:
 def test_full_scorer_chooses_the_largest_logit() -> None:
     model = tiny_t5(26)
     counts = DecodeCounts()
-    scorer = FullScorer(weights_of(model), counts, Finite())
+    scorer = FullScorer(stack_of(model), counts, Finite())
     logits = scorer.logits(torch.randn(4, 32, dtype=torch.float64))
     assert scorer.choose(None) == logits.argmax(-1).tolist()
     assert scorer.choose([3, 1]) == logits.argmax(-1)[[3, 1]].tolist()

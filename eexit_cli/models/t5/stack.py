@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from eexit_cli.models.decoding.rows import Rows
+from eexit_cli.models.decoding.timing import Stopwatch
+from eexit_cli.models.t5.cross import CrossAttention, Encoded
 from eexit_cli.models.t5.products import Activation, HalfProduct, Product, gelu_new
 
 if TYPE_CHECKING:
@@ -97,8 +100,8 @@ class DecoderLayer:
         )
 
 
-class T5Weights:
-    """Everything that decoding reads, for one model in one state.
+class T5Stack:
+    """Everything that decoding reads, for one model in one state; see ``models.decoding.stack``.
 
     Attributes:
         embedding: word embeddings. Shape: [vocabulary, d].
@@ -117,7 +120,7 @@ class T5Weights:
         # states have, the other entries of x / |x| would be too small for the dtype.
         root = 1.0 if half else math.sqrt(d)
         self._shrink = 1 / math.sqrt(d) if half else None
-        self.d_model = d
+        self.width = d
         self.heads = int(config.num_heads)
         self.head_size = int(config.d_kv)
         self.inner = self.heads * self.head_size
@@ -164,6 +167,55 @@ class T5Weights:
         """The whole LM head. Shape: [rows, d] -> [rows, vocabulary]."""
         return self.head(unit * self.head_scale)
 
+    def read(self, input_ids: Tensor, mask: Tensor | None) -> Encoded:
+        padding = padding_bias(mask, self.embedding.dtype)
+        return Encoded(self.encode(input_ids, padding), padding)
+
+    def memory(self, inputs: Encoded, depth: int, watch: Stopwatch | None) -> CrossAttention:
+        maps = [layer.cross_key_value for layer in self.decoder[:depth]]
+        return CrossAttention(inputs.states, inputs.padding, self.heads, maps, watch)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return self.embedding.index_select(0, tokens)
+
+    def projection(self, index: int) -> Product:
+        return self.decoder[index].qkv
+
+    def prepare(self, index: int, memory: CrossAttention) -> None:
+        memory.prepare(index)
+
+    def after_attention(
+        self, index: int, attended: Tensor, x: Tensor, memory: CrossAttention, rows: Rows
+    ) -> Tensor:
+        maps = self.decoder[index]
+        x = maps.out.add(attended, x)
+        query = maps.cross_query(self.unit(x))
+        x = maps.cross_out.add(memory.attend(index, query, rows), x)
+        return maps.feed(self.unit(x), x)
+
+    def after_attention_of_spans(
+        self,
+        index: int,
+        attended: Tensor,
+        x: Tensor,
+        memory: CrossAttention,
+        slots: list[int],
+        lengths: list[int],
+    ) -> Tensor:
+        maps = self.decoder[index]
+        x = maps.out.add(attended, x)
+        queries = maps.cross_query(self.unit(x)).split(lengths)
+        spans = zip(queries, slots, strict=True)
+        attended = torch.cat([memory.attend_many(index, query, slot) for query, slot in spans])
+        x = maps.cross_out.add(attended, x)
+        return maps.feed(self.unit(x), x)
+
+    def state(self, unit: Tensor) -> Tensor:
+        return unit * self.final_scale
+
+    def head_input(self, unit: Tensor) -> Tensor:
+        return unit * self.head_scale
+
     def skipped_key_values(self, unit: Tensor, first: int) -> Tensor:
         """Keys and values of every layer from index ``first`` on, in one product.
 
@@ -174,6 +226,33 @@ class T5Weights:
         weight = self._stacked[first * 2 * self.inner :]
         return F.linear(unit, weight).view(unit.shape[0], -1, 2 * self.inner)
 
+    def encode(self, input_ids: Tensor, padding: Tensor | None) -> Tensor:
+        """The encoder's output as ``unit``: its final norm is folded into the cross-attention.
+
+        Args:
+            input_ids: Shape: [batch, tokens].
+            padding: of :func:`padding_bias`. Shape: [batch, tokens].
+
+        Returns:
+            Shape: [batch, tokens, d].
+        """
+        batch, tokens = input_ids.shape
+        heads, size = self.heads, self.head_size
+        # Shape: [batch * tokens, d]
+        x = self.embedding.index_select(0, input_ids.reshape(-1))
+        # Shape: [1, heads, tokens, tokens], or [batch, heads, tokens, tokens] when padded
+        bias = self.encoder_bias(tokens)
+        if padding is not None:
+            bias = bias + padding[:, None, None, :]
+        for layer in self.encoder:
+            fused = layer.qkv(self.unit(x)).view(batch, tokens, 3, heads, size)
+            # Shape: 3 x [batch, heads, tokens, size]
+            query, key, value = fused.permute(2, 0, 3, 1, 4).unbind(0)
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+            x = layer.out.add(attended.transpose(1, 2).reshape(batch * tokens, -1), x)
+            x = layer.feed(self.unit(x), x)
+        return self.unit(x).view(batch, tokens, -1)
+
     def encoder_bias(self, tokens: int) -> Tensor:
         """Relative position bias of the encoder. Shape: [1, heads, tokens, tokens]."""
         table = self._encoder_table
@@ -182,7 +261,7 @@ class T5Weights:
             table = self._encoder_table = bias.detach()
         return table
 
-    def decoder_bias(self, tokens: int) -> Tensor:
+    def bias(self, tokens: int) -> Tensor:
         """Bias of a query by its distance to the key, largest distance first.
 
         For the query at position t, the last t + 1 columns are the biases of keys 0..t.
@@ -201,6 +280,14 @@ class T5Weights:
         return module.relative_attention_bias.weight.detach()[buckets].t().contiguous()
 
 
+def padding_bias(attention_mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Additive mask, None when nothing is padded. Shape: [batch, tokens] -> [batch, tokens]."""
+    if attention_mask is None or bool(attention_mask.all()):
+        return None
+    bias = torch.zeros_like(attention_mask, dtype=dtype)
+    return bias.masked_fill_(attention_mask == 0, torch.finfo(dtype).min)
+
+
 def _onto_stream(dtype: torch.dtype) -> type[Product]:
     """What kind of map adds to the residual stream of a model of this dtype."""
     return HalfProduct if dtype == torch.float16 else Product
@@ -210,11 +297,11 @@ def _stack(*maps: nn.Linear) -> Tensor:
     return torch.cat([item.weight.detach() for item in maps])
 
 
-_MADE: weakref.WeakKeyDictionary[nn.Module, dict[bool, tuple[tuple[object, ...], T5Weights]]]
+_MADE: weakref.WeakKeyDictionary[nn.Module, dict[bool, tuple[tuple[object, ...], T5Stack]]]
 _MADE = weakref.WeakKeyDictionary()
 
 
-def weights_of(model: MultiExitT5, *, pack: bool = True) -> T5Weights:
+def stack_of(model: MultiExitT5, *, pack: bool = True) -> T5Stack:
     """The model's rearranged weights, made again only when a parameter has changed.
 
     Args:
@@ -226,7 +313,7 @@ def weights_of(model: MultiExitT5, *, pack: bool = True) -> T5Weights:
     if pack not in made or made[pack][0] != key:
         # Normal tensors, not inference ones, so that they outlive this call's mode.
         with torch.inference_mode(False), torch.no_grad():
-            made[pack] = (key, T5Weights(model, pack=pack))
+            made[pack] = (key, T5Stack(model, pack=pack))
     return made[pack][1]
 
 
