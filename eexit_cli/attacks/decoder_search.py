@@ -132,17 +132,16 @@ class _Search:
         """The best input found, decoded once more alone; the original where none is better."""
         self.victim.begin()
         self._seen = {}
-        editor = self.editor_for(text)
+        self._original, self._editor = text, self.editor_for(text)
         before = self.victim.confirm(text)
         assert before is not None  # a budget is at least 1
         self.best = BestSoFar()
         self._note(text, before)
         if self.goal.is_reached(before):
-            return Found(text, editor, skipped=True)
-        reached = self._search(text, editor)
-        return Found(reached or self._best(text, before), editor)
+            return Found(text, self._editor, skipped=True)
+        return Found(self._search() or self._best(before), self._editor)
 
-    def _search(self, text: str, editor: Editor) -> str | None:
+    def _search(self) -> str | None:
         """An input that reaches the goal, decoded alone; None where there is none."""
         raise NotImplementedError
 
@@ -154,7 +153,7 @@ class _Search:
         """
         generations = self.victim.score(texts, reserve=FINAL_CHECK)
         for text, generation in zip(texts, generations, strict=False):
-            self._seen.setdefault(text, generation)
+            self._seen[text] = generation
             self._note(text, generation)
         for text in texts[: len(generations)]:
             if self.goal.is_reached(self._seen[text]):
@@ -169,8 +168,8 @@ class _Search:
         layers = generation.layers_per_token
         self.best.note(self.goal.value(generation), layers, self.victim.paid(text))
 
-    def _best(self, text: str, before: Generation) -> str:
-        best, value = text, self.goal.value(before)
+    def _best(self, before: Generation) -> str:
+        best, value = self._original, self.goal.value(before)
         ranked = sorted(self._seen.items(), key=lambda item: self.goal.rank(item[1]), reverse=True)
         for candidate, generation in ranked:
             if self.goal.value(generation) <= value:
@@ -217,17 +216,17 @@ class GradientBeam(_Search):
         self.beam_width = beam_width
         self._left_out = False
 
-    def _search(self, text: str, editor: Editor) -> str | None:
+    def _search(self) -> str | None:
         top_n, budget = self.top_n, self.victim.budget
-        rounds = max(1, min(self.rounds, editor.most_changes(text)))
+        rounds = max(1, min(self.rounds, self._editor.most_changes(self._original)))
         narrow = min(self.beam_width, NARROW_BEAM)
         # Every round gets its share, of which the gradients of its drafts are paid too.
         share = budget.affordable((NARROW + 1) * narrow * rounds, reserve=FINAL_CHECK) // rounds
         few = max(1, share - narrow)
-        reached = self._run_stage(text, editor, rounds, min(few, top_n), narrow, most=few)
+        reached = self._run_stage(rounds, min(few, top_n), narrow, most=few)
         while reached is None:
             spent, self._left_out = budget.spent, False
-            reached = self._run_stage(text, editor, rounds, top_n, self.beam_width)
+            reached = self._run_stage(rounds, top_n, self.beam_width)
             nothing_new = budget.spent == spent and not self._left_out
             over = not budget.affordable(1, reserve=FINAL_CHECK)
             if budget.limit is None or nothing_new or over:
@@ -236,37 +235,25 @@ class GradientBeam(_Search):
         return reached
 
     def _run_stage(
-        self,
-        text: str,
-        editor: Editor,
-        rounds: int,
-        top_n: int,
-        beam_width: int,
-        *,
-        most: int | None = None,
+        self, rounds: int, top_n: int, beam_width: int, *, most: int | None = None
     ) -> str | None:
-        beam: list[Draft] = [editor.begin(text)]
+        beam: list[Draft] = [self._editor.begin(self._original)]
         for _ in range(rounds):
-            drafts = self._candidates(beam, text, editor, top_n)[:most]
-            done: list[Draft] = []
+            drafts = self._candidates(beam, top_n)[:most]
             for start in range(0, len(drafts), CHUNK):
-                chunk = drafts[start : start + CHUNK]
-                reached, whole = self._decode([draft.text for draft in chunk])
-                if reached is not None:
+                texts = [draft.text for draft in drafts[start : start + CHUNK]]
+                reached, whole = self._decode(texts)
+                if reached is not None or not whole:
                     return reached
-                done += [draft for draft in chunk if draft.text in self._seen]
-                if not whole:
-                    return None
-            if not done:
+            if not drafts:
                 return None
-            done.sort(key=lambda draft: self.goal.rank(self._seen[draft.text]), reverse=True)
-            beam = done[:beam_width]
+            drafts.sort(key=lambda draft: self.goal.rank(self._seen[draft.text]), reverse=True)
+            beam = drafts[:beam_width]
         return None
 
-    def _candidates(
-        self, beam: list[Draft], original: str, editor: Editor, top_n: int
-    ) -> list[Draft]:
+    def _candidates(self, beam: list[Draft], top_n: int) -> list[Draft]:
         """Candidates of all drafts of the beam, each text once, the most promising first."""
+        editor, original = self._editor, self._original
         drafts = [draft for draft in beam if editor.can_change(draft, original)]
         # One pass for the beam; drafts that the budget does not reach are left alone.
         paid = self.victim.gradients(
@@ -306,7 +293,8 @@ class RandomDraws(_Search):
         super().__init__(victim, goal, editor_for)
         self.draws = draws
 
-    def _search(self, text: str, editor: Editor) -> str | None:
+    def _search(self) -> str | None:
+        text, editor = self._original, self._editor
         chance = stream(self.victim.seed, "random changes", text)
         left = self.draws
         while left > 0:

@@ -101,12 +101,10 @@ class BeamSearch(SearchMethod):
         self.stop_at_goal = stop_at_goal
         self.goal_function: Slowdown
         self._seen: dict[str, SlowdownResult] = {}
-        self._alone: set[str] = set()
 
     def perform_search(self, initial_result: SlowdownResult) -> SlowdownResult:
         """The deepest text found, within the budget."""
         self._seen = {}
-        self._alone = set()
         original = initial_result.attacked_text
         for number, stage in enumerate(self.stages):
             found = self._run_stage(original, stage)
@@ -120,20 +118,14 @@ class BeamSearch(SearchMethod):
         """The first text that reaches the last layer; None where none does."""
         beam = [original]
         for _ in range(self.rounds):
-            results, whole = [], True
             candidates = self._candidates(beam, original, stage.candidates)
             for start in range(0, len(candidates), stage.chunk):
-                chunk = candidates[start : start + stage.chunk]
-                scored, _ = self.goal_function.get_results(chunk, reserve=FINAL_CHECK)
-                whole = len(scored) == len(chunk)
-                found = self._note(scored)
-                if found is not None:
+                found, whole = self._look(candidates[start : start + stage.chunk])
+                if found is not None or not whole:
                     return found
-                results += [self._seen[result.attacked_text.text] for result in scored]
-                if not whole:
-                    break
-            if not results or not whole:
+            if not candidates:
                 return None
+            results = [self._seen[candidate.text] for candidate in candidates]
             results.sort(key=lambda result: -result.score)
             beam = [result.attacked_text for result in results[: stage.beam_width]]
         return None
@@ -148,9 +140,8 @@ class BeamSearch(SearchMethod):
         most = random_texts.most if limit is None else int(RANDOM_SHARE * limit)
         drawn = islice(random_texts.draws(original, indices), min(most, random_texts.most))
         while chunk := list(islice(drawn, random_texts.chunk)):
-            scored, spent = self.goal_function.get_results(chunk, reserve=FINAL_CHECK)
-            found = self._note(scored)
-            if found is not None or spent or len(scored) < len(chunk):
+            found, whole = self._look(chunk)
+            if found is not None or not whole:
                 return found
         return None
 
@@ -174,35 +165,29 @@ class BeamSearch(SearchMethod):
         candidates.pop(original.text, None)
         return list(candidates.values())
 
-    def _note(self, results: list[SlowdownResult]) -> SlowdownResult | None:
-        """Remember results; one that reached the last layer is scored alone, and then counts."""
-        for result in results:
-            text = result.attacked_text.text
-            if text not in self._alone:
-                self._seen[text] = result
+    def _look(self, texts: list[AttackedText]) -> tuple[SlowdownResult | None, bool]:
+        """Score texts and remember them.
+
+        Returns:
+            The first that reaches the last layer, alone too; and whether all were scored.
+        """
+        results, _ = self.goal_function.get_results(texts, reserve=FINAL_CHECK)
+        self._seen.update((result.attacked_text.text, result) for result in results)
         for result in results:
             if self.stop_at_goal and result.succeeded:
-                alone = self._score_alone(result)
-                if alone is not None and alone.succeeded:
-                    return alone
-        return None
-
-    def _score_alone(self, result: SlowdownResult) -> SlowdownResult | None:
-        text = result.attacked_text.text
-        if text not in self._alone:
-            outcome = self.victim.confirm(result.attacked_text.tokenizer_input)
-            if outcome is None:
-                return None
-            self._alone.add(text)
-            self._seen[text] = self.goal_function.result_of(result.attacked_text, outcome)
-        return self._seen[text]
+                alone = self.goal_function.confirm(result.attacked_text)
+                if alone is not None:
+                    self._seen[alone.attacked_text.text] = alone
+                    if alone.succeeded:
+                        return alone, True
+        return None, len(results) == len(texts)
 
     def _best_of_all(self, initial: SlowdownResult) -> SlowdownResult:
         best = initial
         for result in sorted(self._seen.values(), key=lambda result: -result.score):
             if result.score <= best.score:
                 break
-            alone = self._score_alone(result)
+            alone = self.goal_function.confirm(result.attacked_text)
             if alone is not None and alone.score > best.score:
                 best = alone
         deeper = best.raw_output.exit_layer > initial.raw_output.exit_layer
