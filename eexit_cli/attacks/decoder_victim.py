@@ -135,7 +135,7 @@ class DecoderVictim(Victim[Generation]):
 
     def _losses(
         self, texts: list[TextInput], embedded: Tensor, batch: dict[str, Tensor], loss: Loss
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         generations = [self._known[text] for text in texts]
         # Shape: [batch, tokens] each; -100 and L where padded
         shape = (len(generations), max(len(one.tokens) for one in generations))
@@ -145,8 +145,7 @@ class DecoderVictim(Victim[Generation]):
             outputs[row, : len(one.tokens)] = torch.tensor(one.tokens)
             exit_layers[row, : len(one.tokens)] = torch.tensor(one.exit_layers)
         values = self.reader(embedded, batch["attention_mask"], outputs)
-        losses = loss(values, exit_layers).masked_fill(outputs == -100, 0.0)
-        return losses.sum(dim=1), torch.tensor([max(one.exit_layers) for one in generations])
+        return loss(values, exit_layers).masked_fill(outputs == -100, 0.0).sum(dim=1)
 
     def _run(self, model: Any, batch: dict[str, Tensor]) -> list[Generation]:
         decoded = model.decode(**batch, settings=self.settings)

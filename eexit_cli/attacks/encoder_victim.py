@@ -90,10 +90,9 @@ class EncoderVictim(Victim[Outcome], ModelWrapper):  # type: ignore[misc]
 
     def _losses(
         self, texts: list[TextInput], embedded: Tensor, batch: dict[str, Tensor], loss: Loss
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         logits = self.model(inputs_embeds=embedded, **batch).logits
-        exit_layers = replay(logits.detach(), self.criterion).exit_layers
-        return loss(logits, exit_layers), exit_layers
+        return loss(logits, replay(logits.detach(), self.criterion).exit_layers)
 
     def __call__(self, text_input_list: Sequence[TextInput], **kwargs: Any) -> np.ndarray:
         """Class probabilities of the answering exits, for TextAttack's own goal functions.

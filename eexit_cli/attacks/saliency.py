@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,6 @@ class WordGradients:
             move together. Shape: [words, embedding].
         first_ids: id of each word's first piece. Shape: [words].
         pieces: how many pieces each word has. Shape: [words].
-        loss: of the text as it is.
     """
 
     indices: list[int]
@@ -34,18 +33,16 @@ class WordGradients:
     gradients: Tensor
     first_ids: list[int]
     pieces: list[int]
-    loss: float
 
     def select(self, rows: list[int]) -> WordGradients:
         """Only these rows."""
-        return WordGradients(
+        return replace(
+            self,
             indices=[self.indices[row] for row in rows],
-            spans=self.spans,
             embeddings=self.embeddings[rows],
             gradients=self.gradients[rows],
             first_ids=[self.first_ids[row] for row in rows],
             pieces=[self.pieces[row] for row in rows],
-            loss=self.loss,
         )
 
 
@@ -76,5 +73,4 @@ def word_gradients(
         gradients=torch.stack([token.gradient[owners[i]].sum(dim=0) for i in kept]),
         first_ids=[int(token.input_ids[owners[i][0]]) for i in kept],
         pieces=[len(owners[i]) for i in kept],
-        loss=token.loss,
     )

@@ -40,7 +40,6 @@ class TextGradient:
         offsets: characters of each token in its column, without the prefix.
         columns: 0, or 1 for the second text of a pair; None for special tokens and the prefix.
         loss: the loss itself.
-        exit_layer: where the text leaves, the last of its tokens, 1..L.
     """
 
     input_ids: Tensor
@@ -48,7 +47,6 @@ class TextGradient:
     offsets: list[tuple[int, int]]
     columns: list[int | None]
     loss: float
-    exit_layer: int
 
 
 class Victim(ABC, Generic[Answer]):
@@ -102,8 +100,8 @@ class Victim(ABC, Generic[Answer]):
     @abstractmethod
     def _losses(
         self, texts: list[TextInput], embedded: Tensor, batch: dict[str, Tensor], loss: Loss
-    ) -> tuple[Tensor, Tensor]:
-        """Losses, differentiable, and exit layers of each text. Shape: [batch] each.
+    ) -> Tensor:
+        """Loss of each text where it leaves now, differentiable. Shape: [batch].
 
         Args:
             embedded: stands for the batch's ``input_ids``. Shape: [batch, tokens, embedding].
@@ -156,10 +154,6 @@ class Victim(ABC, Generic[Answer]):
         self._paid.clear()
         self._alone.clear()
         self._gradients.clear()
-
-    def is_known(self, text: TextInput) -> bool:
-        """The text was scored for this sample, so asking again costs nothing."""
-        return text in self._known
 
     def score(self, texts: Sequence[TextInput], *, reserve: int = 0) -> list[Answer]:
         """What the victim does with each text, by its live exits, in batches of similar length.
@@ -228,11 +222,6 @@ class Victim(ABC, Generic[Answer]):
                 self._gradients[text, loss] = gradient
         return _first_ones(self._gradients, [(text, loss) for text in texts])
 
-    def loss_gradient(self, text: TextInput, loss: Loss) -> TextGradient | None:
-        """:meth:`gradients` of one text; None where the budget has nothing left."""
-        found = self.gradients([text], loss)
-        return found[0] if found else None
-
     def _gradient_batches(self, texts: list[TextInput]) -> Iterable[list[TextInput]]:
         """Parts of the texts that fit into one forward and backward pass."""
         return [texts] if texts else []
@@ -243,7 +232,7 @@ class Victim(ABC, Generic[Answer]):
         # Shape: [batch, tokens, embedding]
         embedded = self.model.word_embeddings(input_ids).detach().requires_grad_(True)
         with torch.enable_grad():
-            losses, exit_layers = self._losses(texts, embedded, batch, loss)
+            losses = self._losses(texts, embedded, batch, loss)
             # Rows do not meet in the model, so the gradient of the sum holds each one's own.
             (gradient,) = torch.autograd.grad(losses.sum(), embedded)
         before = len(self.prefix)
@@ -256,7 +245,6 @@ class Victim(ABC, Generic[Answer]):
                 offsets=[(start - before, end - before) for start, end in encoding.offsets],
                 columns=[None if end <= before else column for column, (_, end) in ends],
                 loss=float(losses[row].detach()),
-                exit_layer=int(exit_layers[row]),
             )
 
     def _run_in_buckets(self, texts: list[TextInput]) -> list[Answer]:

@@ -129,7 +129,7 @@ def test_estimates_are_first_order_changes_of_the_tokens_that_differ() -> None:
     table = torch.randn(10, 4, generator=generator)
     gradient = torch.randn(4, 4, generator=generator)
     old = [3, 4, 5, 1]
-    found = TextGradient(torch.tensor(old), gradient, [], [], 0.0, 1)
+    found = TextGradient(torch.tensor(old), gradient, [], [], 0.0)
 
     def dot(place: int, index: int) -> float:
         return float(gradient[place] @ table[index])

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from attacks_tiny_decoder import SENTENCES, THRESHOLDS, decoder_victim
+from attacks_tiny_decoder import SENTENCES, THRESHOLDS, decoder_victim, word_tokenizer
 from tiny_decoders import WORDS
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from eexit_cli.attacks import DECODER_ATTACKS
+from eexit_cli.attacks.budget import Budget
 from eexit_cli.attacks.decoder_victim import DecoderVictim
 from eexit_cli.attacks.slowdown_loss import exits_loss
 from eexit_cli.attacks.victim import Loss
+from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.models.batching import TextBatcher
 
 LAM = 0.7
 
@@ -167,3 +174,74 @@ def test_exits_that_are_never_asked_are_refused() -> None:
     assert decoder_victim("saturation").reader.layers == (2,)
     assert decoder_victim(min_layer=2).reader.layers == (2,)
     assert decoder_victim(shallow_layer=1).reader.layers == (1,)
+
+
+class Bag(torch.nn.Module):
+    """No T5: as many tokens as the input has, and leaving late where its mean embedding says so."""
+
+    depth = 4
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.word_embeddings = torch.nn.Embedding(vocabulary, 6)
+        self.ramps = torch.nn.Linear(6, 1)
+
+    def doubts(self, embedded: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        mask = attention_mask.unsqueeze(-1)
+        mean = (embedded * mask).sum(dim=1) / mask.sum(dim=1)
+        return torch.sigmoid(4 * self.ramps(mean)[:, 0])
+
+    def decode(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, settings: Any
+    ) -> SimpleNamespace:
+        doubts = self.doubts(self.word_embeddings(input_ids), attention_mask).tolist()
+        counts = attention_mask.sum(dim=1).tolist()
+        return SimpleNamespace(
+            samples=[
+                SimpleNamespace(
+                    tokens=[1] * count,
+                    exit_layers=[1 + int(doubt * self.depth)] * count,
+                    confidences=[1 - doubt] * count,
+                )
+                for doubt, count in zip(doubts, counts, strict=True)
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class BagReader:
+    model: Bag
+    layers: tuple[int, ...] = (1, 2, 3)
+    width: int = 1
+
+    def __call__(
+        self, embedded: torch.Tensor, attention_mask: torch.Tensor, outputs: torch.Tensor
+    ) -> torch.Tensor:
+        sure = 1 - self.model.doubts(embedded, attention_mask)
+        return sure[:, None, None].expand(*outputs.shape, len(self.layers))
+
+
+def test_whatever_decodes_can_be_attacked() -> None:
+    tokenizer = word_tokenizer()
+    model = Bag(len(tokenizer)).requires_grad_(False)
+    victim = DecoderVictim(
+        model,
+        TextBatcher(tokenizer, 24),
+        SimpleNamespace(max_new_tokens=24),
+        BagReader(model),
+        Budget(120),
+    )
+    attack = DECODER_ATTACKS.load("same-token").attack(
+        victim, AttackConfig(top_n=8, beam_width=2, per_size=3)
+    )
+    gained = 0
+    for text in SENTENCES:
+        found = attack.attack(text)
+        before, after = victim.confirm(text), victim.confirm(found.text)
+        assert before is not None
+        assert after is not None
+        assert victim.budget.spent <= 120
+        assert found.skipped == (before.layers_per_token == model.depth)
+        gained += after.total_layers - before.total_layers
+    assert gained > 0

@@ -78,12 +78,11 @@ def test_the_estimate_is_the_change_of_the_loss_to_first_order() -> None:
         table.mul_(1e-3)
     transformation = TokenMutation(victim, LOSS, top_n=40)
     text = AttackedText("film plot was great")
-    before = victim.loss_gradient(text.text, LOSS)
-    assert before is not None
+    (before,) = victim.gradients([text.text], LOSS)
     for candidate in transformation(text):
-        after = victim.loss_gradient(candidate.text, LOSS)
-        assert after is not None
-        if after.exit_layer == before.exit_layer:
+        (after,) = victim.gradients([candidate.text], LOSS)
+        one, other = victim.score([text.text, candidate.text])
+        if one.exit_layer == other.exit_layer:
             assert after.loss - before.loss == pytest.approx(
                 candidate.attack_attrs[ESTIMATE], rel=0.05, abs=1e-5
             )

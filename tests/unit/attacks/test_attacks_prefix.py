@@ -75,7 +75,7 @@ def test_learning_counts_its_cost_and_leaves_the_budget_alone() -> None:
     assert budget.spent == 2
     assert found["gradient_passes"] == passes > 0
     assert found["queries"] > len(SEARCH)
-    assert not victim.is_known(SEARCH[0])
+    assert SEARCH[0] not in victim._known
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 40])

@@ -56,7 +56,7 @@ def test_each_text_is_one_query_however_often_it_is_asked_for() -> None:
     assert again[0] is first[1]
     victim.begin()
     assert victim.budget.spent == 0
-    assert not victim.is_known(TEXTS[0])
+    assert TEXTS[0] not in victim._known
 
 
 @pytest.mark.parametrize("limit", range(6))
@@ -67,7 +67,7 @@ def test_budget_is_never_exceeded(limit: int) -> None:
     assert victim.budget.spent == limit
     assert victim.score(TEXTS[5:]) == []
     assert victim.confirm(TEXTS[0]) is None
-    assert victim.loss_gradient(TEXTS[7], LOSS) is None
+    assert victim.gradients([TEXTS[7]], LOSS) == []
 
 
 def test_batches_hold_little_padding() -> None:
@@ -81,11 +81,10 @@ def test_gradient_is_the_finite_difference_of_the_loss(make) -> None:  # type: i
     victim = victim_for(make())
     victim.model.double()
     text = "The film film was not believful"
-    gradient = victim.loss_gradient(text, LOSS)
-    assert gradient is not None
+    (gradient,) = victim.gradients([text], LOSS)
     batch = victim.batcher([text])
     embedded = victim.model.word_embeddings(batch.pop("input_ids"))
-    layers = torch.tensor([gradient.exit_layer])
+    layers = torch.tensor([victim.score([text])[0].exit_layer])
 
     def loss_at(moved: torch.Tensor) -> float:
         return float(LOSS(victim.model(inputs_embeds=moved, **batch).logits, layers)[0])
@@ -108,12 +107,11 @@ def test_repeated_words_have_gradients_of_their_own_that_add_up_to_the_matrix_ro
 ) -> None:
     victim = victim_for(backbone=backbone)
     text = "film great film"
-    gradient = victim.loss_gradient(text, LOSS)
-    assert gradient is not None
+    (gradient,) = victim.gradients([text], LOSS)
     assert not torch.allclose(gradient.gradient[1], gradient.gradient[3])
     weight = victim.model.word_embeddings.weight.requires_grad_(True)
     logits = victim.model(**victim.batcher([text])).logits
-    LOSS(logits, torch.tensor([gradient.exit_layer])).sum().backward()
+    LOSS(logits, torch.tensor([victim.score([text])[0].exit_layer])).sum().backward()
     row = weight.grad[gradient.input_ids[1]]
     together = gradient.gradient[1] + gradient.gradient[3]
     assert torch.allclose(row, together, rtol=1e-3, atol=1e-5)
@@ -128,8 +126,7 @@ def test_gradients_of_a_batch_are_those_of_each_text_and_never_add_up(backbone: 
     assert victim.budget.gradient_passes == 4
     for text, one in zip(TEXTS[:4], together, strict=True):
         victim.begin()
-        alone = victim.loss_gradient(text, LOSS)
-        assert alone is not None
+        (alone,) = victim.gradients([text], LOSS)
         assert torch.equal(alone.input_ids, one.input_ids)
         assert torch.allclose(alone.gradient, one.gradient, rtol=1e-3, atol=1e-5)
 
@@ -138,9 +135,8 @@ def test_word_gradients_join_the_pieces_of_a_word() -> None:
     victim = victim_for()
     text = AttackedText("believful film")
     words = word_gradients(victim, LOSS, text, {0, 1})
-    token = victim.loss_gradient(text.text, LOSS)
+    (token,) = victim.gradients([text.text], LOSS)
     assert words is not None
-    assert token is not None
     table = victim.model.word_embeddings.weight
     assert torch.allclose(words.gradients[0], token.gradient[1] + token.gradient[2])
     assert torch.allclose(words.embeddings[0], table[token.input_ids[1:3]].mean(dim=0))
@@ -156,8 +152,7 @@ def test_pairs_are_scored_and_differentiated() -> None:
         **victim.batcher([pair[0]], [pair[1]]), criterion=victim.criterion
     )
     assert outcome.exit_layer == int(expected.exit_layers[0])
-    gradient = victim.loss_gradient(pair, LOSS)
-    assert gradient is not None
+    (gradient,) = victim.gradients([pair], LOSS)
     assert {0, 1, None} == set(gradient.columns)
 
 
@@ -218,4 +213,4 @@ def test_another_account_pays_for_a_while() -> None:
         assert other.queries == len(TEXTS)
     assert victim.budget is mine
     assert mine.spent == 2
-    assert not victim.is_known(TEXTS[0])
+    assert TEXTS[0] not in victim._known
