@@ -26,7 +26,7 @@ from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.store.atomic import write_atomically
 from eexit_cli.store.documents import SCHEMA_VERSION, flat_numbers, read_document, read_object
 from eexit_cli.store.environment import describe_environment
-from eexit_cli.store.locking import FileLock
+from eexit_cli.store.locking import RunLock
 from eexit_cli.store.records import RecordFile, encode, plain
 
 HEADER = "config.json"
@@ -75,7 +75,7 @@ class Run:
     """
 
     def __init__(
-        self, path: Path, header: Mapping[str, Any], *, lock: FileLock | None = None
+        self, path: Path, header: Mapping[str, Any], *, lock: RunLock | None = None
     ) -> None:
         self.path = path
         self.id = path.name
@@ -218,7 +218,7 @@ class ResultStore:
         }
         path, created = self._new_folder(command, header["config"])
         header["run_id"], header["created"] = path.name, created.isoformat()
-        lock = FileLock(path / LOCK)
+        lock = RunLock(path / LOCK)
         try:
             if not lock.acquire():
                 raise RuntimeError(f"somebody locked the new run {path.name}")
@@ -269,7 +269,7 @@ class ResultStore:
         if run_id == "latest":
             run_id = self._latest(command, "unfinished").id
         opened = self.open(run_id, command=command)
-        lock = FileLock(opened.path / LOCK)
+        lock = RunLock(opened.path / LOCK)
         if not opened.finished and not lock.acquire():
             left = lock.left_behind
             raise EexitError(

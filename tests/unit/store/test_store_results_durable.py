@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
-from eexit_cli.store import locking
-from eexit_cli.store.locking import FileLock
+from eexit_cli.store.locking import RunLock
 from eexit_cli.store.records import RecordFile
 from eexit_cli.store.results import ResultStore
 
@@ -223,16 +222,19 @@ def test_parallel_processes_never_share_a_folder(tmp_path: Path) -> None:
             assert document["metrics"] == {"writer": number}
 
 
+@needs_posix
 def test_where_the_file_system_knows_no_locks_a_claim_file_stands_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_locks(descriptor: int) -> bool:
+    import fcntl
+
+    def no_locks(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locking, "_try_lock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     store = ResultStore(tmp_path)
     run = store.create("attack", {})
-    with pytest.raises(EexitError) as caught:
+    with pytest.raises(EexitError, match=f"written by process {os.getpid()}") as caught:
         store.resume(run.id)
     assert caught.value.hint is not None
     assert str(run.path / ".lock.claim") in caught.value.hint
@@ -242,14 +244,17 @@ def test_where_the_file_system_knows_no_locks_a_claim_file_stands_in(
     assert sorted(path.name for path in run.path.iterdir()) == ["all_results.json", "config.json"]
 
 
+@needs_posix
 def test_other_lock_failures_are_not_swallowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(descriptor: int) -> bool:
+    import fcntl
+
+    def broken(descriptor: int, operation: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(locking, "_try_lock", broken)
-    lock = FileLock(tmp_path / "lock")
+    monkeypatch.setattr(fcntl, "flock", broken)
+    lock = RunLock(tmp_path / "lock")
     with pytest.raises(OSError, match="Input/output"):
         lock.acquire()
     assert not lock.held
