@@ -14,6 +14,7 @@ from typing import Any
 
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.core.text import not_utf8
 
 _RUN_KEYS = {"schema_version", "command", "config"}
@@ -44,7 +45,7 @@ def read_config(path: Path, known: Collection[str], *, command: str = "") -> dic
         name = str(key).replace("-", "_")
         if name not in known:
             close = nearest(name, known)
-            options = [f"--{candidate.replace('_', '-')}" for candidate in close or sorted(known)]
+            options = [flag(candidate) for candidate in close or sorted(known)]
             start = "Did you mean" if close else "This command has"
             raise UsageError(
                 f"Unknown key '{key}' in '{path}'",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import stream
@@ -115,7 +116,7 @@ def _refuse_unused(config: Any, info: TaskInfo) -> None:
         given = getattr(config, name, None)  # label_names is not an option of the data
         # A dataclass keeps its defaults as attributes of the class.
         if given != getattr(type(config), name, given):
-            option = f"--{name.replace('_', '-')}"
+            option = flag(name)
             raise UsageError(
                 f"{option} does not go with '{info.name}', whose kind is {info.kind}",
                 hint=f"Leave {option} out",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.common import COLUMNS
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import TASKS, task_info
 from eexit_cli.data.origin import Origin, origin_of
@@ -232,7 +233,7 @@ def _with_columns(config: Any, record: Mapping[str, Any], model: str, progress: 
         columns = {name: column for name, column in columns.items() if column in there}
     if not columns:
         return config
-    named = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in columns.items())
+    named = " ".join(f"{flag(name)} {value}" for name, value in columns.items())
     progress.message(f"Columns as in the training of '{model}': {named}")
     return dataclasses.replace(config, **columns)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from eexit_cli.config.common import CommonConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import flag
 
 Config = TypeVar("Config", bound=CommonConfig)
 
@@ -66,8 +67,7 @@ def resumed(
             continue
         if name not in free:
             raise UsageError(
-                f"--{name.replace('_', '-')} {_shown(given)} differs from the {what}'s "
-                f"{_shown(before)}",
+                f"{flag(name)} {_shown(given)} differs from the {what}'s {_shown(before)}",
                 hint=f"Leave it out to {repair}",
             )
         changes[name] = given

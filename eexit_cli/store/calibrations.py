@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.store.atomic import write_atomically
 from eexit_cli.store.conditions import (
     GENERATION,
     TOKENIZER,
     difference,
     differences,
-    flag,
     generation_digest,
     repairs,
     tokenizer_digest,

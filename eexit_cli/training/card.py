@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eexit_cli.core.digits import exact
+from eexit_cli.core.option import flag
 
 FAMILY_TITLES = {
     "deebert": "DeeBERT (ACL 2020, arXiv:2004.12993): a pooler and a classifier after every layer",
@@ -81,15 +82,13 @@ def command_line(options: Mapping[str, Any]) -> str:
     """
     words = ["eexit", "train"]
     for name, value in options.items():
-        flag = name.replace("_", "-")
         if value is None:
             continue
         if value is True or value is False:
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list):
-            words += [f"--{flag}", ",".join(map(str, value))]
+            words.append(flag(name if value else f"no_{name}"))
         else:
-            words += [f"--{flag}", str(value)]
+            said = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += [flag(name), said]
     return shlex.join(words)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import flag
 
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd", "adafactor": "adafactor"}
 """Names of ``--optimizer``, and transformers' own."""
@@ -48,7 +49,7 @@ class TrainingSettings:
         for name in (*positive, "evaluations_per_epoch"):
             if not getattr(self, name) > 0:
                 raise UsageError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)} is outside its range",
+                    f"{flag(name)} {getattr(self, name)} is outside its range",
                     hint="Give a number above 0",
                 )
         if not 0 <= self.warmup_ratio < 1:

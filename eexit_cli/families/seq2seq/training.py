@@ -23,6 +23,7 @@ from eexit_cli.config.train import (
     TrainConfig,
 )
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import Examples, TaskInfo
@@ -124,10 +125,10 @@ def plan_decoder(config: TrainConfig) -> Plan:
     if backbone is not None:
         shape = [name for name in SHAPE_OPTIONS if getattr(config, name) is not None]
         if shape:
-            flag = f"--{shape[0].replace('_', '-')}"
+            option = flag(shape[0])
             raise UsageError(
-                f"{flag} shapes a new T5, and this training starts from {backbone}",
-                hint=f"Drop {flag}, or --backbone",
+                f"{option} shapes a new T5, and this training starts from {backbone}",
+                hint=f"Drop {option}, or --backbone",
             )
     source = None if backbone is None else source_of(backbone)
     if source is not None:
@@ -144,10 +145,10 @@ def _purpose(config: TrainConfig) -> Purpose:
     if config.confidence is not None:
         for name in ("strategy", "dropout", *FREE_OPTIONS):
             if getattr(config, name) is not None:
-                flag = f"--{name.replace('_', '-')}"
+                option = flag(name)
                 raise UsageError(
-                    f"{flag} trains the decoder, --confidence keeps it as it is",
-                    hint=f"Drop {flag}, or train the decoder first and its classifiers after",
+                    f"{option} trains the decoder, --confidence keeps it as it is",
+                    hint=f"Drop {option}, or train the decoder first and its classifiers after",
                 )
         return Purpose(None, None, classifier_names(config.confidence))
     strategy: DecoderStrategy = DECODER_STRATEGIES.load(config.strategy or "weighted-ce")
@@ -175,7 +176,7 @@ def _free(config: TrainConfig) -> ShallowDeep | None:
         given = [name for name in FREE_OPTIONS if getattr(config, name) is not None]
         if given:
             raise UsageError(
-                f"--{given[0].replace('_', '-')} goes with FREE",
+                f"{flag(given[0])} goes with FREE",
                 hint="Add --strategy free --shallow-layer K",
             )
         return None

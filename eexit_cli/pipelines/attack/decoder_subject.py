@@ -12,6 +12,7 @@ from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.field import SEQ2SEQ, refuse_unread
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.core.types import Examples
 from eexit_cli.families.batches import prefix_in
 from eexit_cli.families.calibrated import with_calibrated
@@ -121,6 +122,4 @@ def _check_rates(config: AttackConfig, examples: Examples, prefix: str) -> None:
         ("letter_rate", "change-rate", any(count < 2 for count in words), "inputs of many words"),
     ):
         if getattr(config, name) != getattr(AttackConfig(), name) and not reads:
-            raise UsageError(
-                f"--{name.replace('_', '-')} says nothing to {what}", hint=f"Give --{other}"
-            )
+            raise UsageError(f"{flag(name)} says nothing to {what}", hint=f"Give --{other}")

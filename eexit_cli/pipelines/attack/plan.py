@@ -10,6 +10,7 @@ from eexit_cli.attacks import ATTACKS, DECODER_ATTACKS, catalog_of
 from eexit_cli.attacks.recipe import Recipe
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.option import flag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +175,7 @@ def check_numbers(config: AttackConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < bound:
             raise UsageError(
-                f"--{_dashed(name)} {value} is outside its range",
+                f"{flag(name)} {value} is outside its range",
                 hint=f"Give a whole number, at least {bound}",
             )
     if config.query_budget is not None and config.query_budget < 1:
@@ -218,7 +219,7 @@ def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
             readers = [n for n in catalog if name in catalog.load(n).reads]
             other = "a decoder" if recipes[0].family == "encoder" else "a classifier"
             raise UsageError(
-                f"--{_dashed(name)} says nothing to {words}",
+                f"{flag(name)} says nothing to {words}",
                 hint=f"Leave it out, or choose among: {', '.join(readers)}"
                 if readers
                 else f"Leave it out: it is for {other}",
@@ -230,7 +231,3 @@ def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
                 "one worker only",
                 hint="Leave --workers out",
             )
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")

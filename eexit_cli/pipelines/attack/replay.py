@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig, TimingConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import RunResult
 from eexit_cli.metrics.latency import NOT_TIMED
@@ -144,7 +145,7 @@ def _check_options(config: AttackConfig, explicit: Collection[str]) -> None:
         value = getattr(config, item.name)
         said = item.name in explicit or value != getattr(defaults, item.name)
         if item.name not in _READ and said:
-            option = f"--{item.name.replace('_', '-')}"
+            option = flag(item.name)
             raise UsageError(
                 f"{option} says nothing with --transfer, which replays a run as it is",
                 hint=f"Leave {option} out",

@@ -10,6 +10,7 @@ from eexit_cli.attacks import ATTACKS
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderExitConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.pipelines.resume import resumed
 from eexit_cli.store.results import ResultStore, Run
 
@@ -58,7 +59,7 @@ def check_combination(config: CalibrateConfig) -> None:
         "--metric": config.metric,
         "--label-names": config.label_names,
         **{
-            f"--{item.name.replace('_', '-')}": getattr(config, item.name)
+            flag(item.name): getattr(config, item.name)
             for item in dataclasses.fields(DecoderExitConfig)
         },
     }

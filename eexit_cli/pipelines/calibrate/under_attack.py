@@ -21,6 +21,7 @@ from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import at_least, exact
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import flag
 from eexit_cli.core.seed import stream
 from eexit_cli.exits import CRITERIA
 from eexit_cli.metrics.depth import gain_removed
@@ -166,7 +167,7 @@ def attack_calibrated(
             continue
         if name not in names:
             raise UsageError(
-                f"An attack has no --{name.replace('_', '-')}, which this calibration uses",
+                f"An attack has no {flag(name)}, which this calibration uses",
                 hint="Calibrate without it, or attack first and give the run to --verify-on",
             )
         options[name] = settings[name]
