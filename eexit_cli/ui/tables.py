@@ -72,14 +72,19 @@ class Sheet:
         return Drawn(self, encoding)
 
 
-def sheet_of(rows: Sequence[Row], *, title: str | None = None) -> Sheet:
-    """A table of dictionaries as they are: one column per name, in order of first appearance."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    columns = [
-        Column(key, numeric=all(isinstance(row.get(key), (int, float, type(None))) for row in rows))
-        for key in keys
-    ]
-    return Sheet(columns, rows, title)
+def sheet_of(rows: Sequence[Row], *, align: bool = True) -> Sheet:
+    """A table of dictionaries as they are: one column per name, in order of first appearance.
+
+    Args:
+        rows: raw values by name.
+        align: numbers to the right.
+    """
+
+    def numeric(key: str) -> bool:
+        return all(isinstance(row.get(key), (int, float, type(None))) for row in rows)
+
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return Sheet([Column(key, numeric=align and numeric(key)) for key in keys], rows)
 
 
 def render(sheet: Sheet, form: str, encoding: str = "utf-8") -> str:

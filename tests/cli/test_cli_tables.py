@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from eexit_cli.ui.measures import MEASURES, label, written
 from eexit_cli.ui.screens.attack import highlighted, slowdown
-from eexit_cli.ui.screens.evaluate import exits, quality, sweep
+from eexit_cli.ui.screens.evaluate import exits, quality, settings
 from eexit_cli.ui.screens.words import criterion_words, shortened
 from eexit_cli.ui.tables import Column, Sheet, render, sheet_of
 
@@ -126,13 +126,13 @@ def test_what_a_guarantee_rests_on_is_never_past_itself(value) -> None:
     for name in ("mean_loss_bound", "mean_loss_high", "p_value"):
         assert Fraction(written(name, value)) >= Fraction(repr(value))
     assert Fraction(written("mean_loss_low", value)) <= Fraction(repr(value))
-    for settings in (
+    for stored in (
         {"criterion": "threshold", "confidence": "entropy", "threshold": value},
         {"criterion": "shallow-deep", "confidence": "softmax", "shallow_layer": 1}
         | {"threshold": value},
         {"criterion": "voting", "voting": value},
     ):
-        assert float(criterion_words(settings).split()[-1]) == value
+        assert float(criterion_words(stored).split()[-1]) == value
 
 
 def test_the_three_speed_figures_keep_their_own_names() -> None:
@@ -226,7 +226,7 @@ def test_quality_puts_the_full_model_beside() -> None:
     assert rows["mean_exit_layer"]["full_model"] == 4
     assert rows["speedup_layers"]["full_model"] == 1
     assert rows["latency_ms"]["full_model"] == 6.0
-    assert exits(metrics).rows == [{"exit": 1, "accuracy": 0.5, "left_here": 7}]
+    assert exits(metrics).rows == [{"exit": 1, "accuracy": 0.5, "exited_at": 7}]
 
 
 def test_sweep_is_thinned_with_both_ends_kept() -> None:
@@ -239,7 +239,7 @@ def test_sweep_is_thinned_with_both_ends_kept() -> None:
         }
         for i in range(40)
     ]
-    shown = sweep({"rows": rows}).rows
+    shown = settings({"metrics": {}, "rows": rows}).rows
     assert len(shown) == 10
     assert (shown[0]["threshold"], shown[-1]["threshold"]) == (0, 39)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from eexit_cli.core.text import readable
 from eexit_cli.core.types import RunResult
-from eexit_cli.ui.measures import label, written
+from eexit_cli.ui.measures import label
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.attack_table import (
     PAIRS,
@@ -28,8 +28,8 @@ from eexit_cli.ui.screens.attack_table import (
     wide,
 )
 from eexit_cli.ui.screens.speed import with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
-from eexit_cli.ui.tables import Column, Row, Sheet
+from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
+from eexit_cli.ui.tables import Column, Sheet
 
 EXAMPLES = 3
 
@@ -120,8 +120,8 @@ def slowdown(document: Mapping[str, Any]) -> Sheet:
     return Sheet(
         [
             Column("metric", "", text=lambda row: _label(row["metric"], unit)),
-            _value("before", "Before"),
-            _value("after", "After"),
+            value_column("before", "Before"),
+            value_column("after", "After"),
         ],
         rows,
         title="Slowdown",
@@ -130,13 +130,6 @@ def slowdown(document: Mapping[str, Any]) -> Sheet:
 
 def _label(name: str, unit: str) -> str:
     return f"{unit.capitalize()} changed per sample" if name == _CHANGED else label(name)
-
-
-def _value(key: str, heading: str) -> Column:
-    def text(row: Row) -> str:
-        return "" if row[key] is None else row.get(f"{key}_words", written(row["metric"], row[key]))
-
-    return Column(key, heading, text=text, numeric=True, whole=True)
 
 
 def _head(output: Output, document: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.speed import SPEEDUPS, speed_words, with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data
+from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Row, Sheet
 
 _FIGURES = (
@@ -134,8 +134,8 @@ def chosen(document: Mapping[str, Any]) -> Sheet:
     return Sheet(
         [
             _metric(metrics),
-            _value("calibration", f"Calibration, {metrics['samples']:,} samples"),
-            _value(
+            value_column("calibration", f"Calibration, {metrics['samples']:,} samples"),
+            value_column(
                 "test", f"Test, {metrics['test_samples']:,}" if "test_samples" in metrics else ""
             ),
         ],
@@ -223,13 +223,6 @@ def _threshold(row: Row) -> str:
     return f"{words} or further" if row["at_least"] else words
 
 
-def _value(key: str, heading: str) -> Column:
-    def text(row: Row) -> str:
-        return "" if row[key] is None else row.get(f"{key}_words", written(row["metric"], row[key]))
-
-    return Column(key, heading, text=text, numeric=True, whole=True)
-
-
 _BOUNDS = ("mean_loss_bound", "mean_loss_low", "mean_loss_high")
 
 
@@ -302,8 +295,8 @@ def _attack(output: Output, document: Mapping[str, Any]) -> None:
             Sheet(
                 [
                     _metric(metrics),
-                    _value("before", "Before"),
-                    _value("after", "After"),
+                    value_column("before", "Before"),
+                    value_column("after", "After"),
                 ],
                 rows,
                 title=_attacked_samples(metrics),

@@ -9,6 +9,7 @@ from typing import Any
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.evaluate import by_exit
 from eexit_cli.ui.screens.words import facts
 from eexit_cli.ui.tables import Column, Sheet
 
@@ -51,17 +52,13 @@ def _evaluation(config: Mapping[str, Any]) -> str:
 
 def exits(metrics: Mapping[str, Any]) -> Sheet:
     """One row per exit, one column per validation metric."""
-    found: dict[int, dict[str, Any]] = {}
-    for name, value in metrics.items():
-        base, _, layer = name.rpartition("_exit_")
-        if base and layer.isdigit():
-            found.setdefault(int(layer), {"exit": int(layer)})[base] = value
-    keys = list(dict.fromkeys(key for row in found.values() for key in row if key != "exit"))
+    rows = by_exit(metrics)
+    keys = list(dict.fromkeys(key for row in rows for key in row if key != "exit"))
     columns = [
         Column("exit", "Exit", numeric=True),
         *(Column(key, f"{label(key)} (validation)", numeric=True) for key in keys),
     ]
-    return Sheet(columns, [found[layer] for layer in sorted(found)], title="Every exit")
+    return Sheet(columns, rows, title="Every exit")
 
 
 def classifiers(rows: Sequence[Mapping[str, Any]]) -> Sheet:

@@ -10,6 +10,8 @@ from rich.text import Text
 from eexit_cli.core.digits import exact
 from eexit_cli.core.text import readable
 from eexit_cli.ui.catalogs import CATALOGS
+from eexit_cli.ui.measures import written
+from eexit_cli.ui.tables import Column, Row
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -96,6 +98,20 @@ class Facts:
                 line = Text()
             line.append_text(Text.assemble("  " if line else "", pair))
         yield line
+
+
+def value_column(key: str, heading: str) -> Column:
+    """A column of figures that differ from row to row; ``metric`` says which.
+
+    Rows that want other words than the figure's have them under ``<key>_words``.
+    """
+
+    def text(row: Row) -> str:
+        if row[key] is None:
+            return ""
+        return str(row.get(f"{key}_words", written(row["metric"], row[key])))
+
+    return Column(key, heading, text=text, numeric=True, whole=True)
 
 
 def source_of_data(config: Mapping[str, Any]) -> str | None:
