@@ -141,9 +141,9 @@ def _changes(node: ast.AST) -> Iterator[ast.expr]:
         case ast.BinOp(op=op) | ast.BoolOp(op=op) if type(op) in SWAPS:
             yield _with(node, op=SWAPS[type(op)]())
         case ast.Compare(ops=ops):
-            for at, op in enumerate(ops):
-                if type(op) in SWAPS:
-                    yield _with(node, ops=[*ops[:at], SWAPS[type(op)](), *ops[at + 1 :]])
+            for at, kind in enumerate(map(type, ops)):
+                if kind in SWAPS:
+                    yield _with(node, ops=[*ops[:at], SWAPS[kind](), *ops[at + 1 :]])
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             yield operand
         case ast.Constant(value=value) if type(value) is int and value < 1000:
