@@ -82,25 +82,27 @@ def refuse_unread(config: Any, family: str, *, model: str, explicit: Collection[
     for field in dataclasses.fields(config):
         told = option_of(field)
         given = getattr(config, field.name) != field.default or field.name in explicit
-        if given and family not in told.families:
+        if given and not told.read_by(family):
             raise _refusal(config, field.name, told, family, model)
 
 
 def _refusal(config: Any, name: str, told: Option, family: str, model: str) -> UsageError:
     option = told.flag or flag(name)
     readers = [FAMILIES[reader] for reader in told.families]
+    # A family of another package has no words here.
+    own_words = FAMILIES[family][1] if family in FAMILIES else f"of the family {family}"
     if told.panel == EXITS:
         own = [
             flag(field.name)
             for field in dataclasses.fields(config)
-            if (of := option_of(field)).panel == EXITS and family in of.families
+            if (of := option_of(field)).panel == EXITS and of.read_by(family)
         ]
-        way_on = f"{FAMILIES[family][1]} leaves by {', '.join(own)}"
+        way_on = f"{own_words} leaves by {', '.join(own)}"
     else:
         way_on = f"or name another model, such as {readers[0][2]}: eexit models list"
     return UsageError(
         f"{option} is for {' and '.join(reader[0] for reader in readers)}; "
-        f"model '{model}' is {FAMILIES[family][1]}",
+        f"model '{model}' is {own_words}",
         hint=f"Drop {option}; {way_on}",
     )
 

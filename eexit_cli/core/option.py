@@ -42,7 +42,7 @@ class Option:
         show_default: the help says the default.
         needs: another field that it says nothing without.
         excludes: fields that contradict it.
-        families: those that read it; the others refuse it.
+        families: those that read it, the others refuse it; empty is every family.
     """
 
     help: str
@@ -62,7 +62,11 @@ class Option:
     show_default: bool = True
     needs: str | None = None
     excludes: tuple[str, ...] = ()
-    families: tuple[str, ...] = tuple(FAMILIES)
+    families: tuple[str, ...] = ()
+
+    def read_by(self, family: str) -> bool:
+        """Does this family of models read it?"""
+        return not self.families or family in self.families
 
 
 def opt(default: Any, help: str, panel: str = "", **told: Any) -> Any:

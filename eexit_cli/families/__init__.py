@@ -14,4 +14,5 @@ FAMILIES = Catalog(
         "encoder": "eexit_cli.families.encoder.family:FAMILY",
         "seq2seq": "eexit_cli.families.seq2seq.family:FAMILY",
     },
+    plugins="eexit.families",
 )

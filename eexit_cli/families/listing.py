@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 def family_with(config: Mapping[str, Any]) -> Family:
     """The family of a folder with this ``config.json``.
 
-    Of several that recognise it the last one of the catalog has it, which is the more particular.
+    Of several that recognise it the last one of the catalog has it, which is the more particular;
+    those of other packages come after the own ones.
     """
-    families: list[Family] = [FAMILIES.load(name) for name in FAMILIES]
+    families: list[Family] = [family for _, family in FAMILIES.working()]
     return next(family for family in reversed(families) if family.recognises(config))
 
 
