@@ -1,4 +1,4 @@
-"""What a training starts from: a pretrained model, or one whose exits go on."""
+"""What a training starts from: a pretrained model, or one whose exits go on, and the data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from pathlib import Path
 from eexit_cli.config.train import DECODER_FAMILY, DEFAULT_FAMILY, OF_BACKBONE, TrainConfig
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples
+from eexit_cli.data import load_examples
 from eexit_cli.data.label_values import number_of
 from eexit_cli.data.labels import are_generic, match_classes
+from eexit_cli.families.class_names import names_for_training
 from eexit_cli.families.data import to_train_on
 from eexit_cli.families.listing import summarise
+from eexit_cli.families.seen_rows import not_learned
 from eexit_cli.models.checkpoints import find_folder, read_config
 from eexit_cli.store.models import is_decoder, registered
+from eexit_cli.store.training_rows import TrainingRows
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,60 @@ def refuse_kind(source: Source, *, decoder: bool) -> None:
             f"'{source.name}' is a classifier, a model that writes text cannot start from it",
             hint=f"Train it as it is with --model {source.family}, or give a T5 to --backbone",
         )
+
+
+def splits(
+    config: TrainConfig,
+    progress: Progress,
+    *,
+    generates: bool = False,
+    before: TrainingRows | None = None,
+) -> tuple[Examples, Examples]:
+    """Training and validation data.
+
+    Args:
+        before: what the model that the training goes on from has seen; what it was trained on does
+            not validate.
+
+    Raises:
+        UsageError: a split that would train on validation data.
+    """
+    progress = _Once(progress)  # both splits may be of one file, about which there is one line
+    training = load_examples(
+        config,
+        default_split="train",
+        label_names=None if generates else names_for_training(config),
+        generates=generates,
+        progress=progress,
+    )
+    validation = load_examples(
+        replace(config, split=None, limit=config.validation_limit),
+        default_split="validation",
+        label_names=None if generates else training.info.label_names,
+        generates=generates,
+        progress=progress,
+    )
+    own_whole_file = config.data_file is not None and config.split not in (None, "train")
+    if training.split == validation.split or own_whole_file:
+        raise UsageError(
+            f"--split {config.split} would train on validation data",
+            hint="Leave --split out: train on the train split",
+        )
+    return training, not_learned(validation, before, config.backbone or config.model, progress)
+
+
+class _Once:
+    """A display that is told nothing twice."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._told: set[str] = set()
+        self._message = progress.message
+        self.task = progress.task
+
+    def message(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._message(text)
 
 
 def why_other_classes(asked: tuple[str, ...], given: tuple[str, ...]) -> str | None:

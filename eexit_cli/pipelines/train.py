@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from eexit_cli.config.train import DECODER_FAMILY, OF_BACKBONE, TrainConfig
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from eexit_cli.config.train import OF_BACKBONE, TrainConfig
 from eexit_cli.core.errors import MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import RunResult
 from eexit_cli.families.data import task_of_export
 from eexit_cli.families.loading import resolve_device
-from eexit_cli.families.training import Plan, Shared, training_settings
+from eexit_cli.families.training import Shared, plan, training_settings
 from eexit_cli.families.training_source import settled
 from eexit_cli.pipelines.resume import resumed
 from eexit_cli.store.results import ResultStore, Run
 from eexit_cli.training.checkpoints import Workspace, storage_errors
-from eexit_cli.training.processes import Processes
 
 # What may differ between an unfinished training and the command that resumes it.
 _FREE_ON_RESUME = ("resume", "results_dir", "output", "device", "licence")
@@ -65,12 +66,12 @@ def run_training(
             f"Training cannot choose the device '{config.device}'",
             hint=f"Choose the GPU outside: CUDA_VISIBLE_DEVICES={device.index} eexit train ...",
         )
-    plan = _plan(config)
-    settings = training_settings(config, plan.defaults, device.type)
-    processes = Processes.start(device=device.type)
-    progress = (progress if processes.is_main else None) or SilentProgress()
-    if plan.origin:
-        progress.message(plan.origin)
+    planned = plan(config)
+    settings = training_settings(config, planned.defaults, device.type)
+    processes = PartialState(cpu=device.type == "cpu")
+    progress = (progress if processes.is_main_process else None) or SilentProgress()
+    if planned.origin:
+        progress.message(planned.origin)
     if stored is None and config.data_file is not None and completed.data_file is None:
         progress.message(
             f"Data: {config.data_file.name}, which '{config.backbone}' was trained on, parted as "
@@ -79,20 +80,18 @@ def run_training(
     notes = {} if stored is None else stored.notes
     finished = _finished_run(config, notes)
     # Nothing is written before data and backbone have turned out to be there.
-    processes.wait()
+    processes.wait_for_everyone()
     if finished is not None:
-        if processes.is_main:
+        if processes.is_main_process:
             workspace.remove()
         return finished
-    job = plan.start(Shared(config, settings, workspace, processes, progress))
-    if not processes.is_main:
-        processes.wait()
+    job = planned.start(Shared(config, settings, workspace, processes, progress))
+    if not processes.is_main_process:
+        processes.wait_for_everyone()
         job.train(None)
-        shared: tuple[dict[str, Any], Path] | None = processes.share(None)
-        assert shared is not None
-        return RunResult(*shared)
+        return RunResult(*broadcast_object_list([None, None]))
     workspace.claim(config.as_dict())
-    processes.wait()
+    processes.wait_for_everyone()
     with storage_errors(workspace.path), _run(config, workspace, notes) as run:
         try:
             document = job.finish(run, job.train(run))
@@ -101,19 +100,7 @@ def run_training(
             workspace.remove()
             raise
     workspace.remove()
-    processes.share((document, run.path))
-    return RunResult(document, run.path)
-
-
-def _plan(config: TrainConfig) -> Plan:
-    """The family's own, whose modules are imported only now."""
-    if config.model == DECODER_FAMILY:
-        from eexit_cli.families.seq2seq.training import plan_decoder
-
-        return plan_decoder(config)
-    from eexit_cli.families.encoder.training import plan_encoder
-
-    return plan_encoder(config)
+    return RunResult(*broadcast_object_list([document, run.path]))
 
 
 def _resumed(config: TrainConfig, stored: dict[str, Any], explicit: Collection[str]) -> TrainConfig:

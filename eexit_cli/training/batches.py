@@ -1,116 +1,110 @@
-"""From texts to training batches: tokenised once, grouped by length, padded per batch."""
+"""From texts to training samples, and the order in which they are learned from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from eexit_cli.core.seed import derive_seed
 
-Features = dict[str, Any]
 
-
-class TokenizedTexts(Dataset[Features]):
+class Tokenized(Dataset[dict[str, Any]]):
     """Token ids and labels of a whole split, in memory.
 
     Args:
-        tokenizer: a transformers tokenizer.
-        texts, pairs: the samples; ``pairs`` is None for single texts.
-        labels: class ids, or values for regression.
-        max_length: tokens kept per sample, special tokens included.
-
-    Attributes:
+        columns: what a batch is made of, each with an entry per sample.
         lengths: tokens per sample after cutting.
-        truncated: samples that were cut.
+        cut: what was cut, in how many samples, and after how many tokens.
     """
 
     def __init__(
         self,
+        columns: Mapping[str, Sequence[Any]],
+        lengths: Sequence[int],
+        cut: Sequence[tuple[str, int, int]],
+    ) -> None:
+        self.columns = columns
+        self.lengths = lengths
+        self.cut = cut
+
+    @classmethod
+    def of_texts(
+        cls,
         tokenizer: Any,
         texts: Sequence[str],
         pairs: Sequence[str] | None,
         labels: Sequence[int] | Sequence[float],
         *,
         max_length: int,
-    ) -> None:
-        encoded = tokenizer(
-            list(texts),
-            None if pairs is None else list(pairs),
-            truncation=True,
-            max_length=max_length,
-            padding=False,
-            return_attention_mask=False,
+    ) -> Tokenized:
+        """Texts with a class or a value each.
+
+        Args:
+            tokenizer: a transformers tokenizer.
+            texts, pairs: the samples; ``pairs`` is None for single texts.
+            labels: class ids, or values for regression.
+            max_length: tokens kept per sample, special tokens included.
+        """
+        columns, cut = _tokenize(tokenizer, texts, pairs, max_length)
+        lengths = [len(row) for row in columns["input_ids"]]
+        return cls({**columns, "labels": labels}, lengths, [("texts", cut, max_length)])
+
+    @classmethod
+    def of_pairs(
+        cls,
+        tokenizer: Any,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        max_source: int,
+        max_target: int,
+    ) -> Tokenized:
+        """Sources with the target to write from each; a length is that of both together.
+
+        Args:
+            tokenizer: a transformers tokenizer whose sequences end with the end token.
+            sources, targets: the samples.
+            max_source, max_target: tokens kept, the end token included.
+        """
+        read, sources_cut = _tokenize(tokenizer, sources, None, max_source)
+        written, targets_cut = _tokenize(tokenizer, targets, None, max_target)
+        columns = {"input_ids": read["input_ids"], "labels": written["input_ids"]}
+        return cls(
+            columns,
+            [len(one) + len(other) for one, other in zip(*columns.values(), strict=True)],
+            [("sources", sources_cut, max_source), ("targets", targets_cut, max_target)],
         )
-        self._input_ids: list[list[int]] = encoded["input_ids"]
-        self._segments: list[list[int]] | None = encoded.get("token_type_ids")
-        self._labels = list(labels)
-        self.lengths = [len(row) for row in self._input_ids]
-        self.truncated = count_cut(tokenizer, texts, pairs, self.lengths, max_length)
 
     def __len__(self) -> int:
-        return len(self._input_ids)
+        return len(self.lengths)
 
-    def __getitem__(self, index: int) -> Features:
-        features: Features = {"input_ids": self._input_ids[index], "labels": self._labels[index]}
-        if self._segments is not None:
-            features["token_type_ids"] = self._segments[index]
-        return features
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: column[index] for name, column in self.columns.items()}
 
 
-def count_cut(
-    tokenizer: Any,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None,
-    lengths: Sequence[int],
-    max_length: int,
-) -> int:
-    """How many texts have more tokens than were kept."""
+def _tokenize(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> tuple[dict[str, list[list[int]]], int]:
+    """Token ids, segments where the tokenizer has any, and how many texts were cut."""
+
+    def ids(places: Sequence[int], **others: Any) -> Any:
+        return tokenizer(
+            [texts[place] for place in places],
+            None if pairs is None else [pairs[place] for place in places],
+            padding=False,
+            return_attention_mask=False,
+            **others,
+        )
+
+    encoded = ids(range(len(texts)), truncation=True, max_length=max_length)
     # Only samples that fill the limit can have been cut: the others need no second look.
-    full = [index for index, length in enumerate(lengths) if length >= max_length]
-    if not full:
-        return 0
-    whole = tokenizer(
-        [texts[index] for index in full],
-        None if pairs is None else [pairs[index] for index in full],
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    return sum(len(row) > max_length for row in whole["input_ids"])
-
-
-class PadRight:
-    """Collates features into tensors, padded on the right to the longest sample of the batch.
-
-    Args:
-        tokenizer: its padding id and segment are used.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.fill = {
-            "input_ids": int(tokenizer.pad_token_id),
-            "token_type_ids": int(tokenizer.pad_token_type_id),
-        }
-
-    def __call__(self, features: list[Features]) -> dict[str, Tensor]:
-        """Each entry Shape: [batch, tokens], int64; ``labels`` Shape: [batch]."""
-        sizes = [len(row["input_ids"]) for row in features]
-        longest = max(sizes)
-        batch: dict[str, Tensor] = {}
-        for name, fill in self.fill.items():
-            if name in features[0]:
-                rows = [row[name] + [fill] * (longest - len(row[name])) for row in features]
-                batch[name] = torch.tensor(rows, dtype=torch.int64)
-        # Shape: [batch, tokens]
-        positions = torch.arange(longest).unsqueeze(0)
-        batch["attention_mask"] = (positions < torch.tensor(sizes).unsqueeze(1)).to(torch.int64)
-        batch["labels"] = torch.tensor([row["labels"] for row in features])
-        return batch
+    full = [place for place, row in enumerate(encoded["input_ids"]) if len(row) >= max_length]
+    whole = ids(full, truncation=False, verbose=False)["input_ids"] if full else ()
+    columns = {name: encoded[name] for name in ("input_ids", "token_type_ids") if name in encoded}
+    return columns, sum(len(row) > max_length for row in whole)
 
 
 class LengthGroupedBatches(Sampler[int]):

@@ -14,7 +14,6 @@ from eexit_cli.core.protocols import Progress, Ticker
 from eexit_cli.training.batches import LengthGroupedBatches
 from eexit_cli.training.checkpoints import keep_only
 from eexit_cli.training.settings import StepPlan
-from eexit_cli.training.strategies import Stage
 
 Evaluated = Callable[[dict[str, float]], None]
 """Called after each validation with epoch, step, loss and one value per exit."""
@@ -47,24 +46,21 @@ class RestCallback(TrainerCallback):
 
     A loss that ignores an exit gives its head zero gradients; with those, Adam's momentum and
     the weight decay would move it all the same.
+
+    Args:
+        moves_at: does this optimisation step, from 1, move the parameter of this name?
     """
 
-    def __init__(self, stage: Stage, *, num_exits: int, shared_pooler: bool) -> None:
-        self.stage = stage
-        self.num_exits = num_exits
-        self.shared_pooler = shared_pooler
+    def __init__(self, moves_at: Callable[[int, str], bool]) -> None:
+        self.moves_at = moves_at
 
     def on_pre_optimizer_step(
         self, args: Any, state: Any, control: Any, model: nn.Module | None = None, **kwargs: Any
     ) -> None:
         assert model is not None
-        step = state.global_step + 1
         for name, parameter in model.named_parameters():
-            if parameter.grad is not None and not self.stage.moves_at(
-                step,
-                name.removeprefix("module."),
-                num_exits=self.num_exits,
-                shared_pooler=self.shared_pooler,
+            if parameter.grad is not None and not self.moves_at(
+                state.global_step + 1, name.removeprefix("module.")
             ):
                 parameter.grad = None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from torch import Tensor
@@ -96,33 +95,14 @@ def choose_exit(
         quality: of a decision; higher is better.
     """
     full = quality(replay(logits, None))
-    choices = _measured(logits, candidates, criterion_from, quality, full)
-    # Rounding of a mean must not decide about a whole sample.
-    fitting = takewhile(
-        lambda choice: choice.quality >= full - choice.tolerance - 1e-9, reversed(choices)
-    )
-    *_, chosen = fitting
-    return chosen
-
-
-def _measured(
-    logits: Tensor,
-    candidates: Candidates,
-    criterion_from: Callable[[Settings], ExitCriterion],
-    quality: Quality,
-    full: float,
-) -> list[Choice]:
-    choices = []
-    for settings in candidates.settings:
+    chosen: Choice | None = None
+    for settings in reversed(candidates.settings):
         decision = replay(logits, criterion_from(settings))
-        choices.append(
-            Choice(
-                settings=settings,
-                quality=quality(decision),
-                full=full,
-                mean_exit_layer=float(decision.exit_layers.double().mean()),
-                tolerance=candidates.tolerance,
-                decision=decision,
-            )
-        )
-    return choices
+        found = quality(decision)
+        # Rounding of a mean must not decide about a whole sample.
+        if found < full - candidates.tolerance - 1e-9:
+            break
+        mean = float(decision.exit_layers.double().mean())
+        chosen = Choice(settings, found, full, mean, candidates.tolerance, decision)
+    assert chosen is not None
+    return chosen

@@ -11,11 +11,15 @@ classifiers read the last exit's pooler.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
+from transformers import DataCollatorWithPadding
 
+from eexit_cli.training.callbacks import RestCallback
 from eexit_cli.training.losses import (
     ExitLoss,
     final_loss,
@@ -23,6 +27,7 @@ from eexit_cli.training.losses import (
     ramps_loss,
     weighted_loss,
 )
+from eexit_cli.training.trainer import Measured, Objective
 
 ExitSelector = Callable[[int, int], bool]
 """(exit layer 1..L, L) -> do this exit's own head parameters train?"""
@@ -46,7 +51,6 @@ class Stage:
 
     Attributes:
         name: used for checkpoint folders, records and the screen.
-        description: what is trained, in a user's words.
         loss: what is minimised, and what validation reports.
         backbone: whether the backbone trains.
         heads: whose classifiers and own poolers train.
@@ -55,7 +59,6 @@ class Stage:
     """
 
     name: str
-    description: str
     loss: ExitLoss
     backbone: bool = True
     heads: ExitSelector = _every
@@ -88,16 +91,6 @@ class Stage:
             return self.odd_loss(logits, labels)
         return self.loss(logits, labels)
 
-    def apply(self, model: nn.Module, *, num_exits: int, shared_pooler: bool) -> int:
-        """Freeze what does not train, free what does; returns the number of trained weights."""
-        trained = 0
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(
-                self.trains(name, num_exits=num_exits, shared_pooler=shared_pooler)
-            )
-            trained += parameter.numel() if parameter.requires_grad else 0
-        return trained
-
     def _moves(
         self, parameter: str, heads: ExitSelector, num_exits: int, shared_pooler: bool
     ) -> bool:
@@ -128,50 +121,90 @@ class Strategy:
     stages: tuple[Stage, ...]
 
 
+class ExitsObjective(Objective):
+    """A stage of a classifier's training; validation gives each exit's accuracy or squared error.
+
+    Args:
+        stage: which parameters train, and on which loss.
+        model: with ``num_exits``; its full pass returns ``logits``, Shape: [batch, exits, classes].
+        shared_pooler: whether one pooler serves all exits.
+        freeze: parameters kept as they are, whatever the stage says.
+    """
+
+    collator = DataCollatorWithPadding
+
+    def __init__(
+        self,
+        stage: Stage,
+        model: nn.Module,
+        *,
+        shared_pooler: bool,
+        freeze: Sequence[nn.Parameter] = (),
+    ) -> None:
+        self.name = stage.name
+        self.stage = stage
+        self.model = model
+        self.freeze = freeze
+        self.layout: dict[str, Any] = {
+            "num_exits": model.num_exits,
+            "shared_pooler": shared_pooler,
+        }
+        self.callbacks = (
+            RestCallback(lambda step, name: stage.moves_at(step, name, **self.layout)),
+        )
+
+    def apply(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self.stage.trains(name, **self.layout))
+        for parameter in self.freeze:
+            parameter.requires_grad_(False)
+
+    def loss(
+        self, run: nn.Module, inputs: Mapping[str, Tensor], step: int | None
+    ) -> tuple[Tensor, Callable[[], Measured]]:
+        given = {name: value for name, value in inputs.items() if name != "labels"}
+        logits = run(**given).logits
+        return self.stage.loss_at(step, logits, inputs["labels"]), lambda: (logits,)
+
+    def metrics(self, measured: tuple[np.ndarray, ...], labels: np.ndarray) -> dict[str, float]:
+        return exit_accuracy(measured[0], labels)
+
+
+def exit_accuracy(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy of each exit, or its mean squared error when there is one output.
+
+    Args:
+        logits: Shape: [samples, exits, classes].
+        labels: Shape: [samples].
+    """
+    if logits.shape[-1] == 1:
+        name, values = "mse", np.square(logits[..., 0] - labels[:, None]).mean(axis=0)
+    else:
+        name, values = "accuracy", (logits.argmax(axis=-1) == labels[:, None]).mean(axis=0)
+    return {f"{name}_exit_{layer}": float(value) for layer, value in enumerate(values, start=1)}
+
+
 TWO_STAGE = Strategy(
     "two-stage",
     "DeeBERT, ACL 2020, arXiv:2004.12993",
     (
-        Stage(
-            "backbone",
-            "the backbone and the last exit",
-            final_loss,
-            heads=_last,
-        ),
-        Stage(
-            "ramps",
-            "the exits before the last; the rest is frozen",
-            ramps_loss,
-            backbone=False,
-            heads=_ramps,
-        ),
+        Stage("backbone", final_loss, heads=_last),
+        Stage("ramps", ramps_loss, backbone=False, heads=_ramps),
     ),
 )
 
-JOINT = Strategy(
-    "joint",
-    "BERxiT, EACL 2021",
-    (Stage("joint", "the backbone and all exits", joint_loss),),
-)
+JOINT = Strategy("joint", "BERxiT, EACL 2021", (Stage("joint", joint_loss),))
 
 # In the public code the ramps' gradients are zero in odd steps, not absent, so that Adam's momentum
 # and the weight decay still move them. Here they rest: "the last classifier alone".
 ALTERNATING = Strategy(
     "alternating",
     "BERxiT, EACL 2021",
-    (
-        Stage(
-            "alternating",
-            "the backbone with the last exit (odd steps) or all exits (even steps)",
-            joint_loss,
-            odd_loss=final_loss,
-            odd_heads=_last,
-        ),
-    ),
+    (Stage("alternating", joint_loss, odd_loss=final_loss, odd_heads=_last),),
 )
 
 WEIGHTED_JOINT = Strategy(
     "weighted-joint",
     "PABEE, NeurIPS 2020, arXiv:2006.04152",
-    (Stage("weighted-joint", "the backbone and all exits, later ones weigh more", weighted_loss),),
+    (Stage("weighted-joint", weighted_loss),),
 )

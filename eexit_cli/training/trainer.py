@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from eexit_cli.core.errors import NotFiniteError, UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import derive_seed
 from eexit_cli.training import callbacks
-from eexit_cli.training.batches import LengthGroupedBatches, PadRight, TokenizedTexts
+from eexit_cli.training.batches import LengthGroupedBatches, Tokenized
 from eexit_cli.training.checkpoints import newest_checkpoint
 from eexit_cli.training.quiet import no_bars
 from eexit_cli.training.settings import OPTIMIZERS, StepPlan, TrainingSettings
-from eexit_cli.training.strategies import Stage
 
-ExitMetrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-"""(logits [samples, exits, classes], labels [samples]) -> names with ``_exit_<layer>``."""
+Measured = tuple[Tensor, ...]
+"""What a validation batch is reduced to; the first dimension is the sample's."""
 
 LOG_STEPS = 10
 
 
-def exit_accuracy(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy of each exit, or its mean squared error when there is one output.
+class Objective(ABC):
+    """What one stage trains in a model, on which loss, and what its validation reports.
 
-    Args:
-        logits: Shape: [samples, exits, classes].
-        labels: Shape: [samples].
+    Attributes:
+        name: of checkpoint folders, of records and on the screen.
+        collator: transformers' class that pads samples to a batch.
+        arguments: of the Trainer, where they are others than every stage's.
+        callbacks: beside every stage's.
     """
-    exits = range(1, logits.shape[1] + 1)
-    if logits.shape[-1] == 1:
-        errors = np.square(logits[..., 0] - labels[:, None]).mean(axis=0)
-        return {f"mse_exit_{layer}": float(errors[layer - 1]) for layer in exits}
-    hits = (logits.argmax(axis=-1) == labels[:, None]).mean(axis=0)
-    return {f"accuracy_exit_{layer}": float(hits[layer - 1]) for layer in exits}
+
+    name: str
+    collator: ClassVar[type]
+    arguments: ClassVar[Mapping[str, Any]] = {}
+    callbacks: Sequence[TrainerCallback] = ()
+
+    @abstractmethod
+    def apply(self) -> None:
+        """Freeze what does not train, free what does."""
+
+    @abstractmethod
+    def loss(
+        self, run: nn.Module, inputs: Mapping[str, Tensor], step: int | None
+    ) -> tuple[Tensor, Callable[[], Measured]]:
+        """The loss of a batch, and what reduces the batch for :meth:`metrics`.
+
+        Args:
+            run: the model, maybe wrapped for several processes.
+            inputs: the batch, with its ``labels``.
+            step: of the optimiser, from 1; None is validation.
+        """
+
+    @abstractmethod
+    def metrics(self, measured: tuple[np.ndarray, ...], labels: np.ndarray) -> dict[str, float]:
+        """Names with ``_exit_<layer>``, from the whole validation set."""
 
 
 class StageTrainer(Trainer):
     """The Trainer with a stage's loss and an order of samples that resumption cannot change.
 
     Args:
-        stage: what is minimised.
+        objective: what is minimised.
         sampler: the order of the training samples.
         others: the Trainer's own arguments.
     """
 
-    def __init__(self, *, stage: Stage, sampler: LengthGroupedBatches, **others: Any) -> None:
+    def __init__(
+        self, *, objective: Objective, sampler: LengthGroupedBatches, **others: Any
+    ) -> None:
         super().__init__(**others)
-        self.stage = stage
+        self.objective = objective
         self.sampler = sampler
         # The loss is a mean over the micro-batch: the Trainer averages over micro-batches.
         self.model_accepts_loss_kwargs = False
@@ -67,13 +91,17 @@ class StageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """The stage's loss at this optimisation step; in validation, the stage's main loss."""
-        labels = inputs["labels"]
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        """The objective's loss at this optimisation step; in validation the reduced batch too.
+
+        Raises:
+            NotFiniteError: the loss is NaN or infinite; nothing is learned from there on.
+        """
         # global_step counts optimisation steps done, not micro-batches, and survives resumption.
         step = self.state.global_step + 1 if model.training else None
-        loss = check_finite(self.stage.loss_at(step, outputs.logits, labels))
-        return (loss, outputs) if return_outputs else loss
+        loss, measure = self.objective.loss(model, inputs, step)
+        if not bool(loss.detach().isfinite().all()):
+            raise NotFiniteError("The loss is not finite")
+        return (loss, dict(enumerate(measure()))) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self.sampler
@@ -126,92 +154,57 @@ def training_arguments(
 def run_stage(
     model: nn.Module,
     tokenizer: Any,
-    stage: Stage,
-    training: TokenizedTexts,
-    validation: TokenizedTexts,
+    objective: Objective,
+    training: Tokenized,
+    validation: Tokenized,
     settings: TrainingSettings,
     *,
     folder: Path,
-    shared_pooler: bool,
-    freeze: tuple[nn.Parameter, ...] = (),
     title: str,
     progress: Progress,
     evaluated: callbacks.Evaluated,
-    metrics: ExitMetrics = exit_accuracy,
-) -> int:
+) -> None:
     """Train one stage in place, from the newest whole checkpoint in ``folder`` if there is one.
 
     Args:
-        model: with ``num_exits``; its full pass returns ``logits``, Shape: [batch, exits, classes].
+        model: in which the objective trains something; in the end nothing is frozen.
         tokenizer: for padding.
-        stage: what trains, and on which loss.
+        objective: what trains, and on which loss.
         training, validation: the samples.
         settings: optimiser and schedule.
         folder: where checkpoints go.
-        shared_pooler: whether one pooler serves all exits.
-        freeze: parameters kept as they are, whatever the stage says.
         title: of the progress bar.
         progress: the display.
         evaluated: told about each validation.
-        metrics: computed at each validation.
-
-    Returns:
-        Number of weights that were trained.
 
     Raises:
         UsageError: float16 without a GPU.
+        NotFiniteError: a loss, or in validation an output, is NaN or infinite.
         OSError: a checkpoint cannot be written.
     """
-    num_exits = int(model.num_exits)  # type: ignore[arg-type]
     model.to(torch.float64 if settings.dtype == "float64" else torch.float32)
-    stage.apply(model, num_exits=num_exits, shared_pooler=shared_pooler)
-    for parameter in freeze:
-        parameter.requires_grad_(False)
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    order_seed = derive_seed(settings.seed, "batches", stage.name)
+    objective.apply()
+    order_seed = derive_seed(settings.seed, "batches", objective.name)
     sampler = LengthGroupedBatches(training.lengths, settings.batch_size, order_seed)
-    arguments = training_arguments(settings, StepPlan(1, 0, frozenset()), stage.name, folder)
+    arguments = training_arguments(settings, StepPlan(1, 0, frozenset()), objective.name, folder)
     plan = StepPlan.of(settings, len(training), processes=arguments.world_size)
     arguments.max_steps, arguments.warmup_steps = plan.total, plan.warmup
+    for name, value in objective.arguments.items():
+        setattr(arguments, name, value)
+    padding = copy.copy(tokenizer)
+    padding.padding_side = "right"
     display = callbacks.ProgressCallback(progress, title, evaluated)
     trainer = StageTrainer(
-        stage=stage,
+        objective=objective,
         sampler=sampler,
         model=model,
         args=arguments,
-        data_collator=PadRight(tokenizer),
+        data_collator=objective.collator(padding),
         train_dataset=training,
         eval_dataset=validation,
-        compute_metrics=lambda prediction: metrics(prediction.predictions, prediction.label_ids),
-        callbacks=[
-            callbacks.ScheduleCallback(plan, sampler),
-            callbacks.RestCallback(stage, num_exits=num_exits, shared_pooler=shared_pooler),
-            display,
-        ],
+        compute_metrics=lambda found: objective.metrics(_parts(found.predictions), found.label_ids),
+        callbacks=[callbacks.ScheduleCallback(plan, sampler), *objective.callbacks, display],
     )
-    train_to_the_end(trainer, model, folder, display)
-    return trained
-
-
-def check_finite(loss: Tensor) -> Tensor:
-    """The loss itself.
-
-    Raises:
-        NotFiniteError: it is NaN or infinite; nothing is learned from there on.
-    """
-    if not bool(loss.detach().isfinite().all()):
-        raise NotFiniteError("The loss is not finite")
-    return loss
-
-
-def train_to_the_end(
-    trainer: Trainer, model: nn.Module, folder: Path, display: callbacks.ProgressCallback
-) -> None:
-    """Train from the newest whole checkpoint in ``folder``; then nothing is frozen any more.
-
-    Raises:
-        NotFiniteError: a loss, or in validation an output, is NaN or infinite.
-    """
     for chatty in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(chatty)
     checkpoint = newest_checkpoint(folder)
@@ -229,3 +222,8 @@ def train_to_the_end(
         for parameter in model.parameters():
             parameter.grad = None
             parameter.requires_grad_(True)
+
+
+def _parts(predictions: Any) -> tuple[np.ndarray, ...]:
+    """The Trainer takes the tuple off a single part."""
+    return predictions if isinstance(predictions, tuple) else (predictions,)

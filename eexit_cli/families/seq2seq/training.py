@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +23,13 @@ from eexit_cli.config.train import (
 )
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.option import flag
-from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import derive_seed, seed_everything
-from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.core.types import Examples
 from eexit_cli.data.pronunciation import pronunciation_tokenizer
-from eexit_cli.families.data import held_out
 from eexit_cli.families.loading import check_vocabulary, tell_unwrapped
 from eexit_cli.families.seq2seq.model import load_decoder_tokenizer, settings_left_out
-from eexit_cli.families.seq2seq.training_report import finish_decoder_training
-from eexit_cli.families.training import Plan, Shared, recorder, splits
+from eexit_cli.families.seq2seq.training_report import card_facts, measure, remember
+from eexit_cli.families.training import Job, Metrics, Plan, Rows, Shared
 from eexit_cli.families.training_source import Source, refuse_kind, source_of
 from eexit_cli.families.training_vocabulary import able_to_write, tell_unwritable
 from eexit_cli.models.t5.config import MultiExitT5Config
@@ -40,19 +37,15 @@ from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
 from eexit_cli.store.models import BUNDLED
 from eexit_cli.store.results import Run
-from eexit_cli.store.training_rows import TrainingRows, read_training_rows
 from eexit_cli.training import DECODER_STRATEGIES
-from eexit_cli.training.checkpoints import Workspace
-from eexit_cli.training.decoder_batches import TokenizedPairs
-from eexit_cli.training.decoder_strategies import DecoderStrategy, ShallowDeep
-from eexit_cli.training.decoder_trainer import (
+from eexit_cli.training.batches import Tokenized
+from eexit_cli.training.decoder_strategies import (
     ClassifiersObjective,
+    DecoderStrategy,
     LayersObjective,
-    Objective,
-    run_decoder_stage,
+    ShallowDeep,
 )
-from eexit_cli.training.processes import Processes
-from eexit_cli.training.settings import TrainingSettings
+from eexit_cli.training.trainer import Objective
 
 BUNDLED_DECODER = "calm"
 NEW_SHAPE = {"num_layers": 6, "num_decoder_layers": 6, "d_model": 128, "d_ff": 512, "num_heads": 4}
@@ -75,44 +68,19 @@ class Purpose:
     free: ShallowDeep | None
     classifiers: tuple[str, ...]
 
-    def objective(self) -> Objective:
-        if self.strategy is None:
-            return ClassifiersObjective(self.classifiers)
-        return LayersObjective(self.strategy.name, self.strategy.build(self.free))
-
-
-@dataclass
-class DecoderJob:
-    """Everything that a decoder's training needs."""
-
-    config: TrainConfig
-    settings: TrainingSettings
-    purpose: Purpose
-    backbone: str | None
-    held_out: dict[str, Any] | None
-    seen_before: TrainingRows | None
-    model: MultiExitT5
-    tokenizer: Any
-    training: Examples
-    validation: Examples
-    max_source: int
-    max_target: int
-    workspace: Workspace
-    processes: Processes
-    progress: Progress
-
     @property
-    def info(self) -> TaskInfo:
-        return self.training.info
+    def description(self) -> str:
+        if self.strategy is None:
+            return f"classifiers {', '.join(self.classifiers)}"
+        return self.strategy.description
 
-    def train(self, run: Run | None) -> dict[str, float]:
-        return _train(self, run)
+    def objective(self, model: MultiExitT5) -> Objective:
+        if self.strategy is None:
+            return ClassifiersObjective(model, self.classifiers)
+        return LayersObjective(model, self.strategy.name, self.strategy.build(self.free))
 
-    def finish(self, run: Run, timings: dict[str, float]) -> dict[str, Any]:
-        return finish_decoder_training(self, run, timings)
 
-
-def plan_decoder(config: TrainConfig) -> Plan:
+def plan(config: TrainConfig) -> Plan:
     """Check the options of a decoder's training.
 
     Raises:
@@ -136,7 +104,7 @@ def plan_decoder(config: TrainConfig) -> Plan:
     defaults = DECODER_DEFAULTS if backbone is not None else SCRATCH_DEFAULTS
     return Plan(
         defaults=CLASSIFIER_DEFAULTS if purpose.classifiers else defaults,
-        start=lambda shared: _job(shared, purpose, source),
+        start=lambda shared: DecoderJob(shared, source, purpose),
         origin=origin,
     )
 
@@ -208,63 +176,95 @@ def _start_from(config: TrainConfig, purpose: Purpose) -> tuple[str | None, str 
     return None, "No backbone is given: a new T5 is trained from scratch"
 
 
-def _job(shared: Shared, purpose: Purpose, source: Source | None) -> DecoderJob:
-    config, progress = shared.config, shared.progress
-    seed_everything(config.seed)
-    before = None if source is None else read_training_rows(source.folder)
-    training, validation = splits(config, progress, generates=True, before=before)
-    memory = held_out(config, progress)
-    if source is None:
-        tokenizer = pronunciation_tokenizer()
-        model = new_t5(config, tokenizer)
-    else:
-        model = load_seq2seq(source.folder, build_classifier=build_classifier)
-        tokenizer = load_decoder_tokenizer(source.folder, config.lower_case)
-        check_vocabulary(tokenizer, model.config.vocab_size, source.folder)
-        tell_unwrapped(model, source.name, progress)
-        if left_out := settings_left_out(model):
-            progress.message(
+class DecoderJob(Job):
+    """A decoder's training, or that of classifiers on it.
+
+    Attributes:
+        purpose: which of the two.
+        max_source, max_target: tokens per sample.
+    """
+
+    generates = True
+    model: MultiExitT5
+
+    def __init__(self, shared: Shared, source: Source | None, purpose: Purpose) -> None:
+        self.purpose = purpose
+        super().__init__(shared, source)
+
+    def load(self) -> None:
+        config, source, progress, purpose = self.config, self.source, self.progress, self.purpose
+        if source is None:
+            self.tokenizer = pronunciation_tokenizer()
+            self.model = new_t5(config, self.tokenizer)
+        else:
+            self._load_given(source)
+        model = self.model
+        if purpose.strategy is not None:
+            if dropped := model.drop_classifiers():
+                progress.message(
+                    f"Left out: the classifiers {', '.join(dropped)}, which learned from other "
+                    "layers; train them anew on the finished model with --confidence"
+                )
+            self.tokenizer = able_to_write(
+                model, self.tokenizer, self.training, config.seed, progress
+            )
+        tell_unwritable(self.tokenizer, self.training, progress)
+        _prepare(model, config, purpose)
+        longest = int(self.tokenizer.model_max_length)
+        source_tokens, target_tokens = min(longest, SOURCE_TOKENS), min(longest, TARGET_TOKENS)
+        if purpose.classifiers:
+            # They judge the model as it is run: on inputs and outputs of its own lengths.
+            source_tokens = model.config.max_source_length or source_tokens
+            target_tokens = model.config.max_target_length or target_tokens
+        self.max_source = source_tokens if config.max_length is None else config.max_length
+        self.max_target = config.max_target_length or target_tokens
+        for name, value in (
+            ("max-length", self.max_source),
+            ("max-target-length", self.max_target),
+        ):
+            if value < 2:
+                raise UsageError(f"--{name} {value} is too short", hint="Give at least 2")
+
+    def _load_given(self, source: Source) -> None:
+        self.model = load_seq2seq(source.folder, build_classifier=build_classifier)
+        self.tokenizer = load_decoder_tokenizer(source.folder, self.config.lower_case)
+        check_vocabulary(self.tokenizer, self.model.config.vocab_size, source.folder)
+        tell_unwrapped(self.model, source.name, self.progress)
+        if left_out := settings_left_out(self.model):
+            self.progress.message(
                 f"{source.name} asks for {left_out}, and so will the trained model; its exits are "
                 "measured on greedy outputs, as with --greedy"
             )
-        if source.family is not None and purpose.strategy is not None:
-            progress.message(f"Goes on from {source.name}: the weights of all its layers")
-    if purpose.strategy is not None and (dropped := model.drop_classifiers()):
-        progress.message(
-            f"Left out: the classifiers {', '.join(dropped)}, which learned from other layers; "
-            "train them anew on the finished model with --confidence"
+        if source.family is not None and self.purpose.strategy is not None:
+            self.progress.message(f"Goes on from {source.name}: the weights of all its layers")
+
+    @property
+    def depth(self) -> int:
+        return self.model.depth
+
+    def describe(self) -> str:
+        return f": {self.purpose.description}; {self.depth} decoder layers"
+
+    def tokenized(self, examples: Examples) -> Tokenized:
+        return Tokenized.of_pairs(
+            self.tokenizer,
+            list(examples.dataset["source"]),
+            list(examples.dataset["target"]),
+            max_source=self.max_source,
+            max_target=self.max_target,
         )
-    if purpose.strategy is not None:
-        tokenizer = able_to_write(model, tokenizer, training, config.seed, progress)
-    tell_unwritable(tokenizer, training, progress)
-    _prepare(model, config, purpose)
-    longest = int(min(tokenizer.model_max_length, SOURCE_TOKENS))
-    max_source = longest if config.max_length is None else config.max_length
-    max_target = config.max_target_length or int(min(tokenizer.model_max_length, TARGET_TOKENS))
-    if purpose.classifiers:
-        # They judge the model as it is run: on inputs and outputs of its own lengths.
-        max_source = config.max_length or model.config.max_source_length or max_source
-        max_target = config.max_target_length or model.config.max_target_length or max_target
-    for name, value in (("max-length", max_source), ("max-target-length", max_target)):
-        if value < 2:
-            raise UsageError(f"--{name} {value} is too short", hint="Give at least 2")
-    return DecoderJob(
-        config=config,
-        settings=shared.settings,
-        purpose=purpose,
-        backbone=None if source is None else source.name,
-        held_out=memory,
-        seen_before=before,
-        model=model,
-        tokenizer=tokenizer,
-        training=training,
-        validation=validation,
-        max_source=max_source,
-        max_target=max_target,
-        workspace=shared.workspace,
-        processes=shared.processes,
-        progress=progress,
-    )
+
+    def objectives(self) -> list[Objective]:
+        return [self.purpose.objective(self.model)]
+
+    def measure(self, run: Run, dtype: torch.dtype) -> tuple[Metrics, Rows]:
+        return measure(self, run, dtype)
+
+    def remember(self, metrics: Metrics) -> None:
+        remember(self, metrics)
+
+    def facts(self, metrics: Metrics, dtype: str) -> dict[str, Any]:
+        return card_facts(self, dtype)
 
 
 def new_t5(config: TrainConfig, tokenizer: Any) -> MultiExitT5:
@@ -313,57 +313,3 @@ def _prepare(model: MultiExitT5, config: TrainConfig, purpose: Purpose) -> None:
         # What one classifier starts from does not depend on its company.
         seed_everything(derive_seed(config.seed, "classifier", name))
         model.add_classifier(name, build_classifier(name, model.config.d_model))
-
-
-def _train(job: DecoderJob, run: Run | None) -> dict[str, float]:
-    """The one stage, where it is not finished yet; its seconds."""
-    progress, model = job.progress, job.model
-    training, validation = _tokenized(job, job.training), _tokenized(job, job.validation)
-    for name, split in (("training", training), ("validation", validation)):
-        cut = (("sources", split.sources_cut, job.max_source),)
-        for what, number, limit in (*cut, ("targets", split.targets_cut, job.max_target)):
-            if number:
-                progress.message(
-                    f"{number} of {len(split)} {name} {what} were cut at {limit} tokens"
-                )
-    objective = job.purpose.objective()
-    strategy = job.purpose.strategy
-    what = strategy.description if strategy else f"classifiers {', '.join(job.purpose.classifiers)}"
-    weights = sum(weight.numel() for weight in model.parameters())
-    progress.message(
-        f"{job.config.model}: {what}; {model.depth} decoder layers, {weights / 1e6:.1f} M weights, "
-        f"{len(training)} training and {len(validation)} validation samples of {job.info.name}"
-    )
-    done = job.workspace.load_finished(objective.name, model)
-    job.processes.wait()
-    if done:
-        progress.message(f"Stage 1, {objective.name}: finished before")
-        return {}
-    started = time.perf_counter()
-    run_decoder_stage(
-        model,
-        objective,
-        training,
-        validation,
-        job.settings,
-        pad=int(job.tokenizer.pad_token_id),
-        folder=job.workspace.stage(objective.name),
-        title=f"Stage 1 of 1: {objective.name}",
-        progress=progress,
-        evaluated=recorder(run, objective.name, progress),
-    )
-    seconds = time.perf_counter() - started
-    if job.processes.is_main:
-        job.workspace.finish_stage(objective.name, model)
-    job.processes.wait()
-    return {f"{objective.name}_seconds": seconds}
-
-
-def _tokenized(job: DecoderJob, examples: Examples) -> TokenizedPairs:
-    return TokenizedPairs(
-        job.tokenizer,
-        list(examples.dataset["source"]),
-        list(examples.dataset["target"]),
-        max_source=job.max_source,
-        max_target=job.max_target,
-    )

@@ -1,18 +1,14 @@
-"""The end of a decoder's training: the default exit, the measured figures, folder and card."""
+"""The end of a decoder's training: its default exit, what it measured, what its card says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from eexit_cli.config.train import TrainConfig
-from eexit_cli.core.digits import exact
-from eexit_cli.core.text import escaped
-from eexit_cli.core.utf8_path import utf8_path
-from eexit_cli.families.data import KEY, path_of_data
-from eexit_cli.families.seen_rows import note_training_rows
 from eexit_cli.families.seq2seq.decoding import (
     DecodedSet,
     Sources,
@@ -21,13 +17,10 @@ from eexit_cli.families.seq2seq.decoding import (
 )
 from eexit_cli.families.seq2seq.exits import full_model, settings_from
 from eexit_cli.families.seq2seq.loaded import LoadedDecoder
-from eexit_cli.families.training import made_by, versions
+from eexit_cli.families.training import Metrics, Rows, by_exit
 from eexit_cli.metrics.depth import depth_metrics
 from eexit_cli.metrics.generation import GENERATION_METRICS, compute_generation
-from eexit_cli.models.encoder.conversion import as_dtype
-from eexit_cli.store.models import ModelRef
-from eexit_cli.training.decoder_card import write_decoder_card
-from eexit_cli.training.quiet import no_bars
+from eexit_cli.training.card import describe_exit, table
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Ticker
@@ -127,114 +120,50 @@ def choose_threshold(
     return tried
 
 
-def finish_decoder_training(job: DecoderJob, run: Run, timings: dict[str, float]) -> dict[str, Any]:
-    """Round to the stored dtype, choose the default exit, write the folder and the run."""
-    model, config = job.model.eval(), job.config
-    master = torch.float64 if job.settings.dtype == "float64" else torch.float32
-    stored = as_dtype(config.save_dtype) if config.save_dtype else master
-    # What is measured is what is stored.
-    model.to(stored).to(device="cpu", dtype=master)
-    metrics: dict[str, Any]
-    rows: list[dict[str, Any]]
+def measure(job: DecoderJob, run: Run, dtype: torch.dtype) -> tuple[Metrics, Rows]:
+    """What validation gave: of the layers, whose default exit is chosen, or of classifiers."""
     if job.purpose.classifiers:
-        metrics, rows = _classifier_metrics(job, run)
-    else:
-        _describe_task(job)
-        loaded = _loaded(job, master)
-        settings = loaded.num_layers + len(THRESHOLDS)
-        with job.progress.task("Choosing the exit", total=settings) as ticker:
-            metrics, rows = _layer_metrics(job, Validation(loaded, job.validation, ticker))
-    _remember(job, metrics)
-    with job.workspace.publishing() as folder, utf8_path(folder) as named, no_bars():
-        model.to(stored).save_pretrained(named)
-        job.tokenizer.save_pretrained(named)
-        card = write_decoder_card(
-            job.workspace.output.name,
-            model.config.to_dict(),
-            weights=sum(weight.numel() for weight in model.parameters()),
-            stored_dtype=str(stored).removeprefix("torch."),
-            licence=config.licence,
-        )
-        (folder / "README.md").write_text(escaped(card), encoding="utf-8")
-        remembers = note_training_rows(
-            folder, config, job.training, job.validation, job.seen_before
-        )
-        size = sum(item.stat().st_size for item in folder.iterdir())
-    job.progress.message(f"Model written to {job.workspace.output} ({size / 1e6:.1f} MB)")
-    job.progress.message(remembers)
-    timings = {**timings, "seconds": sum(timings.values())}
-    metrics |= {"epochs": config.epochs, "examples": len(job.training)}
-    return run.finish(metrics=metrics | {"seconds": timings["seconds"]}, rows=rows, timings=timings)
-
-
-def _loaded(job: DecoderJob, dtype: torch.dtype) -> LoadedDecoder:
-    output = job.workspace.output
-    return LoadedDecoder(
-        ref=ModelRef(name=output.name, kind="folder", path=output),
-        folder=output,
-        model=job.model,
-        tokenizer=job.tokenizer,
-        device=torch.device("cpu"),
-        dtype=dtype,
-        max_length=job.max_source,
-        max_new_tokens=job.max_target,
-    )
-
-
-def _describe_task(job: DecoderJob) -> None:
-    """Task, prefix and lengths into the configuration; an old exit belongs to old weights."""
-    settings = job.model.config
+        return _classifier_metrics(job, run)
+    # Task, prefix and lengths into the configuration; an old exit belongs to old weights.
+    settings, prefix = job.model.config, job.config.source_prefix
     settings.task = job.info.name
-    prefix = job.config.source_prefix
     settings.source_prefix = job.info.extra.get("source_prefix", "") if prefix is None else prefix
     settings.max_source_length = job.max_source
     settings.max_target_length = job.max_target
     settings.exit_defaults = {}
+    loaded = LoadedDecoder(
+        **job.loaded(dtype), max_length=job.max_source, max_new_tokens=job.max_target
+    )
+    with job.progress.task("Choosing the exit", total=job.depth + len(THRESHOLDS)) as ticker:
+        return _layer_metrics(job, Validation(loaded, job.validation, ticker))
 
 
-def _layer_metrics(
-    job: DecoderJob, validation: Validation
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _layer_metrics(job: DecoderJob, validation: Validation) -> tuple[Metrics, Rows]:
     """Every layer as a static exit, then the default threshold; stored with the model."""
-    leading, depth = validation.leading, validation.loaded.num_layers
+    leading, depth = validation.leading, job.depth
     full = validation.measure({})
     static = [validation.measure({"static_layer": layer}) for layer in range(1, depth)]
-    metrics: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for layer, result in enumerate([*static, full], start=1):
-        metrics |= {f"{name}_exit_{layer}": value for name, value in result.quality.items()}
-        rows.append({"exit_layer": layer, **result.quality})
-    metrics |= {f"{name}_full": value for name, value in full.quality.items()}
+    metrics, rows = by_exit([result.quality for result in (*static, full)])
     free = job.purpose.free
     more: dict[str, Any] = {} if free is None else {"shallow_layer": free.shallow_layer}
     tried = choose_threshold(validation, full, more)
     fitting = [result for result in tried if validation.lost(full, result) <= TOLERANCE + 1e-9]
     chosen = fitting[-1] if fitting else full
-    # A threshold of 1 is the full model of a confidence.
-    settings = chosen.settings or {"confidence": "softmax", "threshold": 1.0, **more}
     metrics |= chosen.quality | chosen.depth
     metrics |= {"num_layers": depth, "validation_samples": len(job.validation)}
-    job.model.config.exit_defaults = {
-        **settings,
-        "provenance": {
-            "rule": f"last of {THRESHOLDS[0]}, {THRESHOLDS[1]}, ... before more than {TOLERANCE} "
-            f"in {leading} is lost",
-            "data": f"{job.info.name}, {job.validation.split}",
-            "samples": len(job.validation),
-            leading: chosen.quality[leading],
-            f"{leading}_full": full.quality[leading],
-            "mean_exit_layer": chosen.mean_exit_layer,
-        },
-    }
-    job.progress.message(
-        f"Default exit: softmax threshold {exact(settings['threshold'])}, chosen on validation "
-        f"data: {leading} {chosen.quality[leading]:.4f} against {full.quality[leading]:.4f} of the "
-        f"full model, mean exit layer {chosen.mean_exit_layer:.2f} of {depth}"
+    job.leave_by(
+        # A threshold of 1 is the full model of a confidence.
+        chosen.settings or {"confidence": "softmax", "threshold": 1.0, **more},
+        f"last of {THRESHOLDS[0]}, {THRESHOLDS[1]}, ... before more than {TOLERANCE} in {leading} "
+        "is lost",
+        chosen.quality[leading],
+        full.quality[leading],
+        chosen.mean_exit_layer,
     )
     return metrics, rows
 
 
-def _classifier_metrics(job: DecoderJob, run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _classifier_metrics(job: DecoderJob, run: Run) -> tuple[Metrics, Rows]:
     """AUROC of each classifier at each layer, from the last validation."""
     last = list(run.records())[-1]
     metrics = {name: value for name, value in last.items() if name.startswith("auroc_")}
@@ -250,48 +179,124 @@ def _classifier_metrics(job: DecoderJob, run: Run) -> tuple[dict[str, Any], list
     return metrics | samples, rows
 
 
-def _remember(job: DecoderJob, metrics: dict[str, Any]) -> None:
+def remember(job: DecoderJob, metrics: Metrics) -> None:
     """The way the model, or a classifier of it, was made, into its configuration."""
-    config = job.config
-    made: dict[str, Any] = {
-        "command": made_by(config),
-        "train_samples": len(job.training),
-        "train_split": job.training.split,
-        "versions": versions(),
-    }
-    settings = job.model.config
-    if job.purpose.classifiers:
+    settings, strategy = job.model.config, job.purpose.strategy
+    if strategy is None:
         known = dict(settings.training.get("classifiers", {}))
         for name in job.purpose.classifiers:
-            scores = [metrics[f"auroc_{name}_exit_{layer}"] for layer in range(1, job.model.depth)]
             known[name] = {
-                **made,
-                "auroc": scores,
+                **job.made(),
+                "auroc": [metrics[f"auroc_{name}_exit_{layer}"] for layer in range(1, job.depth)],
                 "data": f"{job.info.name}, {job.validation.split}",
                 "validation_samples": len(job.validation),
             }
         settings.training = {**settings.training, "classifiers": known}
         return
-    left_out = ("output", "results_dir", "resume")
     defaults = TrainConfig().as_dict()
     options = {
-        key: value
-        for key, value in config.as_dict().items()
-        if key not in left_out and (value != defaults[key] or key in ("model", "seed", "epochs"))
+        name: value
+        for name, value in job.options().items()
+        if value != defaults[name] or name in ("model", "seed", "epochs")
     }
-    strategy = job.purpose.strategy
-    assert strategy is not None
-    settings.training = {
-        **options,
-        **path_of_data(config),
-        **made,
-        "backbone": job.backbone,
-        "strategy": strategy.name,
-        "source": strategy.source,
-        "task": job.info.name,
-        "leading_metric": job.info.metrics[0],
-        "learning_rate": job.settings.learning_rate,
-        "batch_size": job.settings.batch_size,
-        "validation": metrics,
-        **({} if job.held_out is None else {KEY: job.held_out}),
+    settings.training = job.history(
+        metrics,
+        options,
+        backbone=None if job.source is None else job.source.name,
+        strategy=strategy.name,
+        source=strategy.source,
+        leading_metric=job.info.metrics[0],
+        learning_rate=job.settings.learning_rate,
+        batch_size=job.settings.batch_size,
+    )
+
+
+def card_facts(job: DecoderJob, dtype: str) -> dict[str, Any]:
+    """What a decoder's card says, for :func:`eexit_cli.training.card.write_card`.
+
+    It is all from the model's configuration: classifiers come to a model that was made before.
+    """
+    config, name = job.model.config.to_dict(), job.workspace.output.name
+    training, depth = config["training"], config["num_decoder_layers"]
+    backbone, classifiers = training.get("backbone"), training.get("classifiers", {})
+    entries = (training, *classifiers.values())
+    sections = (
+        [_layers(training, config["exit_defaults"], depth)] if "validation" in training else []
+    )
+    if classifiers:
+        sections.append(_classifiers(classifiers))
+    return {
+        "tag": "calm",
+        "backbone": backbone,
+        "task": config.get("task"),
+        "what": f"""A T5 for `{config.get("task")}` whose tokens may leave the decoder early \
+(CALM, NeurIPS 2022,
+arXiv:2207.07061): a token that a layer is sure about leaves there, the rest goes on, at most to
+layer {depth}.""",
+        "points": [
+            f"{config['num_layers']} encoder and {depth} decoder layers, width "
+            f"{config['d_model']}, vocabulary {config['vocab_size']}, {job.weights / 1e6:.2f} M "
+            f"weights\n  (classifiers included), stored in {dtype}",
+            f"Started from: {backbone or 'random weights'}",
+            f"Training: {training.get('strategy', 'not known')} "
+            f"({training.get('source', 'not by eexit')}), {training.get('train_samples', '?')} "
+            "samples",
+            f"Confidence classifiers: {', '.join(config['classifiers']) or 'none'}",
+            "Licence: " + (job.config.licence or "not stated; the data's licence applies"),
+        ],
+        "use": [
+            f'eexit predict --model {name} "a text of yours"',
+            f"eexit evaluate --model {name}",
+            f"eexit calibrate --model {name} --delta 0.1",
+        ],
+        "commands": dict.fromkeys(entry["command"] for entry in entries if "command" in entry),
+        "versions": {
+            f"{program} {number}"
+            for entry in entries
+            for program, number in entry.get("versions", {}).items()
+        },
+        "sections": sections,
+        "limits": """one task and writes something for any text, without saying that a text is \
+out of its domain. A
+confident early exit can be wrong, and inputs can be made to leave late on purpose \
+(`eexit attack`).""",
     }
+
+
+def _layers(training: Mapping[str, Any], exits: Mapping[str, Any], depth: int) -> tuple[str, str]:
+    values, metric = training["validation"], training["leading_metric"]
+    rows = [
+        (str(layer), f"{values[f'{metric}_exit_{layer}']:.4f}") for layer in range(1, depth + 1)
+    ]
+    rule = exits.get("provenance", {}).get("rule", "stored one")
+    share = 1 - values["mean_exit_layer"] / depth
+    return (
+        f"Measured on validation data ({values['validation_samples']} samples)",
+        f"""All tokens leaving at one layer:
+
+{table(("layer", metric), rows)}
+
+Default exit: **{describe_exit(exits)}**, {metric} \
+{values[metric]:.4f} against {values[f"{metric}_full"]:.4f}
+of the full model, mean exit layer {values["mean_exit_layer"]:.2f} of {depth} \
+({100 * share:.0f} % of the layers saved). Of the thresholds from
+cautious to eager it is the {rule}. Since it was chosen on these data,
+these figures flatter it slightly: test data were not touched.""",
+    )
+
+
+def _classifiers(classifiers: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    depth = max(len(entry["auroc"]) for entry in classifiers.values())
+    rows = [
+        (name, *("-" if value is None else f"{value:.3f}" for value in entry["auroc"]))
+        for name, entry in classifiers.items()
+    ]
+    samples = ", ".join(sorted({entry["data"] for entry in classifiers.values()}))
+    return (
+        "How well the classifiers rank",
+        f"""AUROC of "this layer says what the last one says" for the tokens of held-out samples \
+({samples});
+0.5 is chance. The last layer agrees with itself.
+
+{table(("classifier", *(f"layer {layer}" for layer in range(1, depth + 1))), rows)}""",
+    )

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from training_tiny import reviews, write_backbone
 from transformers import AutoTokenizer
 
-from eexit_cli.training.batches import LengthGroupedBatches, PadRight, TokenizedTexts
+from eexit_cli.training.batches import LengthGroupedBatches, Tokenized
+from eexit_cli.training.decoder_strategies import DecoderObjective
+from eexit_cli.training.strategies import ExitsObjective
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,10 +57,11 @@ def test_epochs_differ_and_batches_hold_similar_lengths() -> None:
 def test_texts_are_cut_counted_and_padded_as_the_tokenizer_does(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(write_backbone(tmp_path / "backbone"))
     texts = [text for text, _ in reviews(20)]
-    data = TokenizedTexts(tokenizer, texts, None, [0, 1] * 10, max_length=8)
+    data = Tokenized.of_texts(tokenizer, texts, None, [0, 1] * 10, max_length=8)
     whole = [len(row) for row in tokenizer(texts)["input_ids"]]
-    assert data.truncated == sum(length > 8 for length in whole) > 0
-    batch = PadRight(tokenizer)([data[index] for index in range(20)])
+    assert data.cut == [("texts", sum(length > 8 for length in whole), 8)]
+    assert data.cut[0][1] > 0
+    batch = ExitsObjective.collator(tokenizer)([data[index] for index in range(20)])
     expected = tokenizer(texts, truncation=True, max_length=8, padding=True, return_tensors="pt")
     for name in ("input_ids", "attention_mask", "token_type_ids"):
         assert torch.equal(batch[name], expected[name])
@@ -67,8 +70,24 @@ def test_texts_are_cut_counted_and_padded_as_the_tokenizer_does(tmp_path: Path) 
 
 def test_pairs_and_values(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(write_backbone(tmp_path / "backbone"))
-    data = TokenizedTexts(tokenizer, ["the film"], ["it was dull"], [2.5], max_length=16)
+    data = Tokenized.of_texts(tokenizer, ["the film"], ["it was dull"], [2.5], max_length=16)
     assert sum(data[0]["token_type_ids"]) == 4  # three words and a separator
-    batch = PadRight(tokenizer)([data[0]])
+    batch = ExitsObjective.collator(tokenizer)([data[0]])
     assert batch["labels"].dtype == torch.float32
     assert batch["labels"].tolist() == [pytest.approx(2.5)]
+
+
+def test_texts_to_write_are_padded_with_what_no_loss_counts(tmp_path: Path) -> None:
+    """And each side is cut by itself."""
+    tokenizer = AutoTokenizer.from_pretrained(write_backbone(tmp_path / "backbone"))
+    sources, targets = ["the film is", "a plot"], ["good", "it was dull and bad"]
+    data = Tokenized.of_pairs(tokenizer, sources, targets, max_source=16, max_target=5)
+    assert data.cut == [("sources", 0, 16), ("targets", 1, 5)]
+    assert data.lengths == [5 + 3, 4 + 5]
+    batch = DecoderObjective.collator(tokenizer)([data[0], data[1]])
+    read = tokenizer(sources, padding=True, return_tensors="pt")
+    written = tokenizer(targets, truncation=True, max_length=5, padding=True, return_tensors="pt")
+    for name in ("input_ids", "attention_mask"):
+        assert torch.equal(batch[name], read[name])
+    expected = written["input_ids"].masked_fill(written["attention_mask"] == 0, -100)
+    assert torch.equal(batch["labels"], expected)

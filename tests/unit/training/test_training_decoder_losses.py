@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +15,14 @@ from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.training.decoder_losses import (
+from eexit_cli.training.decoder_strategies import (
+    FREE,
+    WEIGHTED,
+    ClassifiersObjective,
+    LayersObjective,
+    ShallowDeep,
+)
+from eexit_cli.training.losses import (
     agreement_loss,
     last_cross_entropy,
     layer_distillation,
@@ -22,8 +30,6 @@ from eexit_cli.training.decoder_losses import (
     teacher_layers,
     weighted_cross_entropy,
 )
-from eexit_cli.training.decoder_strategies import FREE, WEIGHTED, ShallowDeep
-from eexit_cli.training.decoder_trainer import ClassifiersObjective, LayersObjective
 
 LABELS = torch.tensor([[3, 1, -100], [2, 4, 1]])
 
@@ -168,7 +174,8 @@ def test_labels_are_aligned_with_their_layers() -> None:
     labels = torch.tensor([[40, 41, 42, 1], [50, 1, -100, -100]])
     with torch.no_grad():
         layers = model(source, mask, model.shift_right(labels), per_layer=True)
-        _, (_, agreement, _) = ClassifiersObjective(("linear",)).loss(model, layers.states, labels)
+        _, measure = ClassifiersObjective(model, ("linear",)).of_states(layers.states, labels)
+    agreement = measure()[1].long()
     answers = []
     for depth in range(1, 5):
         config = T5Config(
@@ -186,9 +193,10 @@ def test_labels_are_aligned_with_their_layers() -> None:
         with torch.no_grad():
             logits = shallow(input_ids=source, attention_mask=mask, labels=labels).logits
         answers.append(logits.argmax(dim=-1))
-    for layer in range(4):
-        assert torch.equal(agreement[..., layer], answers[layer] == answers[3])
-    assert not bool(agreement[..., 0].all())
+    for layer in range(3):
+        expected = torch.where(labels == -100, -100, (answers[layer] == answers[3]).long())
+        assert torch.equal(agreement[..., layer], expected)
+    assert 0 in agreement[..., 0]
 
 
 def _plain(config: T5Config) -> dict[str, object]:
@@ -205,7 +213,9 @@ def test_ranking_counts_pairs() -> None:
     margins = torch.randn(3, 4, 1, 2, generator=generator)
     wanted = torch.randint(0, 2, (3, 4, 2), generator=generator).to(torch.int8)
     wanted[1, 2:] = -100
-    found = ClassifiersObjective(("mlp",)).metrics((margins.numpy(), wanted.numpy()))
+    found = ClassifiersObjective(None, ("mlp",)).metrics(
+        (margins.numpy(), wanted.numpy()), np.empty(0)
+    )
     for layer in (0, 1):
         scores = {0: [], 1: []}  # type: ignore[var-annotated]
         for row in range(3):
@@ -222,11 +232,11 @@ def test_token_accuracy_leaves_padding_out() -> None:
     model = random_decoder(2)
     source = torch.tensor([[5, 8, 9, 1], [7, 6, 1, 0]])
     labels = torch.tensor([[40, 41, 1], [50, 1, -100]])
-    objective = LayersObjective("weighted-ce", WEIGHTED.build(None))
+    objective = LayersObjective(model, "weighted-ce", WEIGHTED.build(None))
     with torch.no_grad():
         layers = model(source, (source != 0).long(), model.shift_right(labels), per_layer=True)
-        measured = objective.measure(model, layers.states, labels, None)
-        metrics = objective.metrics(tuple(part.numpy() for part in measured))
+        _, measure = objective.of_states(layers.states, labels)
+        metrics = objective.metrics(tuple(part.numpy() for part in measure()), labels.numpy())
         for layer, state in enumerate(layers.states, start=1):
             right = (model.exit_logits(state).argmax(-1) == labels)[labels != -100]
             expected = float(right.double().mean())

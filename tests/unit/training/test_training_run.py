@@ -19,8 +19,8 @@ from eexit_cli.config import TrainConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import RunResult
+from eexit_cli.families import training as family_training
 from eexit_cli.families.encoder import training as train_encoder
-from eexit_cli.families.encoder import training_report as train_report
 from eexit_cli.families.encoder.exits import criterion_from
 from eexit_cli.models.encoder.conversion import load_classifier
 from eexit_cli.pipelines import train
@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_no_model_and_can_be_resumed(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_report, "write_card", full)
+        patch.setattr(family_training, "write_card", full)
         with pytest.raises(OSError, match="No space"):
             train.run_training(config)
     assert config.output is not None

@@ -9,7 +9,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 from eexit_cli.training import FAMILY_STRATEGIES, STRATEGIES
 from eexit_cli.training.losses import final_loss, joint_loss
-from eexit_cli.training.strategies import ALTERNATING, TWO_STAGE, Strategy
+from eexit_cli.training.strategies import ALTERNATING, TWO_STAGE, ExitsObjective, Strategy
 
 BACKBONE = {
     "model_type": "bert",
@@ -28,7 +28,8 @@ def _model(family: str, **settings: object) -> MultiExitClassifier:
 
 def _trained(model: MultiExitClassifier, strategy: Strategy, stage: int) -> set[str]:
     """The parts that train, as ``part`` or ``part.index``."""
-    strategy.stages[stage].apply(model, num_exits=3, shared_pooler=model.config.shared_pooler)
+    shared = model.config.shared_pooler
+    ExitsObjective(strategy.stages[stage], model, shared_pooler=shared).apply()
     parts = set()
     for name, parameter in model.named_parameters():
         part, rest = name.split(".", 1)
@@ -61,9 +62,9 @@ def test_one_stage_strategies_train_everything(family: str, name: str) -> None:
     model = _model(family)
     strategy = STRATEGIES.load(name)
     assert len(strategy.stages) == 1
-    stage = strategy.stages[0]
-    trained = stage.apply(model, num_exits=3, shared_pooler=model.config.shared_pooler)
-    assert trained == sum(weight.numel() for weight in model.parameters())
+    model.requires_grad_(False)
+    _trained(model, strategy, 0)
+    assert all(weight.requires_grad for weight in model.parameters())
 
 
 @pytest.mark.parametrize("name", list(STRATEGIES))

@@ -20,10 +20,10 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.models.encoder.pretrained import initialise_from_backbone
 from eexit_cli.training import STRATEGIES, callbacks, trainer
-from eexit_cli.training.batches import TokenizedTexts
+from eexit_cli.training.batches import Tokenized
 from eexit_cli.training.checkpoints import newest_checkpoint
 from eexit_cli.training.settings import TrainingSettings
-from eexit_cli.training.strategies import Stage
+from eexit_cli.training.strategies import ExitsObjective, Stage, exit_accuracy
 
 
 @dataclass
@@ -67,26 +67,25 @@ class Ticker:
 class Setup:
     model: MultiExitClassifier
     tokenizer: Any
-    training: TokenizedTexts
-    validation: TokenizedTexts
+    training: Tokenized
+    validation: Tokenized
 
     def run(self, stage: Stage, settings: TrainingSettings, folder: Path, **others: Any) -> list:
         """Train; returns the validations."""
         seen: list[dict[str, float]] = []
         watch = others.pop("progress", Watch())
+        shared = self.model.config.shared_pooler
         trainer.run_stage(
             self.model,
             self.tokenizer,
-            stage,
+            ExitsObjective(stage, self.model, shared_pooler=shared, **others),
             self.training,
             self.validation,
             settings,
             folder=folder,
-            shared_pooler=self.model.config.shared_pooler,
             title="steps",
             progress=watch,
             evaluated=seen.append,
-            **others,
         )
         assert watch.open_bars == 0
         return seen
@@ -100,10 +99,12 @@ def make(tmp_path: Path) -> MakeSetup:
     folder = write_backbone(tmp_path / "backbone")
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def data(count: int, seed: int) -> TokenizedTexts:
+    def data(count: int, seed: int) -> Tokenized:
         rows = reviews(count, seed=seed)
         labels = [int(label == "positive") for _, label in rows]
-        return TokenizedTexts(tokenizer, [text for text, _ in rows], None, labels, max_length=24)
+        return Tokenized.of_texts(
+            tokenizer, [text for text, _ in rows], None, labels, max_length=24
+        )
 
     def build(family: str = "deebert", samples: int = 44, dropout: float = 0.1) -> Setup:
         source = tmp_path / f"backbone-{dropout}"
@@ -257,7 +258,7 @@ def test_it_learns_and_validation_is_each_exits_accuracy(make: MakeSetup, tmp_pa
     assert [values["epoch"] for values in seen] == [1, 2, 3, 4, 5, 6]
     assert last["accuracy_exit_3"] > 0.9
     model = setup.model.eval()
-    batch = trainer.PadRight(setup.tokenizer)([setup.validation[i] for i in range(21)])
+    batch = ExitsObjective.collator(setup.tokenizer)([setup.validation[i] for i in range(21)])
     labels = batch.pop("labels")
     with torch.no_grad():
         logits = model(**batch).logits
@@ -288,7 +289,7 @@ def test_a_steps_gradient_is_that_of_the_papers_loss_over_all_micro_batches(
         epochs=1, learning_rate=1e-3, batch_size=8, gradient_accumulation=2, dtype="float64"
     )
     setup.run(STRATEGIES.load("weighted-joint").stages[0], settings, tmp_path / "step")
-    batch = trainer.PadRight(setup.tokenizer)([setup.training[i] for i in range(16)])
+    batch = ExitsObjective.collator(setup.tokenizer)([setup.training[i] for i in range(16)])
     labels = batch.pop("labels")
     logits = reference(**batch).logits
     picked = torch.log_softmax(logits, dim=-1)[torch.arange(16), :, labels]
@@ -297,6 +298,19 @@ def test_a_steps_gradient_is_that_of_the_papers_loss_over_all_micro_batches(
     assert len(taken) == len(list(reference.parameters()))
     for name, value in reference.named_parameters():
         torch.testing.assert_close(taken[name], value.grad, rtol=1e-8, atol=1e-14)
+
+
+def test_batches_are_padded_on_the_right_whatever_the_tokenizer_says(
+    make: MakeSetup, tmp_path: Path
+) -> None:
+    stage = STRATEGIES.load("joint").stages[0]
+    setups = {side: make() for side in ("right", "left")}
+    for side, setup in setups.items():
+        setup.tokenizer.padding_side = side
+        setup.run(stage, SETTINGS, tmp_path / side)
+        assert setup.tokenizer.padding_side == side
+    right, left = (setup.model.state_dict() for setup in setups.values())
+    assert all(torch.equal(right[name], left[name]) for name in right)
 
 
 def test_frozen_embeddings_stay(make: MakeSetup, tmp_path: Path) -> None:
@@ -328,7 +342,7 @@ def test_float16_needs_a_gpu(make: MakeSetup, tmp_path: Path) -> None:
 
 def test_regression_reports_squared_errors() -> None:
     logits = np.array([[[1.0], [2.0]], [[0.0], [1.0]]])
-    assert trainer.exit_accuracy(logits, np.array([1.0, 2.0])) == {
+    assert exit_accuracy(logits, np.array([1.0, 2.0])) == {
         "mse_exit_1": pytest.approx(2.0),
         "mse_exit_2": pytest.approx(1.0),
     }
