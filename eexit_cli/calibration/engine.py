@@ -190,8 +190,8 @@ def alternatives(ledger: Ledger, question: Question) -> list[Answer]:
     """
     indices = range(len(ledger)) if ledger.source.cheap else ledger.known
     answers = []
-    for name in P_VALUES:
-        test: PValue = P_VALUES.load(name)
+    test: PValue
+    for _, test in P_VALUES.working():
         if test.binary_only and not all(test.applies(ledger.get(i).losses) for i in indices):
             continue
         other = replace(question, p_value=test)

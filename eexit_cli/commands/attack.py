@@ -45,8 +45,10 @@ def attack(
 
         from eexit_cli.ui.screens.listings import how_to_get, recipes
 
-        sheet = recipes(catalogs.entries("recipe"))
-        if output.result({"recipes": list(sheet.rows)}, sheet, *catalogs.names("recipe")):
+        found = catalogs.entries("recipe")
+        sheet = recipes(found, catalogs.problems("recipe"))
+        names = [recipe.name for recipe in found]
+        if output.result({"recipes": list(sheet.rows)}, sheet, *names):
             for line in how_to_get(sheet):
                 output.say(Text(line, style="dim"))
         return

@@ -30,7 +30,12 @@ class EntryPoint:
 
 def entry_points(group: str) -> list[EntryPoint]:
     """What installed packages add to a group, by name; of equal names all are here."""
-    return [each for each in _found(tuple(sys.path)) if each.group == group]
+    return [each for each in installed() if each.group == group]
+
+
+def installed() -> list[EntryPoint]:
+    """The entry points of all groups."""
+    return _found(tuple(sys.path))
 
 
 @cache

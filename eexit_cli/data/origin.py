@@ -46,8 +46,7 @@ def origin_of(path: Path) -> Origin | None:
     if not columns.keys() >= EXPORTED:
         return None
     texts = set(columns["original_text"])
-    for name in TASKS:
-        task = TASKS.load(name)
+    for name, task in TASKS.working():
         if not isinstance(task, BundledTask):
             continue
         found: set[str] = set()

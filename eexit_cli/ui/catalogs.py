@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eexit_cli.core import plugins
 from eexit_cli.core.catalog import Catalog, unknown_name
 
 CATALOGS = Catalog(
@@ -85,3 +86,9 @@ def problems(kind: str) -> dict[str, str]:
     """Entries of other packages that cannot be used, and why; see ``Catalog.problems``."""
     found: dict[str, str] = CATALOGS.load(kind).problems()
     return found
+
+
+def every_problem() -> list[str]:
+    """The same of all kinds, as far as it is known, without a look where there is nothing."""
+    kinds = CATALOGS if plugins.installed() else ()
+    return list(dict.fromkeys(said for kind in kinds for said in problems(kind).values()))

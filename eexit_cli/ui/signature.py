@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from typing import Any, get_args
@@ -27,7 +28,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from eexit_cli.config.field import PANELS, Option, flag, option_of
 from eexit_cli.config.results import OutputConfig
 from eexit_cli.core.errors import UsageError
-from eexit_cli.ui import options
+from eexit_cli.ui import catalogs, options
 from eexit_cli.ui.errors import naming_the_resumption
 from eexit_cli.ui.output import Output
 
@@ -85,7 +86,10 @@ def from_config(
                 quiet=given.pop("quiet"),
                 format=given.pop("format", None),
             )
-            with naming_the_resumption(body.__name__, arguments.get("config")):
+            with (
+                _telling_problems(arguments["output"]),
+                naming_the_resumption(body.__name__, arguments.get("config")),
+            ):
                 body(**arguments, **given)
 
         context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
@@ -99,6 +103,18 @@ def from_config(
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+@contextmanager
+def _telling_problems(output: Output) -> Iterator[None]:
+    """Say which entries of other packages cannot be used: at once, and what shows on the way."""
+    said = catalogs.every_problem()
+    for problem in said:
+        output.hint(problem)
+    yield
+    for problem in catalogs.every_problem():
+        if problem not in said:
+            output.hint(problem)
 
 
 def _own_parameters(body: Callable[..., None]) -> list[inspect.Parameter]:

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from eexit_cli.confidence import DECODER_MEASURES, MEASURES
+from eexit_cli.config.exit_options import asking_options, exit_value
 from eexit_cli.core.criterion import Criterion, Shape
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.option import flag
-from eexit_cli.core.protocols import ExitCriterion
+from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.exits import CRITERIA
 from eexit_cli.exits.threshold import threshold_grid as threshold_grid
 
@@ -41,18 +42,17 @@ def build_criterion(
     """
     if options.confidence is not None:
         classifier_measure(options.confidence)
-    given = [
-        name for name, option in asking_options().items() if _value(options, option) is not None
-    ]
+    asking = asking_options()
+    given = [name for name in asking if exit_value(options, asking[name]) is not None]
     if len(given) > 1:
-        flags = " and ".join(flag(asking_options()[name]) for name in given)
+        flags = " and ".join(flag(asking[name]) for name in given)
         raise UsageError(
             f"{flags} exclude each other", hint="Each is an exit criterion: give one of them"
         )
     settings: dict[str, Any] = dict(defaults)
     if given:
         asked: type[Criterion] = CRITERIA.load(given[0])
-        settings = {"criterion": asked.name, asked.option: _value(options, asked.option)}
+        settings = {"criterion": asked.name, asked.option: exit_value(options, asked.option)}
         if asked.measured:
             stored = defaults.get("confidence", DEFAULT_MEASURE)
             settings["confidence"] = options.confidence or stored
@@ -77,7 +77,7 @@ def _add_refinements(settings: dict[str, Any], options: Any) -> None:
     """Options that go with another one, such as --regression-tolerance with --patience."""
     for _, criterion in CRITERIA.working():
         for name in criterion.option_names():
-            if name in (criterion.option, "confidence") or _value(options, name) is None:
+            if name in (criterion.option, "confidence") or exit_value(options, name) is None:
                 continue
             if settings.get("criterion") != criterion.name:
                 asking = flag(criterion.option)
@@ -85,19 +85,7 @@ def _add_refinements(settings: dict[str, Any], options: Any) -> None:
                 raise UsageError(
                     f"{flag(name)} goes with {asking}", hint=f"Add {asking} {'N' if whole else 'X'}"
                 )
-            settings[name] = _value(options, name)
-
-
-def _value(options: Any, name: str) -> Any:
-    # A command may have the options of some criteria only.
-    return getattr(options, name, None)
-
-
-def asking_options() -> dict[str, str]:
-    """Each criterion with the option that asks for it, which for one that does not load is
-    named as it is itself."""
-    found = {name: criterion.option for name, criterion in CRITERIA.working()}
-    return {name: found.get(name, name.replace("-", "_")) for name in CRITERIA}
+            settings[name] = exit_value(options, name)
 
 
 def classifier_measure(name: str) -> str:
@@ -152,8 +140,14 @@ def sweep_settings(
         if criterion.needs_classes and num_classes == 1:
             continue
         if criterion.measured:
-            for name in MEASURES if measures is None else measures:
-                settings += criterion.grid(Shape(num_layers, num_classes, MEASURES.load(name)))
+            for measure in _measures(measures):
+                settings += criterion.grid(Shape(num_layers, num_classes, measure))
         elif measures is None:
             settings += criterion.grid(Shape(num_layers, num_classes))
     return settings
+
+
+def _measures(names: list[str] | None) -> list[Measure]:
+    if names is not None:
+        return [MEASURES.load(name) for name in names]
+    return [measure for _, measure in MEASURES.working()]

@@ -75,7 +75,7 @@ class Seq2SeqModel(LoadedDecoder):
 
     def examples(self, config: Any, *, default_split: str, progress: Progress) -> Examples:
         if config.task is None and config.data_file is None:
-            known = [name for name in TASKS if task_info(name).kind == "generation"]
+            known = [name for name, task in TASKS.working() if task.info.kind == "generation"]
             raise UsageError(
                 f"Model '{self.name}' names no task of its own",
                 hint=f"Use --task with one of {', '.join(known)}, or --data-file",

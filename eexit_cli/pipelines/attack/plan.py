@@ -45,7 +45,7 @@ class Plan:
 
 def list_recipes() -> list[dict[str, Any]]:
     """Every recipe, with what it needs and whether it can run here; TextAttack is not imported."""
-    recipes: list[Recipe] = [ATTACKS.load(name) for name in ATTACKS]
+    recipes: list[Recipe] = [recipe for _, recipe in ATTACKS.working()]
     return [
         {
             "name": recipe.name,
@@ -87,11 +87,11 @@ def plan_recipes(config: AttackConfig, family: str) -> Plan:
     names = (
         [ATTACKS.canonical(name.strip()) for name in config.recipe.split(",")]
         if (not everything)
-        else list(catalog)
+        else [name for name, _ in catalog.working()]
     )
     runnable: list[str] = []
     lacking: dict[str, str] = {}
-    fitting = [name for name in catalog if catalog.load(name).family == family]
+    fitting = [name for name, recipe in catalog.working() if recipe.family == family]
     for name in dict.fromkeys(names):
         recipe: Recipe = catalog.load(name) if name in catalog else ATTACKS.load(name)
         if recipe.family != family:
@@ -216,7 +216,7 @@ def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
         if value != getattr(defaults, name) and name not in read and name != "compat":
             words = recipes[0].name if len(recipes) == 1 else "these recipes"
             catalog = catalog_of(recipes[0].family)
-            readers = [n for n in catalog if name in catalog.load(n).reads]
+            readers = [n for n, recipe in catalog.working() if name in recipe.reads]
             other = "a decoder" if recipes[0].family == "encoder" else "a classifier"
             raise UsageError(
                 f"{flag(name)} says nothing to {words}",

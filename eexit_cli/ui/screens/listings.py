@@ -20,8 +20,13 @@ SHORTEST_ID = len("20261121-033015…-ab12")
 """An id with its time and its last part alone, which name it too (``ResultStore.open``)."""
 
 
-def recipes(found: Sequence[Any]) -> Sheet:
-    """The attack catalog (``attacks.recipe.Recipe``), with the models that each name attacks."""
+def recipes(found: Sequence[Any], problems: Mapping[str, str] | None = None) -> Sheet:
+    """The attack catalog (``attacks.recipe.Recipe``), with the models that each name attacks.
+
+    Args:
+        found: the recipes.
+        problems: those of other packages that cannot be used, and why.
+    """
     decoders = names("decoder recipe")
     rows = [
         {
@@ -34,6 +39,9 @@ def recipes(found: Sequence[Any]) -> Sheet:
         }
         for recipe in found
     ]
+    nothing = dict.fromkeys(("models", "source", "needs", "missing"))
+    for name, said in (problems or {}).items():
+        rows.append({"recipe": name, "description": said, **nothing})
     columns = [
         Column("recipe", "Recipe", style="cyan", whole=True),
         Column("description", "What it does"),
@@ -48,7 +56,7 @@ def recipes(found: Sequence[Any]) -> Sheet:
 def _needs(row: Row) -> str:
     """What it needs, in a word each; how to get it stands below the table."""
     if not row["needs"]:
-        return "nothing"
+        return "nothing" if row["models"] else ""
     state = "missing here" if row["missing"] else "here"
     return f"{', '.join(_parts(row['missing'] or row['needs']))} ({state})"
 

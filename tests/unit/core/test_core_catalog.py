@@ -1,15 +1,16 @@
 """Catalogs: lazy, collision-checked, helpful."""
 
+import math
+
 import pytest
 
 from eexit_cli.core.catalog import Catalog, nearest
-from eexit_cli.core.errors import UsageError
+from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.plugins import EntryPoint
 
 
 def test_loads_lazily_and_by_alias():
     catalog = Catalog("number", {"pi": "math:pi"}, aliases={"PI": "pi"})
-    import math
-
     assert catalog.load("pi") == catalog.load("PI") == math.pi
     assert list(catalog) == ["pi"]
 
@@ -38,3 +39,32 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 def test_nearest_ignores_case_and_gives_nothing_for_nonsense():
     assert nearest("SST2", ["sst2", "cola"]) == ["sst2"]
     assert nearest("zzzzz", ["sst2", "cola"]) == []
+
+
+def test_entries_of_other_packages_stand_behind_the_own_ones(monkeypatch):
+    points = [
+        EntryPoint("eexit.numbers", "half", "math:tau", "one 1.0"),
+        EntryPoint("eexit.numbers", "half", "math:pi", "two 2.0"),
+        EntryPoint("eexit.numbers", "lost", "math:nothing", "two 2.0"),
+        EntryPoint("eexit.numbers", "pi", "math:e", "two 2.0"),
+    ]
+    monkeypatch.setattr("eexit_cli.core.catalog.entry_points", lambda group: points)
+    catalog = Catalog("number", {"pi": "math:pi"}, plugins="eexit.numbers")
+    assert list(catalog) == ["pi", "half", "lost"]
+    assert catalog.load("half") == math.tau
+    assert catalog.load("pi") == math.pi
+    assert dict(catalog.working()) == {"pi": math.pi, "half": math.tau}
+    with pytest.raises(EexitError, match="'lost' of the package two"):
+        catalog.load("lost")
+    problems = catalog.problems()
+    assert "the package one 1.0 has one of that name" in problems["half"]
+    assert "eexit has one of that name" in problems["pi"]
+    assert "AttributeError" in problems["lost"]
+
+
+def test_an_entry_of_another_package_is_what_the_catalog_asks_for(monkeypatch):
+    points = [EntryPoint("eexit.numbers", "pi", "math:pi", "one 1.0")]
+    monkeypatch.setattr("eexit_cli.core.catalog.entry_points", lambda group: points)
+    catalog = Catalog("number", plugins="eexit.numbers", needs=("real", "digits"))
+    with pytest.raises(EexitError, match="it has no digits"):
+        catalog.load("pi")
