@@ -19,8 +19,7 @@ from synthetic_runs import attack_run, evaluate_run, transfer_run
 
 from eexit_cli.core.types import RunResult
 from eexit_cli.store.results import ResultStore
-from eexit_cli.ui.drawing import Drawn
-from eexit_cli.ui.layout import GAP, shortened_middle
+from eexit_cli.ui.drawing import GAP, Drawn, shortened_middle
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens import show_result
 from eexit_cli.ui.screens.listings import SHORTEST_ID, properties, recipes, runs
