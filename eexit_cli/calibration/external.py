@@ -124,9 +124,7 @@ def _csv(path: Path) -> _Columns:
         said = not_utf8(f"'{path}'", path.read_bytes())
         raise UsageError(said, hint="Save it as UTF-8") from error
     except (pd.errors.ParserError, csv.Error) as error:
-        raise EexitError(
-            f"'{path}' is not a valid CSV file", hint=" ".join(str(error).split())
-        ) from error
+        raise _damaged(path, "CSV", error) from error
     return _from_frame(frame, path)
 
 
@@ -137,9 +135,7 @@ def _parquet(path: Path) -> _Columns:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise EexitError(
-            f"'{path}' is not a valid Parquet file", hint=" ".join(str(error).split())
-        ) from error
+        raise _damaged(path, "Parquet", error) from error
     _unique(table.column_names, path)
     return _from_frame(table.to_pandas(), path)
 
@@ -213,16 +209,14 @@ def _npz(path: Path) -> _Columns:
 def _load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except ValueError as error:
-        if "pickle" in str(error).lower():
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise _pickled(path) from error
-        raise EexitError(
-            f"'{path}' is not a valid NumPy file", hint=" ".join(str(error).split())
-        ) from error
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise EexitError(
-            f"'{path}' is not a valid NumPy file", hint=" ".join(str(error).split())
-        ) from error
+        raise _damaged(path, "NumPy", error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> EexitError:
+    return EexitError(f"'{path}' is not a valid {kind} file", hint=" ".join(str(error).split()))
 
 
 def _pickled(path: Path) -> UsageError:

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from eexit_cli.core.catalog import nearest
@@ -89,12 +88,7 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     @property
@@ -304,13 +298,11 @@ class ResultStore:
 
     def list(self) -> list[RunSummary]:
         """All runs, oldest first. Folders that are no runs are left out."""
-        return sorted(self._summaries(), key=lambda summary: (summary.created, summary.id))
+        found = map(_summarise, self._folders())
+        return sorted(found, key=lambda summary: (summary.created, summary.id))
 
-    def _summaries(self) -> Iterator[RunSummary]:
-        if self.results_dir.is_dir():
-            for path in self.results_dir.iterdir():
-                if (path / HEADER).is_file():
-                    yield _summarise(path)
+    def _folders(self) -> Iterator[Path]:
+        return (header.parent for header in self.results_dir.glob(f"*/{HEADER}"))
 
     def _latest(self, command: str | None, status: RunStatus) -> RunSummary:
         fitting = [
@@ -350,11 +342,7 @@ class ResultStore:
         given = Path(run_id)
         if given.name != run_id and (given / HEADER).is_file():
             return given
-        ids = sorted(
-            path.name
-            for path in (self.results_dir.iterdir() if self.results_dir.is_dir() else ())
-            if (path / HEADER).is_file()
-        )
+        ids = sorted(path.name for path in self._folders())
         start, _, end = run_id.replace("...", "…").partition("…")
         fitting = [i for i in ids if run_id and i.startswith(start) and i.endswith(end)]
         fitting = [run_id] if run_id in ids else fitting
