@@ -25,27 +25,20 @@ from eexit_cli.ui.screens.attack_table import (
     show_transfer,
     task_metrics,
     unit_of,
-    wide,
 )
 from eexit_cli.ui.screens.speed import with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
-from eexit_cli.ui.tables import Column, Sheet
+from eexit_cli.ui.tables import Column, Sheet, sheet_of
 
 EXAMPLES = 3
 
 _CHANGED = "changes_mean"
+_TIMES = ("before", "after")
 
 _SINGLES = (
-    "gain_removed",
-    "goal_success_rate",
-    "last_layer_rate",
-    _CHANGED,
-    "change_rate_max",
-    "similarity_embedding_mean",
-    "similarity_characters_mean",
-    "queries_mean",
-    "gradient_passes_mean",
-    "seconds_mean",
+    *("gain_removed", "goal_success_rate", "last_layer_rate", _CHANGED, "change_rate_max"),
+    *("similarity_embedding_mean", "similarity_characters_mean"),
+    *("queries_mean", "gradient_passes_mean", "seconds_mean"),
 )
 
 
@@ -63,7 +56,7 @@ def show_attack(output: Output, result: RunResult) -> None:
             (show_transfer if replay else show_recipes)(output, document)
             _hints(output, result, figure)
             return
-    table = wide(document) if several else slowdown(document)
+    table = sheet_of(document["rows"]) if several else slowdown(document)
     if output.result(document, table, str(result.path)):
         say_prefix(output, document["rows"][0])
         output.say(_sureness(document["metrics"]))
@@ -100,14 +93,8 @@ def slowdown(document: Mapping[str, Any]) -> Sheet:
     rows: list[dict[str, Any]] = [
         {
             "metric": name,
-            **{
-                f"{when}{words}": value
-                for when in ("before", "after")
-                for words, value in (
-                    ("", metrics.get(f"{name}_{when}")),
-                    ("_words", with_spread(name, metrics, f"_{when}")),
-                )
-            },
+            **{when: metrics.get(f"{name}_{when}") for when in _TIMES},
+            **{f"{when}_words": with_spread(name, metrics, f"_{when}") for when in _TIMES},
         }
         for name in (*task_metrics(metrics), *PAIRS)
         if f"{name}_before" in metrics

@@ -11,17 +11,11 @@ from eexit_cli.core.labels import maker_labels, run_of, victim_labels
 from eexit_cli.ui.measures import label, significance, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.speed import is_none, speed_words, with_spread
-from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
+from eexit_cli.ui.tables import Column, Row, Sheet
 
 PAIRS = (
-    "mean_exit_layer",
-    "speedup_layers",
-    "saved_layers",
-    "cost_layers",
-    "efficacy",
-    "latency_ms",
-    "latency_full_ms",
-    "speedup_seconds",
+    *("mean_exit_layer", "speedup_layers", "saved_layers", "cost_layers", "efficacy"),
+    *("latency_ms", "latency_full_ms", "speedup_seconds"),
 )
 """Figures before and after; what else comes in pairs is quality."""
 
@@ -137,11 +131,6 @@ def done(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Rows of recipes that ran, the strongest first."""
     rows = [row for row in document["rows"] if "status" not in row]
     return sorted(rows, key=lambda row: -(row.get("gain_removed") or 0.0))
-
-
-def wide(document: Mapping[str, Any]) -> Sheet:
-    """Every figure of every row, for files and programs."""
-    return sheet_of(document["rows"])
 
 
 def effects(document: Mapping[str, Any]) -> Sheet:
@@ -309,35 +298,20 @@ def transfers(document: Mapping[str, Any]) -> Sheet:
         columns.append(Column("defence", "Exit", text=_defence, whole=True))
     columns += [
         Column("mean_exit_layer", "Exit layer", text=_arrow("mean_exit_layer"), whole=True),
-        Column(
-            "gain_removed",
-            "Gain removed",
-            text=_gain if defended else gain_words,
-            numeric=True,
-            whole=not defended,
-        ),
+        # A table with defences has no room for intervals.
+        Column("gain_removed", "Gain removed", numeric=True)
+        if defended
+        else Column("gain_removed", "Gain removed", gain_words, numeric=True, whole=True),
     ]
     if quality is not None:
         heading = _HEADINGS.get(quality, label(quality))
         columns.append(Column(quality, heading, text=_arrow(quality), whole=True))
     if not defended:
-        columns.append(
-            Column(
-                "speedup_seconds_after",
-                "Speedup after\n(seconds)",
-                text=lambda row: with_spread("speedup_seconds", row, "_after"),
-                numeric=True,
-                whole=True,
-            )
-        )
-    if defended:
-        columns.append(
-            Column("layers_recovered", "Layers\nrecovered", numeric=True, text=_share("layers"))
-        )
-        if quality is not None:
-            heading = f"{heading}\nrecovered"
-            name = f"{quality}_recovered"
-            columns.append(Column(name, heading, numeric=True, text=_share(quality)))
+        columns.append(_after("speedup_seconds", "Speedup after\n(seconds)"))
+        return Sheet(columns, rows, title="Transfer")
+    columns.append(_recovered("layers", "Layers"))
+    if quality is not None:
+        columns.append(_recovered(quality, heading))
     return Sheet(columns, rows, title="Transfer")
 
 
@@ -357,17 +331,14 @@ def _defended(rows: Sequence[Mapping[str, Any]]) -> bool:
     return any(row.get("defence", "none") != "none" for row in rows)
 
 
-def _gain(row: Row) -> str:
-    return written("gain_removed", row["gain_removed"])
+def _recovered(name: str, heading: str) -> Column:
+    """What a defence gives back, as a share."""
+    key = f"{name}_recovered"
 
-
-def _share(name: str) -> Callable[[Row], str]:
     def text(row: Row) -> str:
-        if row.get("defence") == "none":
-            return ""
-        return written("gain_removed", row.get(f"{name}_recovered"))
+        return "" if row.get("defence") == "none" else written("gain_removed", row.get(key))
 
-    return text
+    return Column(key, f"{heading}\nrecovered", text, numeric=True)
 
 
 def _arrow(name: str) -> Callable[[Row], str]:

@@ -17,26 +17,13 @@ from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, v
 from eexit_cli.ui.tables import Column, Row, Sheet
 
 _FIGURES = (
-    "threshold",
-    "mean_loss",
-    "mean_loss_bound",
-    "p_value",
-    "mean_exit_layer",
-    "speedup_layers",
-    "saved_layers",
-    "cost_layers",
-    "quality",
-    "speedup_seconds",
-    "latency_ms",
-    "speedup_throughput",
+    *("threshold", "mean_loss", "mean_loss_bound", "p_value"),
+    *("mean_exit_layer", "speedup_layers", "saved_layers", "cost_layers", "quality"),
+    *("speedup_seconds", "latency_ms", "speedup_throughput"),
 )
 _ATTACK = (
-    "mean_loss",
-    "mean_loss_low",
-    "mean_loss_high",
-    "within_delta",
-    "mean_exit_layer",
-    "speedup_layers",
+    *("mean_loss", "mean_loss_low", "mean_loss_high", "within_delta"),
+    *("mean_exit_layer", "speedup_layers"),
 )
 
 
@@ -291,17 +278,8 @@ def _attack(output: Output, document: Mapping[str, Any]) -> None:
         if f"{name}_before" in metrics
     ]
     if rows:
-        output.sheet(
-            Sheet(
-                [
-                    _metric(metrics),
-                    value_column("before", "Before"),
-                    value_column("after", "After"),
-                ],
-                rows,
-                title=_attacked_samples(metrics),
-            )
-        )
+        times = value_column("before", "Before"), value_column("after", "After")
+        output.sheet(Sheet([_metric(metrics), *times], rows, title=_attacked_samples(metrics)))
     _paragraph(output, report["verdict"], "bold")
     if "mixture" in report:
         share = 100 * metrics["mixture_clean_share"]

@@ -28,7 +28,7 @@ def show_training(output: Output, result: RunResult) -> None:
                     "task": config.get("data_file") or config.get("task"),
                     "strategy": config.get("strategy"),
                     "classifiers": config.get("confidence"),
-                    "pooling": None if config.get("model") == "calm" else config.get("pooling"),
+                    "pooling": config.get("pooling"),
                     "time": written("seconds", metrics.get("seconds")),
                 }
             )
