@@ -176,7 +176,6 @@ NAMES_NO_FAMILY = ("pipelines", "commands", "plots", "ui/screens")
 UNFINISHED = {
     "pipelines/attack": "each family has its own attacker, replay and defences",
     "pipelines/calibrate/under_attack.py": "asks whether TextAttack is needed",
-    "pipelines/train.py": "each family plans its own training",
     "plots/transfer.py": "runs name their family's kind",
 }
 """Where a family is still named, and why; a file that no longer does must go from here."""

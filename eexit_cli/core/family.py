@@ -340,10 +340,13 @@ class Family(Protocol):
 
     Attributes:
         name: of ``config.field.FAMILIES``, which has its words.
+        trains: what ``eexit train --model`` calls its models; empty where none can be trained.
     """
 
     @property
     def name(self) -> str: ...
+    @property
+    def trains(self) -> tuple[str, ...]: ...
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """Does a folder with this ``config.json`` hold one?"""
@@ -365,4 +368,9 @@ class Family(Protocol):
         Raises:
             UsageError, MissingArtifactError, EexitError: as ``families.opening.open_model``.
         """
+        ...
+
+    def plan(self, config: Any) -> Any:
+        """A training whose options have been checked, before anything is loaded; see
+        ``families.training.Plan``."""
         ...

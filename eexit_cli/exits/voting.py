@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+PAPERS_LAM = 0.5
+"""The exponent that the paper uses."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VotingOptions:
     voting: float | None = opt(
@@ -47,7 +51,7 @@ class VotingExit(Criterion):
     name, option, options = "voting", "voting", VotingOptions
     also_described = ("threshold", "voting_exponent")
 
-    def __init__(self, threshold: float, *, lam: float = 0.5) -> None:
+    def __init__(self, threshold: float, *, lam: float = PAPERS_LAM) -> None:
         if not math.isfinite(threshold) or threshold <= 0:
             raise UsageError(
                 f"Voting threshold {threshold} is outside its range",
@@ -83,7 +87,8 @@ class VotingExit(Criterion):
     def build(cls, settings: Mapping[str, Any], shape: Shape) -> VotingExit:
         if shape.num_classes == 1:
             raise _without_classes()
-        return cls(float(_threshold(settings)))
+        exponent = settings.get("voting_exponent")
+        return cls(float(_threshold(settings)), lam=PAPERS_LAM if exponent is None else exponent)
 
     @classmethod
     def grid(cls, shape: Shape) -> list[dict[str, Any]]:

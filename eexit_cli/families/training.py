@@ -6,18 +6,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from eexit_cli import __version__
-from eexit_cli.config.train import DECODER_FAMILY, TrainConfig
+from eexit_cli.config.train import TrainConfig
+from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.text import escaped
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.core.utf8_path import utf8_path
+from eexit_cli.families import FAMILIES
 from eexit_cli.families.data import KEY, held_out, path_of_data
 from eexit_cli.families.seen_rows import note_training_rows
 from eexit_cli.families.training_source import Source, splits
@@ -34,6 +35,7 @@ from eexit_cli.training.trainer import Objective, run_stage
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+    from eexit_cli.core.family import Family
     from eexit_cli.store.results import Run
 
 Metrics = dict[str, Any]
@@ -76,9 +78,12 @@ class Plan:
 
 def plan(config: TrainConfig) -> Plan:
     """The family's own, whose modules are imported only now."""
-    family = "seq2seq" if config.model == DECODER_FAMILY else "encoder"
-    found: Plan = import_module(f"eexit_cli.families.{family}.training").plan(config)
-    return found
+    families: list[Family] = [family for _, family in FAMILIES.working()]
+    for family in families:
+        if config.model in family.trains:
+            found: Plan = family.plan(config)
+            return found
+    raise unknown_name("model family", config.model, [n for each in families for n in each.trains])
 
 
 class Job(ABC):

@@ -20,6 +20,7 @@ class EncoderFamily:
     """See :class:`eexit_cli.core.family.Family`."""
 
     name = ENCODER
+    trains = ("deebert", "pabee")
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """Published classifiers are known by their tensors, not by their configuration: what no
@@ -56,6 +57,11 @@ class EncoderFamily:
         from eexit_cli.families.encoder.model import load_model
 
         return load_model(config, progress=progress)
+
+    def plan(self, config: Any) -> Any:
+        from eexit_cli.families.encoder.training import plan
+
+        return plan(config)
 
 
 def _published_family(path: Path) -> str | None:

@@ -9,7 +9,6 @@ import torch
 
 from eexit_cli.config.field import ENCODER, refuse_unread
 from eexit_cli.config.train import ENCODER_DEFAULTS, ENCODER_TOKENS, TrainConfig
-from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.data.labels import are_generic, match_classes
@@ -28,7 +27,7 @@ from eexit_cli.families.training_source import (
 from eexit_cli.families.training_vocabulary import tell_unknown
 from eexit_cli.models.encoder.continued import continue_from, why_new_exits
 from eexit_cli.models.encoder.conversion import load_classifier
-from eexit_cli.models.encoder.model import FAMILIES, MultiExitClassifier
+from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.models.encoder.pretrained import initialise_from_backbone
 from eexit_cli.store.results import Run
 from eexit_cli.training import FAMILY_STRATEGIES, STRATEGIES
@@ -44,12 +43,10 @@ def plan(config: TrainConfig) -> Plan:
     """Check the options of a classifier's training.
 
     Raises:
-        UsageError: an unknown family or strategy, or options that only decoders have.
+        UsageError: an unknown strategy, or options that only decoders have.
         MissingArtifactError: no backbone is named and none is installed.
     """
     refuse_unread(config, ENCODER, model=config.model)
-    if config.model not in FAMILIES:
-        raise unknown_name("model family", config.model, (*FAMILIES, "calm"))
     strategy: Strategy = STRATEGIES.load(config.strategy or FAMILY_STRATEGIES[config.model])
     source, origin = _source(config)
     refuse_kind(source, decoder=False)

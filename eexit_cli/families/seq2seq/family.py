@@ -28,6 +28,7 @@ class Seq2SeqFamily:
     """See :class:`eexit_cli.core.family.Family`."""
 
     name = SEQ2SEQ
+    trains = ("calm",)
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         return config.get("model_type") in DECODER_TYPES
@@ -57,6 +58,11 @@ class Seq2SeqFamily:
         from eexit_cli.families.seq2seq.model import load_decoder
 
         return load_decoder(config, progress=progress)
+
+    def plan(self, config: Any) -> Any:
+        from eexit_cli.families.seq2seq.training import plan
+
+        return plan(config)
 
 
 FAMILY = Seq2SeqFamily()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eexit_cli.confidence import MEASURES
+from eexit_cli.core.criterion import Shape
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.stepping import replay
 from eexit_cli.exits.patience import PatienceExit
@@ -251,3 +252,10 @@ def test_descriptions_hold_every_setting():
         "voting_exponent": 0.25,
     }
     assert StaticExit(4).describe() == {"criterion": "static", "static_layer": 4}
+
+
+def test_a_vote_is_read_back_with_its_exponent() -> None:
+    rule = VotingExit(1.5, lam=0.25)
+    again = VotingExit.build(rule.describe(), Shape(6, 3))
+    assert (again.threshold, again.lam) == (1.5, 0.25)
+    assert VotingExit.build({"voting": 2.0}, Shape(6, 3)).lam == 0.5
