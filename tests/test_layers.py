@@ -174,8 +174,6 @@ def test_exceptions_are_still_needed() -> None:
 
 NAMES_NO_FAMILY = ("pipelines", "commands", "plots", "ui/screens")
 UNFINISHED = {
-    "pipelines/attack": "each family has its own attacker, replay and defences",
-    "pipelines/calibrate/under_attack.py": "asks whether TextAttack is needed",
     "plots/transfer.py": "runs name their family's kind",
 }
 """Where a family is still named, and why; a file that no longer does must go from here."""

@@ -19,7 +19,12 @@ from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples, TaskInfo
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from eexit_cli.core.victim import Attacked
+
+CLASSES, TEXTS = "encoder", "decoder"
+"""What models answer with, under the names that runs and recipes have for the two kinds."""
+
+KIND_WORDS = {CLASSES: "classifier", TEXTS: "decoder"}
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,14 @@ class Model(Protocol):
 
     Attributes:
         family: the name of its family, of ``families.FAMILIES``.
+        kind: :data:`CLASSES` or :data:`TEXTS`.
         name: as the user gave it.
         folder: where its files lie.
         num_layers: L; exit layers count from 1 to this.
         max_length: tokens per input, special tokens included; longer ones are cut.
         exit_defaults: the exit used when the user gives none; empty is the full model.
         trained_on: the task that it was trained on, where known.
+        source_prefix: text before each input that it was trained with; None where nothing says.
         label_names: one per class, empty for regression; None where outputs are texts.
         tokenizer, device, dtype: as loaded.
         answers_once: one pass over inputs answers every exit; else each exit is a pass of its own.
@@ -141,6 +148,8 @@ class Model(Protocol):
 
     @property
     def family(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
     @property
     def name(self) -> str: ...
     @property
@@ -155,6 +164,8 @@ class Model(Protocol):
     def exit_defaults(self) -> dict[str, Any]: ...
     @property
     def trained_on(self) -> str | None: ...
+    @property
+    def source_prefix(self) -> str | None: ...
     @property
     def label_names(self) -> tuple[str, ...] | None: ...
     @property
@@ -318,20 +329,56 @@ class Model(Protocol):
         """What every layer makes of texts that were typed in: a result for each."""
         ...
 
+    def name_outputs(self, config: Any, progress: Progress) -> None:
+        """Settle what its outputs are called: the user's names, its own, or those of the data.
 
-class Victim(Protocol):
-    """A model under attack, within a budget."""
-
-    def score(self, texts: Sequence[Any]) -> Sequence[Any]:
-        """Each text is one query."""
+        Raises:
+            UsageError: names that do not fit.
+        """
         ...
 
-    def confirm(self, text: Any) -> Any:
-        """The text alone, as the user would run it."""
+    def tokenised(self, text: str, pair: str | None = None) -> Any:
+        """One input on the device, for :meth:`live`."""
         ...
 
-    def gradients(self, texts: Sequence[Any], loss: Any) -> Tensor:
-        """Of the loss by the input embeddings; each text is one query and one gradient pass."""
+    def live(self, tokenised: Any, exit: Exit) -> object:
+        """Run one input by the live path: what a stopwatch times."""
+        ...
+
+    def along(self, described: Mapping[str, Any]) -> list[Exit]:
+        """Exits of this criterion (and measure) at every setting, from cautious to eager.
+
+        Returns:
+            None for a criterion without settings, or one that these models do not have.
+        """
+        ...
+
+    def exit_by_input(self, options: Any) -> Exit:
+        """The exit of the options, or its own, which each input alone decides about.
+
+        Raises:
+            UsageError: all layers, or an exit that depends on other inputs too.
+        """
+        ...
+
+    def attacked_exit(self, options: Any) -> Exit:
+        """:meth:`exit_by_input`, of the kind that an attack can slow down.
+
+        Raises:
+            UsageError: it does not depend on the input; options that say nothing to it.
+        """
+        ...
+
+    def ready_to_attack(self, config: Any, examples: Examples, progress: Progress) -> Any:
+        """The configuration as any process needs it to attack these samples.
+
+        Raises:
+            UsageError: samples that cannot be attacked, or options that say nothing to them.
+        """
+        ...
+
+    def under_attack(self, exit: Exit, config: Any) -> Attacked:
+        """The model as a victim that leaves by this exit, within the configuration's budget."""
         ...
 
 
@@ -341,12 +388,15 @@ class Family(Protocol):
     Attributes:
         name: of ``config.field.FAMILIES``, which has its words.
         trains: what ``eexit train --model`` calls its models; empty where none can be trained.
+        kind: what its models answer with, :data:`CLASSES` or :data:`TEXTS`.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def trains(self) -> tuple[str, ...]: ...
+    @property
+    def kind(self) -> str: ...
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """Does a folder with this ``config.json`` hold one?"""

@@ -15,7 +15,7 @@ from eexit_cli.config import AttackConfig, EvaluateConfig
 from eexit_cli.core.types import RunResult
 from eexit_cli.data import task_info
 from eexit_cli.families.seq2seq.training_report import DecodedSetting
-from eexit_cli.pipelines.attack.decoder_report import decoder_attack_metrics
+from eexit_cli.pipelines.attack.report import attack_metrics
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.store.results import ResultStore
@@ -167,7 +167,7 @@ def test_a_goal_is_the_recipes_own_and_the_last_layer_another_thing(attacks) -> 
     # With total-layers the goal is all layers in each of as many tokens as there may be.
     first, *others = (dict(record) for record in attacks["decoder"].records())
     first |= {"status": "attacked", "token_layers_after": [LAYERS] * 4, "tokens_after": 4}
-    found = decoder_attack_metrics(task_info("pronunciation"), [first, *others], LAYERS, seed=0)
+    found = attack_metrics(task_info("pronunciation"), [first, *others], LAYERS, seed=0)
     count = len(attacked([first, *others]))
     for name in ("goal_success_rate", "last_layer_rate"):
         assert found[name] == pytest.approx(OF_ATTACKS[name]([first, *others]))

@@ -151,3 +151,23 @@ def _measures(names: list[str] | None) -> list[Measure]:
     if names is not None:
         return [MEASURES.load(name) for name in names]
     return [measure for _, measure in MEASURES.working()]
+
+
+def settings_along(
+    described: Mapping[str, Any], num_layers: int, num_classes: int
+) -> list[dict[str, Any]]:
+    """The settings of a criterion, from cautious to eager.
+
+    Args:
+        described: the criterion, and the measure of a threshold.
+        num_layers: L.
+        num_classes: K.
+
+    Returns:
+        None for a criterion that looks at nothing, or that needs classes where there are none.
+    """
+    criterion: type[Criterion] = CRITERIA.load(str(described["criterion"]))
+    if not criterion.reads_input or (criterion.needs_classes and num_classes == 1):
+        return []
+    measure = MEASURES.load(described["confidence"]) if criterion.measured else None
+    return criterion.grid(Shape(num_layers, num_classes, measure))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.field import ENCODER
+from eexit_cli.core.family import CLASSES
 from eexit_cli.core.published import WRAPPERS, encoder_exit
 from eexit_cli.store.models import OWN_MODEL_TYPE, Kind, ModelSummary, megabytes, tensor_names
 
@@ -21,6 +22,7 @@ class EncoderFamily:
 
     name = ENCODER
     trains = ("deebert", "pabee")
+    kind = CLASSES
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """Published classifiers are known by their tensors, not by their configuration: what no

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from eexit_cli.attacks.closeness import closeness_for
 from eexit_cli.config.field import ENCODER
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Answers, Evaluation, Exit, Knob
+from eexit_cli.core.family import CLASSES, Answers, Evaluation, Exit, Knob
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Examples, TaskInfo, Trace
+from eexit_cli.core.victim import Attacked
 from eexit_cli.data import load_examples
 from eexit_cli.exits import CRITERIA
+from eexit_cli.families.batches import to_device
 from eexit_cli.families.class_names import name_classes, trained_on_pairs
 from eexit_cli.families.data import own_samples
 from eexit_cli.families.encoder.calibration import knobs
@@ -24,11 +26,13 @@ from eexit_cli.families.encoder.exits import (
     classifier_measure,
     criterion_from,
     describe,
+    settings_along,
     sweep_settings,
 )
 from eexit_cli.families.encoder.latency import measure_speed
 from eexit_cli.families.encoder.loaded import LoadedModel
 from eexit_cli.families.encoder.predictions import opinions
+from eexit_cli.families.encoder.victim import AttackedEncoder, criterion_by_input
 from eexit_cli.families.loading import (
     LoadingConfig,
     check_vocabulary,
@@ -48,6 +52,8 @@ class EncoderModel(LoadedModel):
 
     family: ClassVar[str] = ENCODER
     answers_once: ClassVar[bool] = True
+    kind: ClassVar[str] = CLASSES
+    source_prefix: ClassVar[None] = None
 
     def own_data(self, config: Any, progress: Progress) -> Any:
         settings = self.model.config
@@ -163,8 +169,11 @@ class EncoderModel(LoadedModel):
     def evaluation(self, examples: Examples, config: Any, progress: Progress) -> Evaluation:
         return EncoderEvaluation(self, examples, config, progress)
 
-    def settle_texts(self, config: Any, progress: Progress) -> None:
+    def name_outputs(self, config: Any, progress: Progress) -> None:
         name_classes(self.model.config, self.name, config, progress)
+
+    def settle_texts(self, config: Any, progress: Progress) -> None:
+        self.name_outputs(config, progress)
         if trained_on_pairs(self.model.config) and config.text_pair is None:
             progress.message(
                 f"Model '{self.name}' was trained on pairs of texts: --text-pair gives the second"
@@ -177,6 +186,36 @@ class EncoderModel(LoadedModel):
         self, examples: Examples, exit: Exit, config: Any, progress: Progress
     ) -> dict[str, Any]:
         return measure_speed(self, examples, [exit.rule], config, progress)[0]
+
+    def tokenised(self, text: str, pair: str | None = None) -> dict[str, Any]:
+        return to_device(self.batcher()([text], None if pair is None else [pair]), self.device)
+
+    def live(self, tokenised: dict[str, Any], exit: Exit) -> object:
+        return self.model.infer(**tokenised, criterion=exit.rule)
+
+    def along(self, described: Mapping[str, Any]) -> list[Exit]:
+        made = []
+        for each in settings_along(described, self.num_layers, self.num_classes):
+            criterion = self.exit_from(each).rule
+            made.append(Exit.of(describe(criterion), criterion))
+        return made
+
+    def exit_by_input(self, options: Any) -> Exit:
+        criterion = criterion_by_input(options, self)
+        return Exit.of(describe(criterion), criterion)
+
+    def attacked_exit(self, options: Any) -> Exit:
+        return self.exit_by_input(options)
+
+    def ready_to_attack(self, config: Any, examples: Examples, progress: Progress) -> Any:
+        # Refused here rather than by the first worker, or after a run's folder was made.
+        from eexit_cli.attacks.closeness import closeness_for
+
+        closeness_for(criterion_by_input(config, self))
+        return config
+
+    def under_attack(self, exit: Exit, config: Any) -> Attacked:
+        return AttackedEncoder(self, exit.rule, config)
 
 
 def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> EncoderModel:

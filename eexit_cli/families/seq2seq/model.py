@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config.field import SEQ2SEQ
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Answers, Evaluation, Exit, Knob
+from eexit_cli.core.family import TEXTS, Answers, Evaluation, Exit, Knob
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.core.victim import Attacked
 from eexit_cli.data import TASKS, load_examples, task_info
-from eexit_cli.families.batches import prefix_in
+from eexit_cli.families.batches import prefix_in, to_device
 from eexit_cli.families.data import own_samples
 from eexit_cli.families.loading import (
     LoadingConfig,
@@ -26,12 +27,17 @@ from eexit_cli.families.loading import (
     tell_unwrapped,
 )
 from eexit_cli.families.seen_rows import leaving_out
-from eexit_cli.families.seq2seq.attack_exits import exit_reader
+from eexit_cli.families.seq2seq.attack_exits import (
+    attacked_settings,
+    exit_reader,
+    settings_by_input,
+)
 from eexit_cli.families.seq2seq.calibration import knobs
 from eexit_cli.families.seq2seq.decoding import Sources, decode_examples, prepare_sources
 from eexit_cli.families.seq2seq.evaluation import Seq2SeqEvaluation
 from eexit_cli.families.seq2seq.exits import (
     FULL,
+    SWEEP,
     decoder_measure,
     decoder_settings,
     describe_settings,
@@ -42,6 +48,7 @@ from eexit_cli.families.seq2seq.exits import (
 from eexit_cli.families.seq2seq.latency import time_singles
 from eexit_cli.families.seq2seq.loaded import LoadedDecoder
 from eexit_cli.families.seq2seq.predictions import opinions
+from eexit_cli.families.seq2seq.victim import AttackedDecoder, check_rates
 from eexit_cli.models.decoding.generation import not_greedy
 from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
@@ -64,6 +71,7 @@ class Seq2SeqModel(LoadedDecoder):
 
     family: ClassVar[str] = SEQ2SEQ
     answers_once: ClassVar[bool] = False
+    kind: ClassVar[str] = TEXTS
     label_names: ClassVar[None] = None
 
     def own_data(self, config: Any, progress: Progress) -> Any:
@@ -170,6 +178,9 @@ class Seq2SeqModel(LoadedDecoder):
     def settle_texts(self, config: Any, progress: Progress) -> None:
         """Texts need nothing to be settled."""
 
+    def name_outputs(self, config: Any, progress: Progress) -> None:
+        """Texts have no names."""
+
     def opinions(self, config: Any, exit: Exit, progress: Progress) -> list[dict[str, Any]]:
         return opinions(self, self.prefix(None), config, exit, progress)
 
@@ -178,6 +189,39 @@ class Seq2SeqModel(LoadedDecoder):
     ) -> dict[str, Any]:
         timed = {"live": exit.rule, "full": full_model(self)}
         return time_singles(self, examples, timed, "full", config, progress)["live"]
+
+    def tokenised(self, text: str, pair: str | None = None) -> dict[str, Any]:
+        batch = self.batcher()([text])
+        kept = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        return to_device(kept, self.device)
+
+    def live(self, tokenised: dict[str, Any], exit: Exit) -> object:
+        return self.model.decode(**tokenised, settings=exit.rule)
+
+    def along(self, described: Mapping[str, Any]) -> list[Exit]:
+        if "threshold" not in described:
+            return []
+        return [self.exit_from({**described, "threshold": value}) for value in (1.0, *SWEEP)]
+
+    def exit_by_input(self, options: Any) -> Exit:
+        settings = settings_by_input(options, self)
+        return Exit.of(describe_settings(settings), settings)
+
+    def attacked_exit(self, options: Any) -> Exit:
+        settings = attacked_settings(options, self)
+        return Exit.of(describe_settings(settings), settings)
+
+    def ready_to_attack(self, config: Any, examples: Examples, progress: Progress) -> Any:
+        # Refused here rather than by the first worker, or after a run's folder was made.
+        exit_reader(self, attacked_settings(config, self))
+        prepare_sources(self, examples, progress=progress)
+        prefix = prefix_in(examples.info)
+        check_rates(config, examples, prefix)
+        return dataclasses.replace(config, source_prefix=prefix)
+
+    def under_attack(self, exit: Exit, config: Any) -> Attacked:
+        prefix = self.prefix(None) if config.source_prefix is None else config.source_prefix
+        return AttackedDecoder(self, exit.rule, prefix, config)
 
 
 def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> Seq2SeqModel:

@@ -5,12 +5,13 @@ The attacker did not know of them: what they hold off here, an attack that does 
 - more patience: agreement over more layers than before;
 - voting over exits, at the threshold that leaves clean inputs about where they left before;
 - the attacked criterion recalibrated on attacked inputs: from the most cautious setting on, the
-  last one before early answers first contradict the full model's more often than they did on
-  clean inputs. Nothing beyond the first failure is looked at, so that no eager setting gets in by
-  luck.
+  last one before early answers are first less like the full model's than they were on clean
+  inputs. Nothing beyond the first failure is looked at, so that no eager setting gets in by luck.
+
+Patience and voting count answers of one input, so that only classifiers have them.
 
 The halves that recalibration needs are halves of the attacked samples: the samples of each are
-judged by the rule that was chosen on the other, and the row is over both. So two rules stand behind
+judged by the exit that was chosen on the other, and the row is over both. So two exits stand behind
 one row; neither was chosen on the samples that it is judged on (but where a half is empty), and
 both were chosen on inputs of this very attack. The choice goes by the share that was measured; it
 promises nothing, as ``eexit calibrate`` does.
@@ -18,143 +19,122 @@ promises nothing, as ``eexit calibrate`` does.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from eexit_cli.confidence import MEASURES
-from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.seed import stream
-from eexit_cli.core.stepping import replay
-from eexit_cli.core.types import Decision
-from eexit_cli.families.encoder.exits import criterion_from, threshold_grid
+from eexit_cli.metrics.similarity import edit_similarity
+from eexit_cli.pipelines.attack.replies import Replies, Reply, Text
+
+if TYPE_CHECKING:
+    from eexit_cli.core.family import Exit
 
 NONE = "none"
 
 
 @dataclass(frozen=True)
-class Traces:
-    """Every exit's logits of the same samples before and after an attack.
+class Inputs:
+    """The same samples before and after an attack, and what the model makes of them.
 
     Attributes:
-        before, after: Shape: [samples, exits, classes].
-        ids: of the samples.
+        replies: the model's.
+        ids, before, after: of the samples: their texts as they were and as they became.
     """
 
-    before: Tensor
-    after: Tensor
-    ids: tuple[str, ...]
+    replies: Replies
+    ids: Sequence[str]
+    before: Sequence[Text]
+    after: Sequence[Text]
 
-    @property
-    def num_layers(self) -> int:
-        return int(self.before.shape[1])
-
-    @property
-    def num_classes(self) -> int:
-        return int(self.before.shape[2])
+    def by(self, exits: Sequence[Exit], defence: str) -> Outcome:
+        """Each sample by its own exit."""
+        settings = {exit.key: exit.described for exit in exits}
+        return Outcome(
+            defence,
+            tuple(exits),
+            tuple(settings.values()),
+            self.replies.each(self.before, exits),
+            self.replies.each(self.after, exits),
+        )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a criterion does with traced samples.
+    """What a way of leaving does with samples.
 
     Attributes:
         defence: its name in the table; ``none`` is the model's own exit.
-        rules: the rule that each sample left by.
-        settings: of each rule that was used: one, or one per half.
-        before, after: where samples left and with what answer.
+        exits: the exit of each sample.
+        settings: of each exit that was used: one, or one per half.
+        before, after: the answers.
     """
 
     defence: str
-    rules: tuple[ExitCriterion, ...]
+    exits: tuple[Exit, ...]
     settings: tuple[dict[str, Any], ...]
-    before: Decision
-    after: Decision
+    before: list[Reply]
+    after: list[Reply]
 
 
-def undefended(traces: Traces, criterion: ExitCriterion) -> Outcome:
+def undefended(inputs: Inputs, exit: Exit) -> Outcome:
     """The model's own exit."""
-    return _outcome(NONE, traces, criterion)
+    return _outcome(NONE, inputs, exit)
 
 
-def defences(traces: Traces, criterion: ExitCriterion, *, seed: int) -> Iterator[Outcome]:
+def defences(inputs: Inputs, exit: Exit, *, seed: int) -> Iterator[Outcome]:
     """Each defence on the same samples.
 
     Args:
-        traces: of the samples.
-        criterion: the exit that is defended.
+        exit: the one that is defended.
         seed: halves the samples, by their ids.
     """
-    own = undefended(traces, criterion)
-    depth = _depth(own.before)
-    for patience in _patiences(traces, criterion, depth):
-        yield _outcome("patience", traces, patience)
-    voting = [
-        _made(traces, {"criterion": "voting", "threshold": math.sqrt(layer)})
-        for layer in range(1, traces.num_layers + 1)
-    ]
-    nearest = min(voting, key=lambda rule: abs(_depth(replay(traces.before, rule)) - depth))
-    yield _outcome("voting", traces, nearest)
-    recalibrated = _recalibrated(traces, criterion, own, seed)
+    model, own = inputs.replies.model, exit.described
+    depth = _depth(inputs, exit)
+
+    def distance(other: Exit) -> float:
+        return abs(_depth(inputs, other) - depth)
+
+    # From eager to cautious, which is by ascending number; the last one is the full model.
+    patient = model.along({"criterion": "patience"})[:0:-1]
+    if patient:
+        first = int(own["patience"]) if own["criterion"] == "patience" else None
+        start = patient.index(min(patient, key=distance)) if first is None else first
+        for each in patient[start : start + 2]:
+            yield _outcome("patience", inputs, each)
+    voting = model.along({"criterion": "voting"})[::-1]
+    if voting:
+        yield _outcome("voting", inputs, min(voting, key=distance))
+    recalibrated = _recalibrated(inputs, exit, seed)
     if recalibrated is not None:
         yield recalibrated
 
 
-def _patiences(traces: Traces, criterion: ExitCriterion, depth: float) -> list[ExitCriterion]:
-    """One and two more than it has; for others, the one that is as deep on clean inputs, and one
-    more."""
-    described = criterion.describe()
-    # L - 1 is the full model.
-    values = range(1, traces.num_layers - 1)
-    rules = {n: _made(traces, {"criterion": "patience", "patience": n}) for n in values}
-    if not rules:
-        return []
-    if described["criterion"] == "patience":
-        first = int(described["patience"]) + 1
-    else:
-        first = min(rules, key=lambda n: abs(_depth(replay(traces.before, rules[n])) - depth))
-    return [rules[n] for n in (first, first + 1) if n in rules]
-
-
-def _recalibrated(
-    traces: Traces, criterion: ExitCriterion, own: Outcome, seed: int
-) -> Outcome | None:
-    rules = _cautious_to_eager(traces, criterion)
-    if not rules:
+def _recalibrated(inputs: Inputs, exit: Exit, seed: int) -> Outcome | None:
+    exits = inputs.replies.model.along(exit.described)
+    if not exits:
         return None
-    first = halves(traces.ids, seed)
-    tolerated = _contradictions(traces.before, own.before)
-    wrong = [_contradictions(traces.after, replay(traces.after, rule)) for rule in rules]
-    before, after, chosen = own.before, own.after, []
-    for judged in (~first, first):
-        half = other_half(judged)
-        allowed = tolerated[half].mean()
-        at = eagerest(bool(each[half].mean() <= allowed) for each in wrong)
-        chosen.append(rules[at])
-        before = _take(judged, replay(traces.before, rules[at]), before)
-        after = _take(judged, replay(traces.after, rules[at]), after)
-    return Outcome(
-        "recalibrated",
-        tuple(chosen[int(part)] for part in first),
-        tuple(rule.describe() for rule in chosen),
-        before,
-        after,
-    )
+    first = halves(inputs.ids, seed)
+    tolerated = _unlike(inputs.replies, inputs.before, exit)
+    chosen = {}
+    for judged in (False, True):
+        # Of few samples a half may be empty, and then it is chosen on these.
+        half = [row for row, part in enumerate(first) if part != judged] or range(len(first))
+        allowed = _mean(tolerated, half)
+        at = eagerest(
+            # Means of the same numbers in another order differ in the last digits.
+            _mean(_unlike(inputs.replies, inputs.after, each), half) <= allowed + 1e-9
+            for each in exits
+        )
+        chosen[judged] = exits[at]
+    outcome = inputs.by([chosen[part] for part in first], "recalibrated")
+    return replace(outcome, settings=tuple(each.described for each in chosen.values()))
 
 
-def halves(ids: Sequence[str], seed: int) -> Tensor:
-    """Which samples are of the first half: by their ids alone. Shape: [samples]."""
-    return torch.tensor([stream(seed, "half", name).random() < 0.5 for name in ids])
-
-
-def other_half(judged: Tensor) -> Tensor:
-    """The samples to choose on; of few samples a half may be empty, and then it is these."""
-    return ~judged if bool((~judged).any()) else judged
+def halves(ids: Sequence[str], seed: int) -> list[bool]:
+    """Which samples are of the first half: by their ids alone."""
+    return [stream(seed, "half", name).random() < 0.5 for name in ids]
 
 
 def eagerest(fits: Iterable[bool]) -> int:
@@ -169,55 +149,33 @@ def eagerest(fits: Iterable[bool]) -> int:
     return max(0, sum(1 for _ in takewhile(bool, fits)) - 1)
 
 
-def _cautious_to_eager(traces: Traces, criterion: ExitCriterion) -> list[ExitCriterion]:
-    """The criterion's own kind at every setting; none for a kind without any."""
-    described = criterion.describe()
-    kind = str(described["criterion"])
-    settings: list[dict[str, Any]] = []
-    if kind == "threshold":
-        name = described["confidence"]
-        grid = threshold_grid(MEASURES.load(name), traces.num_classes)
-        settings = [{"criterion": kind, "confidence": name, "threshold": x} for x in grid]
-    if kind == "patience":
-        layers = range(traces.num_layers - 1, 0, -1)
-        settings = [{"criterion": kind, "patience": n} for n in layers]
-    if kind == "voting":
-        layers = range(traces.num_layers, 0, -1)
-        settings = [{"criterion": kind, "threshold": math.sqrt(n)} for n in layers]
-    return [_made(traces, each) for each in settings]
+def _outcome(name: str, inputs: Inputs, exit: Exit) -> Outcome:
+    return inputs.by([exit] * len(inputs.ids), name)
 
 
-def _made(traces: Traces, settings: dict[str, Any]) -> ExitCriterion:
-    return criterion_from(settings, num_layers=traces.num_layers, num_classes=traces.num_classes)
+def _unlike(replies: Replies, texts: Sequence[Text], exit: Exit) -> list[float]:
+    """How far each answer is from the full model's: a class is another one, or it is not; of texts
+    1 - their likeness in words."""
+    pairs = zip(replies.of(texts, exit), replies.full(texts), strict=True)
+    return [
+        1 - edit_similarity(one.output.split(), full.output.split())
+        if isinstance(one.output, str)
+        else float(one.output != full.output)
+        for one, full in pairs
+    ]
 
 
-def _outcome(name: str, traces: Traces, criterion: ExitCriterion) -> Outcome:
-    return Outcome(
-        name,
-        (criterion,) * len(traces.ids),
-        (criterion.describe(),),
-        replay(traces.before, criterion),
-        replay(traces.after, criterion),
-    )
+def _mean(values: Sequence[float], rows: Sequence[int]) -> float:
+    return sum(values[row] for row in rows) / len(rows)
 
 
-def _contradictions(logits: Tensor, decision: Decision) -> Tensor:
-    """1 where the answer is not the full model's. Shape: [samples]."""
-    return (logits[:, -1].argmax(dim=-1) != decision.predictions).double()
+def _depth(inputs: Inputs, exit: Exit) -> float:
+    """Mean exit layer of the clean inputs."""
+    layers = [layer for reply in inputs.replies.of(inputs.before, exit) for layer in reply.layers]
+    return sum(layers) / len(layers)
 
 
-def _take(rows: Tensor, new: Decision, old: Decision) -> Decision:
-    return Decision(
-        torch.where(rows, new.exit_layers, old.exit_layers),
-        torch.where(rows[:, None], new.logits, old.logits),
-    )
-
-
-def _depth(decision: Decision) -> float:
-    return float(decision.exit_layers.double().mean())
-
-
-def described(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def described(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A row's account of the rule, or of the two that the halves chose: ``<name>_low`` and
     ``_high`` where they differ."""
     found: dict[str, Any] = {}

@@ -3,47 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.common import TimingConfig
 from eexit_cli.families.stopwatch import time_ways
 from eexit_cli.metrics.latency import speed_figures
-from eexit_cli.pipelines.attack.records import pair_of
+from eexit_cli.pipelines.attack.records import WHEN, pair_of
 
 if TYPE_CHECKING:
+    from eexit_cli.core.family import Exit, Model
     from eexit_cli.core.protocols import Progress
 
 Records = Sequence[Mapping[str, Any]]
-Input = TypeVar("Input")
-Rule = TypeVar("Rule")
 
-Way = tuple[tuple[str, ...], tuple[int, ...]]
-"""Texts, and the identity of each one's rule."""
-
-WHEN = {"before": "text", "after": "perturbed_text"}
-"""When -> the record's text."""
+Way = tuple[tuple[str, ...], tuple["Exit", ...]]
+"""Texts, and each one's exit."""
 
 
 def attack_latency(
-    rows: Mapping[str, tuple[Records, Sequence[Rule]]],
-    encode: Callable[[Mapping[str, Any], str], Input],
-    run: Callable[[Input, Rule | None], object],
-    *,
-    device: torch.device,
+    rows: Mapping[str, tuple[Records, Sequence[Exit]]],
+    model: Model,
     config: TimingConfig,
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
     """Batch 1, tokenising apart: live exits and the full model, before and after, all in turn.
 
-    Rows that run the same texts by the same rules (the texts before an attack, the full model
+    Rows that run the same texts by the same exits (the texts before an attack, the full model
     under several defences) share the measurement.
 
     Args:
-        rows: name -> records, and the rule that each record's sample leaves by.
-        encode: a record and the key of its text -> what ``run`` takes.
-        run: with a rule, or with all layers.
+        rows: name -> records, and the exit that each record's sample leaves by.
         config: how many samples of each row are timed, the first ones, and how often.
 
     Returns:
@@ -54,29 +43,31 @@ def attack_latency(
     count = min([config.latency_samples, *(len(records) for records, _ in rows.values())])
     if count == 0:
         return {name: {} for name in rows}
-    encoded: dict[tuple[str, ...], list[Input]] = {}
+    encoded: dict[tuple[str, ...], list[Any]] = {}
     ways: dict[Way, Callable[[int], object]] = {}
 
-    def way(records: Records, when: str, rules: Sequence[Rule | None]) -> Way:
-        key, own = WHEN[when], list(rules[:count])
+    def way(records: Records, when: str, exits: Sequence[Exit]) -> Way:
+        key, own = WHEN[when], tuple(exits[:count])
         texts = tuple(f"{r[key]}\n{pair_of(r, key)}" for r in records[:count])
         if texts not in encoded:
-            encoded[texts] = [encode(record, key) for record in records[:count]]
+            encoded[texts] = [
+                model.tokenised(record[key], pair_of(record, key)) for record in records[:count]
+            ]
         inputs = encoded[texts]
-        name = (texts, tuple(map(id, own)))
-        ways.setdefault(name, lambda index: run(inputs[index], own[index]))
+        name = (texts, own)
+        ways.setdefault(name, lambda index: model.live(inputs[index], own[index]))
         return name
 
-    whole: list[Rule | None] = [None] * count
+    whole = [model.full()] * count
     names = {
-        (name, when): (way(records, when, whole), way(records, when, rules))
-        for name, (records, rules) in rows.items()
+        (name, when): (way(records, when, whole), way(records, when, exits))
+        for name, (records, exits) in rows.items()
         for when in WHEN
     }
     seconds = time_ways(
         ways,
         range(count),
-        device=device,
+        device=model.device,
         repeats=config.timing_repeats,
         progress=progress,
         title="Timing",

@@ -6,10 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.attacks import ATTACKS, DECODER_ATTACKS, catalog_of
+from eexit_cli.attacks import ATTACKS, catalog_of
 from eexit_cli.attacks.recipe import Recipe
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.family import CLASSES, TEXTS
 from eexit_cli.core.option import flag
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ALL = "all"
 TABLE_BUDGET = 1000
 """Recipes that spend as they like cannot be compared."""
-_KINDS = {"encoder": "classifiers", "decoder": "decoders"}
+_KINDS = {CLASSES: "classifiers", TEXTS: "decoders"}
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,16 @@ class Plan:
     Attributes:
         names: recipes that run, in the order of the table.
         lacking: recipes of the table that cannot, with the reason in words.
-        family: of the model: encoder or decoder.
+        kind: of the model: what it answers with.
     """
 
     names: tuple[str, ...]
     lacking: dict[str, str] = field(default_factory=dict)
-    family: str = "encoder"
+    kind: str = CLASSES
 
     @property
     def recipes(self) -> list[Recipe]:
-        catalog = catalog_of(self.family)
+        catalog = catalog_of(self.kind)
         return [catalog.load(name) for name in self.names]
 
 
@@ -63,27 +64,26 @@ def list_recipes() -> list[dict[str, Any]]:
 
 def families_of(name: str) -> list[str]:
     """The families of models that a recipe of this name attacks."""
-    catalogs = {"encoder": ATTACKS, "decoder": DECODER_ATTACKS}
-    return [family for family, catalog in catalogs.items() if name in catalog]
+    return [kind for kind in (CLASSES, TEXTS) if name in catalog_of(kind)]
 
 
 def _missing(recipe: Recipe) -> str | None:
     return recipe.missing() if recipe.missing is not None else None
 
 
-def plan_recipes(config: AttackConfig, family: str) -> Plan:
+def plan_recipes(config: AttackConfig, kind: str) -> Plan:
     """The recipes that ``config.recipe`` names, those that cannot run here apart.
 
     Args:
         config: names with commas between them, or ``all``.
-        family: the model's: encoder or decoder.
+        kind: the model's: what it answers with.
 
     Raises:
-        UsageError: an unknown recipe, or one for the other family of models.
+        UsageError: an unknown recipe, or one for another kind of models.
         MissingArtifactError: none of them can run here; the hint says what to get.
     """
     everything = config.recipe == ALL
-    catalog = catalog_of(family)
+    catalog = catalog_of(kind)
     names = (
         [ATTACKS.canonical(name.strip()) for name in config.recipe.split(",")]
         if (not everything)
@@ -91,10 +91,10 @@ def plan_recipes(config: AttackConfig, family: str) -> Plan:
     )
     runnable: list[str] = []
     lacking: dict[str, str] = {}
-    fitting = [name for name, recipe in catalog.working() if recipe.family == family]
+    fitting = [name for name, recipe in catalog.working() if recipe.family == kind]
     for name in dict.fromkeys(names):
         recipe: Recipe = catalog.load(name) if name in catalog else ATTACKS.load(name)
-        if recipe.family != family:
+        if recipe.family != kind:
             if everything:
                 continue
             raise UsageError(
@@ -114,7 +114,7 @@ def plan_recipes(config: AttackConfig, family: str) -> Plan:
             lacking[name] = f"needs {needs}"
     if not runnable:
         raise _none_runs(config, lacking)
-    return Plan(tuple(runnable), lacking, family)
+    return Plan(tuple(runnable), lacking, kind)
 
 
 def _none_runs(config: AttackConfig, lacking: dict[str, str]) -> MissingArtifactError | UsageError:
@@ -217,7 +217,7 @@ def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
             words = recipes[0].name if len(recipes) == 1 else "these recipes"
             catalog = catalog_of(recipes[0].family)
             readers = [n for n, recipe in catalog.working() if name in recipe.reads]
-            other = "a decoder" if recipes[0].family == "encoder" else "a classifier"
+            other = "a decoder" if recipes[0].family == CLASSES else "a classifier"
             raise UsageError(
                 f"{flag(name)} says nothing to {words}",
                 hint=f"Leave it out, or choose among: {', '.join(readers)}"

@@ -1,4 +1,4 @@
-"""An attack run's records, read back: the texts as they were and as the attacker left them."""
+"""An attack run's records: what they say of an answer, and their texts read back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.metrics.similarity import edit_similarity
+
+WHEN = {"before": "text", "after": "perturbed_text"}
+"""When -> the record's text."""
 
 
 def pair_of(record: Mapping[str, Any], key: str) -> str | None:
@@ -18,6 +22,35 @@ def pair_of(record: Mapping[str, Any], key: str) -> str | None:
     """
     pair: str | None = record.get(f"{key}_pair", record.get("text_pair"))
     return pair
+
+
+def answer_record(when: str, output: Any, exit_layers: Sequence[int], full: Any) -> dict[str, Any]:
+    """What a sample's record says of one answer.
+
+    Args:
+        when: before or after.
+        output: a class, or a text.
+        exit_layers: layer of each decision, 1..L: one, or one per token of a text.
+        full: of a text what all layers make of the same input.
+    """
+    if not isinstance(output, str):
+        return {f"prediction_{when}": output, f"exit_layer_{when}": exit_layers[0]}
+    return {
+        f"exit_layer_{when}": sum(exit_layers) / len(exit_layers),
+        f"total_layers_{when}": sum(exit_layers),
+        f"tokens_{when}": len(exit_layers),
+        f"token_layers_{when}": list(exit_layers),
+        f"output_{when}": output,
+        f"full_output_{when}": full,
+        f"output_similarity_{when}": edit_similarity(output.split(), full.split()),
+    }
+
+
+def layers_of(record: Mapping[str, Any], when: str) -> list[int]:
+    """The layer of each decision: one of a classifier, one per token of a text."""
+    if f"exit_layer_{when}" not in record or f"token_layers_{when}" in record:
+        return list(record[f"token_layers_{when}"])
+    return [record[f"exit_layer_{when}"]]
 
 
 def as_examples(records: Sequence[Mapping[str, Any]], key: str, info: TaskInfo) -> Examples:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig, TimingConfig
@@ -13,48 +13,14 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.option import flag
 from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import RunResult
+from eexit_cli.families.opening import family_of
 from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.pipelines.attack.replay_encoder import EncoderVictim
-from eexit_cli.pipelines.attack.replay_source import Source, check_family, open_source
-from eexit_cli.pipelines.attack.subject import family_of
-from eexit_cli.store.results import ResultStore, Run
+from eexit_cli.pipelines.attack.replay_source import Source, check_kind, open_source
+from eexit_cli.pipelines.attack.replay_victim import ReplayVictim, open_victim
+from eexit_cli.store.results import ResultStore
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-
-
-class Victim(Protocol):
-    """A model that inputs are replayed on; one class per family of models."""
-
-    @property
-    def name(self) -> str: ...
-
-    def settings(self) -> dict[str, Any]:
-        """Its exit, described for the run's document."""
-        ...
-
-    def noted(self, source: Source) -> dict[str, Any]:
-        """What the run's configuration keeps of a source run, to be read without it."""
-        ...
-
-    def replayed(
-        self, run: Run, config: AttackConfig, source: Source, progress: Progress
-    ) -> list[dict[str, Any]]:
-        """The rows of one source run; appends the records."""
-        ...
-
-
-def _open_decoder(config: AttackConfig, sources: Sequence[Source], progress: Progress) -> Victim:
-    from eexit_cli.pipelines.attack.replay_decoder import DecoderVictim
-
-    return DecoderVictim.open(config, sources, progress)
-
-
-VICTIMS: Mapping[str, Callable[[AttackConfig, Sequence[Source], Progress], Victim]] = {
-    "encoder": EncoderVictim.open,
-    "decoder": _open_decoder,
-}
-"""Family of models -> what opens one that runs of that family are replayed on."""
 
 
 def run_transfer(
@@ -86,14 +52,12 @@ def run_transfer(
     names = list(dict.fromkeys(name.strip() for name in config.model.split(",")))
     for name in names:
         for source in sources:
-            check_family(source, family_of(name), name)
-    family = sources[0].family
+            check_kind(source, family_of(name).kind, name)
     victims = [
-        VICTIMS[family](dataclasses.replace(config, model=name), sources, progress)
-        for name in names
+        open_victim(dataclasses.replace(config, model=name), sources, progress) for name in names
     ]
     timings = {"startup_seconds": time.perf_counter() - started}
-    with store.create("attack", _settings(config, family, sources, victims)) as run:
+    with store.create("attack", _settings(config, sources, victims)) as run:
         started = time.perf_counter()
         rows = [
             row
@@ -115,16 +79,18 @@ def run_transfer(
 
 
 def _settings(
-    config: AttackConfig, family: str, sources: Sequence[Source], victims: Sequence[Victim]
+    config: AttackConfig, sources: Sequence[Source], victims: Sequence[ReplayVictim]
 ) -> dict[str, Any]:
     """The run's configuration, as its folder keeps it."""
     settings = config.as_dict()
     for name in ("recipe", "resume", "limit"):
         settings.pop(name)
     settings["transfer"] = [source.run.id for source in sources]
-    settings["family"] = family
-    settings["exits"] = {victim.name: victim.settings() for victim in victims}
-    return settings | victims[0].noted(sources[0])
+    settings["family"] = sources[0].kind
+    settings["exits"] = {victim.name: victim.exit.described for victim in victims}
+    if victims[0].model.label_names is not None:
+        settings["classes"] = list(sources[0].info.label_names)
+    return settings
 
 
 _READ = {

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import EexitError, UsageError
-from eexit_cli.pipelines.attack.defences import NONE, described
+from eexit_cli.core.family import CLASSES, KIND_WORDS, TEXTS
+from eexit_cli.core.types import TaskInfo
+from eexit_cli.data import task_info
+from eexit_cli.data.generation import OWN_METRICS
+from eexit_cli.families.class_names import classes_of
+from eexit_cli.pipelines.attack.defences import NONE, Outcome, described
 from eexit_cli.store.results import ResultStore, Run
 
 Record = dict[str, Any]
-
-FAMILY_WORDS = {"encoder": "classifier", "decoder": "decoder"}
 
 _UNTOLD = (
     "model",
@@ -36,17 +41,35 @@ class Source:
 
     Attributes:
         run: the run.
-        family: of the attacked model: encoder or decoder.
+        kind: of the attacked model: what it answers with.
         records: by recipe.
     """
 
     run: Run
-    family: str
+    kind: str
     records: Mapping[str, list[Record]]
 
     @property
     def model(self) -> str:
         return str(self.run.config["model"])
+
+    @property
+    def prefix(self) -> str:
+        """What stands before each text."""
+        return str(self.run.config.get("source_prefix") or "")
+
+    @property
+    def info(self) -> TaskInfo:
+        """The task, as ``data.load_examples`` found it; of a user's own file what the run noted."""
+        task, file = self.run.config.get("task"), self.run.config.get("data_file")
+        if self.kind == TEXTS:
+            if task is not None:
+                return task_info(str(task))
+            return TaskInfo(Path(str(file)).stem, kind="generation", metrics=OWN_METRICS)
+        known = file is None and task is not None
+        info = task_info(str(task)) if known else TaskInfo(str(file), kind="classification")
+        names = classes_of(self.run)
+        return dataclasses.replace(info, label_names=names) if names else info
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -83,25 +106,26 @@ def open_source(store: ResultStore, name: str) -> Source:
         recipe = record.get("recipe", run.config.get("recipe"))
         records.setdefault(str(recipe), []).append(record)
     # The model may be gone; what it did with each token is in the records.
-    decoder = any("token_layers_before" in record for record in written)
-    return Source(run, "decoder" if decoder else "encoder", records)
+    texts = any("token_layers_before" in record for record in written)
+    return Source(run, TEXTS if texts else CLASSES, records)
 
 
-def check_family(source: Source, family: str, name: str) -> None:
+def check_kind(source: Source, kind: str, name: str) -> None:
     """A classifier's inputs are replayed on classifiers, a decoder's on decoders.
 
     Args:
-        family: of the victim, encoder or decoder.
+        kind: of the victim.
         name: of the victim.
 
     Raises:
-        UsageError: they are of two families.
+        UsageError: they are of two kinds.
     """
-    if source.family != family:
+    if source.kind != kind:
+        words = KIND_WORDS[source.kind]
         raise UsageError(
-            f"Run '{source.run.id}' attacked the {FAMILY_WORDS[source.family]} '{source.model}'; "
-            f"'{name}' is a {FAMILY_WORDS[family]}",
-            hint=f"Replay it on a {FAMILY_WORDS[source.family]}: eexit models list",
+            f"Run '{source.run.id}' attacked the {words} '{source.model}'; "
+            f"'{name}' is a {KIND_WORDS[kind]}",
+            hint=f"Replay it on a {words}: eexit models list",
         )
 
 
@@ -118,27 +142,10 @@ def of_row(recipe: str, source: Source, victim: str) -> dict[str, str]:
 Speeds = Mapping[str, Mapping[str, float]]
 
 
-class Judged(Protocol):
-    """What a way of leaving did; ``attack_defences.Outcome`` or its like for decoders.
-
-    ``rules`` are the rules that the samples left by.
-    """
-
-    @property
-    def defence(self) -> str: ...
-    @property
-    def rules(self) -> Sequence[Any]: ...
-    @property
-    def settings(self) -> tuple[dict[str, Any], ...]: ...
-
-
-Way = TypeVar("Way", bound=Judged)
-
-
 def rows_of(
     run: Run,
     belongs: Mapping[str, str],
-    judged: Iterable[tuple[Way, list[Record]]],
+    judged: Iterable[tuple[Outcome, list[Record]]],
     figures: Callable[[list[Record]], dict[str, Any]],
     latency: Callable[[Mapping[str, tuple[list[Record], Sequence[Any]]]], Speeds],
     quality: str,
@@ -150,12 +157,12 @@ def rows_of(
         belongs: what the rows belong to, of :func:`of_row`.
         judged: each way of leaving with its records, the victim's own exit first.
         figures: of those records.
-        latency: of all ways in turn: number -> their records and the rule of each.
+        latency: of all ways in turn: number -> their records and the exit of each.
         quality: the metric that says how good the answers are.
     """
     judged = list(judged)
     rows: list[dict[str, Any]] = []
-    times = latency({str(at): (records, way.rules) for at, (way, records) in enumerate(judged)})
+    times = latency({str(at): (records, way.exits) for at, (way, records) in enumerate(judged)})
     for at, (way, records) in enumerate(judged):
         if way.defence == NONE:
             for record in records:

@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.attacks import wordnet_env
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
+from eexit_cli.families.class_names import warn_below_chance
+from eexit_cli.families.opening import family_of
 from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.pipelines.attack.learning import learned_for
+from eexit_cli.pipelines.attack.attacker import Attacker
+from eexit_cli.pipelines.attack.latency import attack_latency
+from eexit_cli.pipelines.attack.learning import learned_for, search_texts
 from eexit_cli.pipelines.attack.plan import (
     Plan,
     check_numbers,
@@ -25,14 +30,14 @@ from eexit_cli.pipelines.attack.plan import (
     plan_recipes,
     with_one_budget,
 )
+from eexit_cli.pipelines.attack.report import attack_metrics
 from eexit_cli.pipelines.attack.resume import check_samples, check_unchanged, resumed_config
-from eexit_cli.pipelines.attack.subject import Subject, family_of, open_subject
+from eexit_cli.pipelines.attack.subject import Subject, open_subject
 from eexit_cli.pipelines.attack.table import comparisons, strongest
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.pipelines.attack.attacker import Attacker
 
 __all__ = ["list_recipes", "run_attack"]
 
@@ -101,8 +106,7 @@ def _attack(
     config: AttackConfig, resumed: Run | None, store: ResultStore, progress: Progress
 ) -> RunResult:
     check_numbers(config)
-    family = family_of(config.model)
-    plan = plan_recipes(config, family)
+    plan = plan_recipes(config, family_of(config.model).kind)
     check_settings(config, plan.recipes)
     config = with_one_budget(config, plan, progress)
     if config.recipe != "all":
@@ -111,7 +115,7 @@ def _attack(
         progress.message(f"{name} is left out: it {reason}")
     seed_everything(config.seed)
     started = time.perf_counter()
-    subject = open_subject(family, config, progress)
+    subject = open_subject(config, progress)
     loading = time.perf_counter() - started
     settings = {**subject.settings(), "recipes": list(plan.names)}
     settings.pop("resume")
@@ -148,8 +152,13 @@ class _Execution:
 
     def finish(self) -> RunResult:
         """Attack what has no record yet, and write the document."""
+        names, examples = self.subject.model.label_names, self.subject.examples
         self.learned = learned_for(
-            self.run, self.plan, self.attacker, self.subject.search_texts, self.progress
+            self.run,
+            self.plan,
+            self.attacker,
+            lambda: search_texts(self.config, examples, names),
+            self.progress,
         )
         started = time.perf_counter()
         self._drop_what_cannot_start()
@@ -161,13 +170,13 @@ class _Execution:
             name: [self.done[name, str(sample["id"])] for sample in self.subject.samples]
             for name in self.plan.names
         }
-        self.subject.warn(records[self.plan.names[0]], self.progress)
+        self._warn(records[self.plan.names[0]])
         rows = self._rows(records)
         best = strongest(rows)
         report: dict[str, Any] = {"metrics_of": best["recipe"], "left_out": self.plan.lacking}
         if len(records) > 1:
             report["comparisons"] = comparisons(
-                records, self.subject.num_layers, seed=self.config.seed
+                records, self.subject.model.num_layers, seed=self.config.seed
             )
         if self.tokens[0]:
             report["padding_factor"] = self.tokens[1] / self.tokens[0]
@@ -178,21 +187,32 @@ class _Execution:
     def attacker(self) -> Attacker:
         """This process's own, made on first use."""
         if self._attacker is None:
-            self._attacker = self.subject.attacker(self.learned)
+            subject = self.subject
+            self._attacker = Attacker(self.config, subject.model, subject.exit, self.learned)
         return self._attacker
+
+    def _warn(self, records: Records) -> None:
+        """Say so where the answers before the attack give away wrong labels."""
+        known = [record for record in records if record.get("label") is not None]
+        labels = [record["label"] for record in known]
+        answers = [record["prediction_before"] for record in known]
+        warn_below_chance(self.subject.examples.info.label_names, answers, labels, self.progress)
 
     def _rows(self, records: Mapping[str, Records]) -> list[dict[str, Any]]:
         rows: list[Record] = []
+        subject, info = self.subject, self.subject.examples.info
         started = time.perf_counter()
         # All recipes in turn, so that their rows compare.
-        latency = self.subject.latency(records, self.progress)
+        timed = {name: (own, [subject.exit] * len(own)) for name, own in records.items()}
+        latency = attack_latency(timed, subject.model, self.config, self.progress)
         self.timings["latency_seconds"] = time.perf_counter() - started
         if self.config.latency_samples == 0:
             self.progress.message(NOT_TIMED)
         for name, of_recipe in records.items():
             seed = derive_seed(self.config.seed, "intervals", name)
-            metrics = self.subject.metrics(of_recipe, seed) | latency[name]
-            rows.append({"recipe": name, **metrics, **_learning(self.learned.get(name))})
+            metrics = attack_metrics(info, of_recipe, subject.model.num_layers, seed=seed)
+            learned = _learning(self.learned.get(name))
+            rows.append({"recipe": name, **metrics, **latency[name], **learned})
         self._tell_skipped(records)
         rows += [{"recipe": name, "status": why} for name, why in self.plan.lacking.items()]
         return rows
@@ -246,7 +266,7 @@ class _Execution:
             if (self.config.workers or 1) > 1 and any(map(self._waiting, self.plan.names)):
                 self._with_workers()
             else:
-                with self.subject.threads(self.config.workers):
+                with _torch_threads(self.config.workers):
                     self._in_this_process()
         except KeyboardInterrupt:
             # How to go on is the command line's to say, after this.
@@ -276,13 +296,15 @@ class _Execution:
         count = int(self.config.workers or 1)
         jobs = [(name, sample) for name in self.plan.names for sample in self._waiting(name)]
         self._attacker = None  # its memory is the workers' now
-        self.subject.prepare_workers(self.plan.recipes)
+        needs = [need for recipe in self.plan.recipes for need in recipe.needs]
+        wanted = self.config.substitutes == "wordnet" or wordnet_env.HOW_TO_GET in needs
+        if wanted and wordnet_env.wordnet_is_there():
+            wordnet_env.offer_wordnet()  # unpacked once rather than by every worker
         names = self.plan.names
         what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
         workers = Workers(
             min(count, len(jobs)),
             self.config,
-            self.subject.family,
             self.learned,
             tell=self.progress.message,
         )
@@ -323,6 +345,19 @@ class _Execution:
                 )
 
             yield take
+
+
+@contextmanager
+def _torch_threads(workers: int | None) -> Iterator[None]:
+    """One torch thread for a while, unless the user said nothing about workers."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if workers is None else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _layer(value: float) -> str:

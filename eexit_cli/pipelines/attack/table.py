@@ -10,31 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eexit_cli.core.seed import derive_seed
-from eexit_cli.core.types import TaskInfo
 from eexit_cli.metrics.depth import gain_removed
 from eexit_cli.metrics.statistics import LEVEL, bootstrap_interval, holm, sign_flip_test
-from eexit_cli.pipelines.attack.report import attack_metrics
 
 Records = list[dict[str, Any]]
 Array = NDArray[np.float64]
-
-
-def recipe_metrics(
-    info: TaskInfo, records: Records, num_layers: int, *, seed: int
-) -> dict[str, Any]:
-    """A recipe's figures from its records, with bootstrap intervals.
-
-    Returns:
-        What :func:`~eexit_cli.pipelines.attack.report.attack_metrics` does,
-        ``gain_removed_attacked``, and ``<figure>_low`` and ``_high`` of the gain removed, of the
-        mean exit layer after the attack and of the accuracy after it, at ``interval_level``. The
-        intervals say how much these figures would move with other samples of the same kind.
-    """
-    return {
-        **attack_metrics(info, records, num_layers),
-        "gain_removed_attacked": gain_of_attacked(records, num_layers),
-        **intervals(records, num_layers, seed=seed),
-    }
 
 
 def gain_of_attacked(records: Records, num_layers: int) -> float | None:
@@ -54,7 +34,9 @@ def gain_of_attacked(records: Records, num_layers: int) -> float | None:
 
 
 def intervals(records: Records, num_layers: int, *, seed: int) -> dict[str, float | None]:
-    """The intervals of :func:`recipe_metrics`; a decoder's outputs weigh by their tokens."""
+    """``<figure>_low`` and ``_high`` of the gain removed, of the mean exit layer after the attack
+    and of the accuracy after it, at ``interval_level``: how much these figures would move with
+    other samples of the same kind. Outputs weigh by their tokens."""
     before, after = _depths(records, "before"), _depths(records, "after")
 
     def gain(*columns: Array) -> Array:

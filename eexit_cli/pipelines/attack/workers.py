@@ -132,7 +132,6 @@ class Workers:
     Args:
         count: processes.
         config: the run's settings, with every exit option resolved.
-        family: of the model.
         learned: what recipes learned once for all samples.
         tell: gets a line when a worker died and another takes its place.
 
@@ -144,15 +143,12 @@ class Workers:
         self,
         count: int,
         config: AttackConfig,
-        family: str,
         learned: Mapping[str, Any],
         *,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self._tell = tell
-        self._setup = json.dumps(
-            plain({"config": config.as_dict(), "family": family, "learned": learned})
-        )
+        self._setup = json.dumps(plain({"config": config.as_dict(), "learned": learned}))
         # A Queue's lock may stay taken where Ctrl-C interrupts its get, and then no listener ends.
         self._inbox: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
         self._count = count

@@ -124,14 +124,13 @@ def check_recipe(config: CalibrateConfig) -> None:
         MissingArtifactError: what it needs is not on this machine.
     """
     from eexit_cli.attacks.textattack_env import prepare
+    from eexit_cli.families.opening import family_of
     from eexit_cli.pipelines.attack.plan import plan_recipes
-    from eexit_cli.pipelines.attack.subject import family_of
 
     assert config.under_attack is not None
-    family = family_of(config.model)
-    plan_recipes(AttackConfig(model=config.model, recipe=config.under_attack), family)
-    if family == "encoder":
-        prepare()
+    kind = family_of(config.model).kind
+    plan_recipes(AttackConfig(model=config.model, recipe=config.under_attack), kind)
+    prepare()
 
 
 def attack_calibrated(

@@ -360,7 +360,7 @@ def test_workers_that_die_late_name_the_run_to_go_on_with(
 def test_an_error_in_a_worker_is_the_error_of_the_run(config: AttackConfig) -> None:
     with (
         pytest.raises(UsageError, match="Unknown attack recipe 'nothing'"),
-        Workers(1, config, "encoder", {}) as pool,
+        Workers(1, config, {}) as pool,
     ):
         pool.run([("nothing", {"id": "1", "text": "a film", "label": 0})], lambda record: None)
 

@@ -20,7 +20,7 @@ from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.pipelines.attack.decoder_attacker import open_decoder_attacker
+from eexit_cli.pipelines.attack.attacker import Attacker
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.attack.table import comparisons
 from eexit_cli.store.results import ResultStore
@@ -170,9 +170,8 @@ def test_workers_and_resuming_change_nothing(config: AttackConfig) -> None:
 def test_every_way_of_leaving_can_be_attacked(
     config: AttackConfig, confidence: str, options: dict[str, Any]
 ) -> None:
-    attacker = open_decoder_attacker(
-        replace(config, confidence=confidence, query_budget=25, **options)
-    )
+    chosen = replace(config, confidence=confidence, query_budget=25, **options)
+    attacker = Attacker(chosen, load_decoder(chosen))
     records = [attacker.attack("same-token", {"id": word, "source": word}) for word in WORDS[:3]]
     assert any(record["gradient_passes"] for record in records)
     for record in records:

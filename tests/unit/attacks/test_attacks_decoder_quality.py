@@ -15,7 +15,7 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
-from eexit_cli.pipelines.attack.decoder_report import decoder_attack_metrics, task_quality
+from eexit_cli.pipelines.attack.report import attack_metrics, task_quality
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.attack.table import comparisons
 from eexit_cli.pipelines.evaluate import run_evaluation
@@ -161,10 +161,10 @@ def test_the_difference_beside_the_p_value_is_the_one_that_was_tested() -> None:
 def test_the_gain_of_attacked_outputs_leaves_the_others_out() -> None:
     info = TaskInfo("own", "generation", metrics=("exact_match",))
     records = outputs(([1, 1], [3, 2]), ([2], [3]), ([1, 1, 1], [1, 1, 1]), skipped=1)
-    found = decoder_attack_metrics(info, records, 3, seed=0)
+    found = attack_metrics(info, records, 3, seed=0)
     # By hand: layers over tokens, of the first two and of all three.
     assert found["gain_removed_attacked"] == pytest.approx((8 / 3 - 4 / 3) / (3 - 4 / 3))
     assert found["gain_removed"] == pytest.approx((11 / 6 - 7 / 6) / (3 - 7 / 6))
     assert (found["attacked"], found["skipped"]) == (2, 1)
-    nobody = decoder_attack_metrics(info, outputs(([1], [1]), skipped=1), 3, seed=0)
+    nobody = attack_metrics(info, outputs(([1], [1]), skipped=1), 3, seed=0)
     assert nobody["gain_removed_attacked"] is None

@@ -64,7 +64,7 @@ def test_a_killed_worker_and_an_ended_one_leave_nothing(
     config: AttackConfig, temporary: Path
 ) -> None:
     records: list[object] = []
-    with Workers(2, config, "encoder", {}) as pool:
+    with Workers(2, config, {}) as pool:
         (first, second) = temporary.iterdir()
         assert [found.name[:8] for folder in (first, second) for found in folder.iterdir()] == [
             "library-",
@@ -81,7 +81,7 @@ RUN = """
 from eexit_cli.config import AttackConfig
 from eexit_cli.pipelines.resume import config_from
 from eexit_cli.pipelines.attack.workers import Workers
-with Workers(1, config_from(AttackConfig, {config!r}), "encoder", {{}}) as pool:
+with Workers(1, config_from(AttackConfig, {config!r}), {{}}) as pool:
     pool.run([("random", {sample!r})] * 10_000, lambda record: print("record", flush=True))
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from attacks_tiny import TEXTS, classifier, wordpiece
@@ -18,14 +19,18 @@ from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.config import AttackConfig
 from eexit_cli.config.results import ExportConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.family import Exit
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import stream
 from eexit_cli.core.stepping import replay
+from eexit_cli.core.types import Trace
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.threshold import ThresholdExit
-from eexit_cli.pipelines.attack.defences import Traces, defences, eagerest, undefended
+from eexit_cli.families.encoder.model import EncoderModel
+from eexit_cli.pipelines.attack.defences import Inputs, defences, eagerest, undefended
+from eexit_cli.pipelines.attack.latency import attack_latency
 from eexit_cli.pipelines.attack.replay_source import recovered
-from eexit_cli.pipelines.attack.report import measure_latency
+from eexit_cli.pipelines.attack.replies import Replies
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.export import TABLE, run_export
 
@@ -251,7 +256,45 @@ def test_a_replay_is_neither_replayed_nor_resumed(folder: Path, attacked: Any) -
         run_attack(AttackConfig(resume=result.path.name, results_dir=folder / "results"))
 
 
-def traces(seed: int = 0, samples: int = 60) -> Traces:
+class Traced(EncoderModel):
+    """Answers from logits that are given: of each text before the attack, then after it."""
+
+    num_layers, num_classes, label_names = 6, 2, ("negative", "positive")
+
+    def __init__(self, before: torch.Tensor, after: torch.Tensor) -> None:
+        object.__setattr__(self, "logits", {"before": before, "after": after})
+
+    def inputs(self, samples: Any, **_: Any) -> Trace:
+        words = [text.split() for text in samples.dataset["text"]]
+        logits = torch.stack([self.logits[when][int(row)] for when, row in words])  # type: ignore[attr-defined]
+        return Trace(logits, None, torch.ones(len(words)), tuple(samples.dataset["id"]))
+
+
+class Given(Inputs):
+    """The logits of samples, and of a row the layer where it leaves."""
+
+    def __init__(self, before: torch.Tensor, after: torch.Tensor, ids: tuple[str, ...]) -> None:
+        texts = [[f"{when} {row}" for row in range(len(ids))] for when in ("before", "after")]
+        replies = Replies(
+            Traced(before, after),
+            [*texts[0], *texts[1]],
+            batch_size=None,
+            progress=SilentProgress(),
+            title="",
+        )
+        super().__init__(replies, ids, *texts)
+        object.__setattr__(self, "logits", (before, after))
+
+
+def as_exit(criterion: Any) -> Exit:
+    return Exit.of(criterion.describe(), criterion)
+
+
+def layers_of(replies: list[Any]) -> list[int]:
+    return [layer for reply in replies for layer in reply.layers]
+
+
+def traces(seed: int = 0, samples: int = 60) -> Given:
     """Exits that agree more with depth on clean inputs, less on attacked ones."""
     draw = torch.Generator().manual_seed(seed)
     truth = torch.randint(0, 2, (samples,), generator=draw)
@@ -259,23 +302,23 @@ def traces(seed: int = 0, samples: int = 60) -> Traces:
     sign = torch.nn.functional.one_hot(truth, 2)[:, None, :] * 2.0 - 1
     noise = torch.randn((2, samples, 6, 2), generator=draw)
     ids = tuple(map(str, range(samples)))
-    return Traces(sure * sign + noise[0], 0.35 * sure * sign + noise[1], ids)
+    return Given(sure * sign + noise[0], 0.35 * sure * sign + noise[1], ids)
 
 
 def test_defences_are_what_replaying_them_gives() -> None:
     given, criterion = traces(), PatienceExit(1)
     found = {
         outcome.defence + str(outcome.settings[0].get("patience", "")): outcome
-        for outcome in defences(given, criterion, seed=1)
+        for outcome in defences(given, as_exit(criterion), seed=1)
     }
     assert list(found)[:3] == ["patience2", "patience3", "voting"]
     assert [name.startswith("recalibrated") for name in found] == [False, False, False, True]
     for name, patience in (("patience2", 2), ("patience3", 3)):
-        expected = replay(given.after, PatienceExit(patience))
-        assert torch.equal(found[name].after.exit_layers, expected.exit_layers)
+        expected = replay(given.logits[1], PatienceExit(patience))
+        assert layers_of(found[name].after) == expected.exit_layers.tolist()
     depths = [
-        float(replay(given.before, found["voting"].rules[0]).exit_layers.double().mean()),
-        float(undefended(given, criterion).before.exit_layers.double().mean()),
+        float(replay(given.logits[0], found["voting"].exits[0].rule).exit_layers.double().mean()),
+        float(np.mean(layers_of(undefended(given, as_exit(criterion)).before))),
     ]
     assert abs(depths[0] - depths[1]) < 0.8
 
@@ -284,19 +327,21 @@ def test_defences_are_what_replaying_them_gives() -> None:
 def test_recalibration_contradicts_the_full_model_no_more_than_before(seed: int) -> None:
     """On attacked inputs it was not chosen on, up to the noise of halves of 200."""
     given, criterion = traces(seed, samples=400), PatienceExit(1)
-    own = undefended(given, criterion)
+    own = undefended(given, as_exit(criterion))
     (recalibrated,) = [
         outcome
-        for outcome in defences(given, criterion, seed=seed)
+        for outcome in defences(given, as_exit(criterion), seed=seed)
         if outcome.defence == "recalibrated"
     ]
 
-    def contradictions(logits: torch.Tensor, decision: Any) -> float:
-        return float((logits[:, -1].argmax(-1) != decision.predictions).double().mean())
+    def contradictions(logits: torch.Tensor, replies: list[Any]) -> float:
+        answers = torch.tensor([reply.output for reply in replies])
+        return float((logits[:, -1].argmax(-1) != answers).double().mean())
 
-    tolerated = contradictions(given.before, own.before)
-    assert contradictions(given.after, own.after) > tolerated + 0.05
-    assert contradictions(given.after, recalibrated.after) <= tolerated + 0.05
+    before, after = given.logits
+    tolerated = contradictions(before, own.before)
+    assert contradictions(after, own.after) > tolerated + 0.05
+    assert contradictions(after, recalibrated.after) <= tolerated + 0.05
     assert len(recalibrated.settings) == 2
 
 
@@ -307,15 +352,15 @@ ENTROPIES = ThresholdExit(ENTROPY, 0.4, num_classes=2)
 @pytest.mark.parametrize("criterion", [PatienceExit(1), ENTROPIES], ids=["patience", "entropy"])
 def test_each_sample_leaves_by_the_rule_of_its_own_half(samples: int, criterion: Any) -> None:
     given = traces(7, samples=samples)
-    for outcome in defences(given, criterion, seed=2):
-        assert len(outcome.rules) == samples
-        for logits, decision in ((given.before, outcome.before), (given.after, outcome.after)):
+    for outcome in defences(given, as_exit(criterion), seed=2):
+        assert len(outcome.exits) == samples
+        for logits, replies in zip(given.logits, (outcome.before, outcome.after), strict=True):
             alone = [
-                int(replay(logits[row : row + 1], rule).exit_layers)
-                for row, rule in enumerate(outcome.rules)
+                int(replay(logits[row : row + 1], exit.rule).exit_layers)
+                for row, exit in enumerate(outcome.exits)
             ]
-            assert decision.exit_layers.tolist() == alone
-        used = [rule.describe() for rule in outcome.rules]
+            assert layers_of(replies) == alone
+        used = [exit.described for exit in outcome.exits]
         assert all(settings in outcome.settings for settings in used)
 
 
@@ -324,8 +369,9 @@ def test_a_half_is_judged_by_the_last_rule_before_the_first_failure_on_the_other
     lucky = 0
     for seed in range(12):
         given = traces(seed, samples=24)
-        own = undefended(given, ENTROPIES)
-        (outcome,) = [o for o in defences(given, ENTROPIES, seed=seed) if len(o.settings) == 2]
+        before, after = given.logits
+        exit = as_exit(ENTROPIES)
+        (outcome,) = [o for o in defences(given, exit, seed=seed) if len(o.settings) == 2]
         # Four decimals to the cautious side, which is down; the end is ln 2 itself.
         grid = [math.floor(1e4 * math.log(2) * step / 40) / 1e4 for step in range(40)]
         grid.append(math.log(2))
@@ -338,15 +384,15 @@ def test_a_half_is_judged_by_the_last_rule_before_the_first_failure_on_the_other
                 full = logits[:, -1].argmax(-1)
                 return sum(int(full[r] != decision.predictions[r]) for r in rows) / len(rows)
 
-            allowed = wrong(given.before, own.before)
-            fits = [wrong(given.after, replay(given.after, r)) <= allowed + 1e-12 for r in rules]
+            allowed = wrong(before, replay(before, ENTROPIES))
+            fits = [wrong(after, replay(after, r)) <= allowed + 1e-12 for r in rules]
             walked = 0
             while walked + 1 < len(fits) and fits[walked + 1]:
                 walked += 1
             lucky += any(fits[walked + 1 :])
             chosen = {
-                rule.describe()["threshold"]
-                for rule, of_first in zip(outcome.rules, first, strict=True)
+                exit.described["threshold"]
+                for exit, of_first in zip(outcome.exits, first, strict=True)
                 if of_first == judged
             }
             assert list(chosen) == pytest.approx([grid[walked]])
@@ -369,28 +415,17 @@ def test_the_walk_stops_at_the_first_failure() -> None:
 def test_every_sample_is_timed_under_its_own_rule() -> None:
     timed: list[tuple[str, Any]] = []
 
-    class Model:
-        def infer(self, *, text: Any, criterion: Any) -> None:
-            timed.append((text.word, criterion))
-
-    class Batch(str):
-        @property
-        def word(self) -> str:
-            return str(self)
-
-        def to(self, device: Any) -> Batch:
-            return self
-
-    loaded: Any = SimpleNamespace(
-        model=Model(),
+    model: Any = SimpleNamespace(
         device=torch.device("cpu"),
-        batcher=lambda: lambda texts, pairs: {"text": Batch(texts[0])},
+        full=lambda: None,
+        tokenised=lambda text, pair: text,
+        live=lambda text, exit: timed.append((text, exit)),
     )
     records = [{"text": f"{row}", "perturbed_text": f"{row}'"} for row in range(6)]
-    rules: list[Any] = [PatienceExit(1 + row % 2) for row in range(6)]
+    rules: list[Any] = [as_exit(PatienceExit(1 + row % 2)) for row in range(6)]
     rows = {"row": (records, rules)}
     config = AttackConfig(latency_samples=5)
-    found = measure_latency(rows, loaded, config, SilentProgress())["row"]
+    found = attack_latency(rows, model, config, SilentProgress())["row"]
     assert (found["latency_samples"], found["timing_repeats"]) == (5, 5)
     own = {text: rules[int(text[0])] for text, _ in timed}
     assert {text for text, _ in timed} == {f"{row}{mark}" for row in range(5) for mark in ("", "'")}

@@ -21,7 +21,7 @@ from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.pipelines.attack.decoder_report import decoder_latency
+from eexit_cli.pipelines.attack.latency import attack_latency
 from eexit_cli.pipelines.attack.replay_source import LEAST_LOSS
 from eexit_cli.pipelines.attack.run import run_attack
 
@@ -246,7 +246,8 @@ def test_every_output_is_timed_under_its_own_rule(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_decoder(AttackConfig(model=str(folder / "spell"), device="cpu"))
-    rules = [settings_from({"static_layer": 1 + row % 2}, loaded) for row in range(4)]
+    layers = [1 + row % 2 for row in range(4)]
+    exits = [loaded.exit_from({"static_layer": layer}) for layer in layers]
     words = WORDS[:4]
     timed: set[tuple[str, int | None]] = set()
 
@@ -257,13 +258,13 @@ def test_every_output_is_timed_under_its_own_rule(
     monkeypatch.setattr(loaded.model, "decode", decode)
     records = [{"text": word, "perturbed_text": word} for word in words]
     config = AttackConfig(latency_samples=3)
-    found = decoder_latency({"row": (records, rules)}, loaded, config, SilentProgress())["row"]
+    found = attack_latency({"row": (records, exits)}, loaded, config, SilentProgress())["row"]
     assert (found["latency_samples"], found["timing_repeats"]) == (3, 5)
     texts = [
         loaded.tokenizer.decode(loaded.tokenizer(word)["input_ids"], skip_special_tokens=True)
         for word in words[:3]
     ]
-    own = {(text, rule.static_layer) for text, rule in zip(texts, rules, strict=False)}
+    own = set(zip(texts, layers, strict=False))
     assert timed == own | {(text, None) for text in texts}
 
 

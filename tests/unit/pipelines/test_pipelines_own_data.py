@@ -107,13 +107,13 @@ def test_the_held_out_part_and_no_other_sample(config: TrainConfig) -> None:
         "review",
         "mood",
     )
-    subject = open_subject("encoder", AttackConfig(**options, limit=0), SilentProgress())
+    subject = open_subject(AttackConfig(**options, limit=0), SilentProgress())
     assert {str(sample["id"]) for sample in subject.samples} == wanted
     # The training's own samples, to be trained on again, must be asked for.
     own = AttackConfig(**options, limit=0, split="train")
     with pytest.raises(UsageError, match=r"Every sample .* trained"):
-        open_subject("encoder", own, SilentProgress())
-    trained = open_subject("encoder", replace(own, include_training_rows=True), SilentProgress())
+        open_subject(own, SilentProgress())
+    trained = open_subject(replace(own, include_training_rows=True), SilentProgress())
     assert len(trained.samples) == 90
     calibrated = run_calibration(
         CalibrateConfig(**options, delta=0.9, limit=8, test_limit=0, latency_samples=0)

@@ -121,7 +121,7 @@ def test_a_limit_counts_what_stays(config: TrainConfig, held_out: set[str], tmp_
 def test_an_attack_leaves_them_out(config: TrainConfig, held_out: set[str], tmp_path: Path) -> None:
     options = _options(config, tmp_path, limit=0)
     del options["latency_samples"]
-    subject = open_subject("encoder", AttackConfig(**options), Listener())
+    subject = open_subject(AttackConfig(**options), Listener())
     assert {str(sample["id"]) for sample in subject.samples} == held_out
     assert subject.settings()["training_rows"]["left_out"] == 270
 
