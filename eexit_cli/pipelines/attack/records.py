@@ -48,9 +48,8 @@ def answer_record(when: str, output: Any, exit_layers: Sequence[int], full: Any)
 
 def layers_of(record: Mapping[str, Any], when: str) -> list[int]:
     """The layer of each decision: one of a classifier, one per token of a text."""
-    if f"exit_layer_{when}" not in record or f"token_layers_{when}" in record:
-        return list(record[f"token_layers_{when}"])
-    return [record[f"exit_layer_{when}"]]
+    layers = record.get(f"token_layers_{when}")
+    return [record[f"exit_layer_{when}"]] if layers is None else list(layers)
 
 
 def as_examples(records: Sequence[Mapping[str, Any]], key: str, info: TaskInfo) -> Examples:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.core.types import Examples, TaskInfo
+from eexit_cli.pipelines.attack.records import as_examples
 
 if TYPE_CHECKING:
     from eexit_cli.core.family import Exit, Model
@@ -55,7 +56,7 @@ class Replies:
         if missing:
             inputs = self._pass if self.model.answers_once else self._inputs(missing)
             asked = self._texts if self.model.answers_once else missing
-            title = f"{self._title}, {_words(exit.described)}"
+            title = f"{self._title}{_words(exit.described)}"
             answers = self.model.answers(inputs, exit, progress=self._progress, title=title)
             made = map(Reply, answers.outputs, answers.exit_layers)
             known.update(zip(asked, made, strict=True))
@@ -87,22 +88,14 @@ class Replies:
 
 def _examples(texts: Sequence[Text]) -> Examples:
     """Texts, or pairs of texts, as samples; an attack may have left nothing of one."""
-    from datasets import Dataset
-
     parts = [(text, None) if isinstance(text, str) else text for text in texts]
-    columns: dict[str, list[str]] = {
-        "id": list(map(str, range(len(parts)))),
-        "text": [text for text, _ in parts],
-    }
-    if any(pair is not None for _, pair in parts):
-        columns["text_pair"] = [pair or "" for _, pair in parts]
-    info = TaskInfo("texts", kind="classification")
-    return Examples(info, "replay", Dataset.from_dict(columns), len(parts))
+    records = [{"id": n, "text": text, "text_pair": pair} for n, (text, pair) in enumerate(parts)]
+    return as_examples(records, "text", TaskInfo("texts", kind="classification"))
 
 
 def _words(described: dict[str, Any]) -> str:
     """Which exit it is, for people."""
     if described["criterion"] == "full":
-        return "all layers"
+        return ", all layers"
     value = described.get("threshold")
-    return "" if value is None else f"threshold {value:g}"
+    return "" if value is None else f", threshold {value:g}"
