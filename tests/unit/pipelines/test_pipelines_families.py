@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,7 @@ FAMILY = Family()
 
 
 @pytest.fixture
-def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A model of a family that another package brings, and one that does not load."""
     site = tmp_path / "site"
     meta = site / "eexit_echo-1.0.dist-info"
@@ -66,7 +68,17 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "config.json").write_text(json.dumps({"model_type": "echo"}))
     (folder / "model.safetensors").write_bytes(b"")
     monkeypatch.setenv("EEXIT_MODELS_DIR", str(folder.parent))
-    return folder.name
+    _forget()
+    yield folder.name
+    _forget()
+    sys.modules.pop("eexit_echo", None)
+
+
+def _forget() -> None:
+    """A catalog reads what other packages add once in a process."""
+    for name in ("_entry_points", "_plugins"):
+        vars(FAMILIES).pop(name, None)
+    FAMILIES._problems.clear()
 
 
 def test_the_own_families() -> None:
