@@ -199,7 +199,9 @@ def run_stage(
         sampler=sampler,
         model=model,
         args=arguments,
-        data_collator=objective.collator(padding),
+        # The method alone: the Trainer would save a collator's tokenizer with every checkpoint,
+        # which fails where the folder's name is no UTF-8.
+        data_collator=objective.collator(padding).__call__,
         train_dataset=training,
         eval_dataset=validation,
         compute_metrics=lambda found: objective.metrics(_parts(found.predictions), found.label_ids),

@@ -15,7 +15,7 @@ from eexit_cli.training import (
     STRATEGIES,
 )
 from eexit_cli.training.decoder_strategies import DecoderStrategy, LayerLoss, ShallowDeep
-from eexit_cli.training.strategies import Strategy
+from eexit_cli.training.strategies import ExitsObjective, Strategy
 
 LAYERS = 4
 BACKBONE = {
@@ -53,7 +53,7 @@ def test_a_strategy_says_what_it_is(name: str) -> None:
     assert strategy.name == name
     assert strategy.source
     parts = strategy.stages if name in STRATEGIES else (strategy,)
-    assert all(part.description and "\n" not in part.description for part in parts)
+    assert all(part.name for part in parts)
     assert (name in STRATEGIES) != (name in DECODER_STRATEGIES)
 
 
@@ -70,9 +70,9 @@ def test_whatever_answers_trains_in_some_stage(name: str, family: str) -> None:
     trained = set()
     assert len({stage.name for stage in strategy.stages}) == len(strategy.stages)
     for stage in strategy.stages:
-        count = stage.apply(model, num_exits=LAYERS, shared_pooler=shared)
+        ExitsObjective(stage, model, shared_pooler=shared).apply()
         moving = {key: each for key, each in model.named_parameters() if each.requires_grad}
-        assert count == sum(parameter.numel() for parameter in moving.values()) > 0
+        assert moving
         trained |= moving.keys()
         for key, _ in model.named_parameters():
             steps = {

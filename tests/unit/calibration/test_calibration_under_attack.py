@@ -184,6 +184,7 @@ class TestUnderAttack:
 
         class Catalog(dict):
             load = dict.__getitem__
+            working = dict.items
 
         def traced(*args, **options):
             raise AssertionError("the model was run")
