@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eexit_cli.calibration.external import LossTable, falls, read_losses
 from eexit_cli.calibration.report import Subject
-from eexit_cli.calibration.sources import Column, MatrixSource
+from eexit_cli.calibration.sources import MatrixSource
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import exact
 from eexit_cli.core.errors import UsageError
-from eexit_cli.pipelines.calibrate.samples import Parts, divide, parted
+from eexit_cli.pipelines.calibrate.samples import divide, parted
+from eexit_cli.pipelines.calibrate.subject import Calibratable
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
 
 
-class ExternalLosses:
+class ExternalLosses(Calibratable):
     """Losses from a file, one column per threshold, cautious to eager.
 
     Nothing is known about the thresholds but their order. Where no column is said to be the full
@@ -29,81 +28,38 @@ class ExternalLosses:
 
     def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
         assert config.losses is not None
-        self._table: LossTable = read_losses(config.losses, config.exit_layers, config.full_model)
-        self._num_layers = _num_layers(self._table, config.num_layers, progress)
-        self._parts: Parts = divide(
-            len(self._table.losses),
+        table = read_losses(config.losses, config.exit_layers, config.full_model)
+        self.subject = Subject(num_layers=_num_layers(table, config.num_layers, progress))
+        what = f"'{config.losses.name}'"
+        parts = divide(
+            len(table.losses),
             limit=config.limit,
             test_limit=config.test_limit,
             test_share=config.test_share,
             seed=config.seed,
-            what=f"'{config.losses.name}'",
+            what=what,
             halves=False,
         )
-        total = len(self._table.losses)
-        progress.message(parted(self._parts, total, f"'{config.losses.name}'"))
-        table = self._table
-        self._source = MatrixSource(
+        progress.message(parted(parts, len(table.losses), what))
+        source = MatrixSource(
             table.thresholds, table.losses, table.exit_layers, full_model=table.full_model
         )
-
-    @property
-    def measure(self) -> None:
-        return None
-
-    @property
-    def notes(self) -> list[str]:
-        table = self._table
-        if table.full_model or table.exit_layers is not None or not falls(table.losses):
-            return []
-        first, last = table.thresholds[0], table.thresholds[-1]
-        return [
-            f"Mean losses fall from column '{first}' to column '{last}': the columns seem to run "
-            "from eager to cautious. They are tested in the order of the file, which must be from "
-            "cautious to eager."
-        ]
-
-    def restore(self, part: str, columns: Mapping[int, Column]) -> None:
-        """Nothing to save: the losses are there."""
-
-    @property
-    def subject(self) -> Subject:
-        return Subject(num_layers=self._num_layers)
-
-    @cached_property
-    def calibration(self) -> MatrixSource:
-        return self._source.rows(np.array(self._parts.calibration, dtype=np.int64))
-
-    @cached_property
-    def test(self) -> MatrixSource | None:
-        if not self._parts.test:
-            return None
-        return self._source.rows(np.array(self._parts.test, dtype=np.int64))
-
-    @property
-    def ids(self) -> dict[str, Sequence[str]]:
-        return {
-            "calibration": [self._table.ids[row] for row in self._parts.calibration],
-            "test": [self._table.ids[row] for row in self._parts.test],
+        self.calibration = source.rows(np.array(parts.calibration, dtype=np.int64))
+        self.test = source.rows(np.array(parts.test, dtype=np.int64)) if parts.test else None
+        self.ids = {
+            "calibration": [table.ids[row] for row in parts.calibration],
+            "test": [table.ids[row] for row in parts.test],
         }
-
-    @property
-    def described(self) -> dict[str, Any]:
         # The model's name would be read as "these are that model's losses"; the consistency and
         # the metric are whatever made them.
-        return {"model": None, "consistency": None, "metric": None}
-
-    def settings(self, index: int) -> None:
-        return None
-
-    def speed(self, index: int) -> dict[str, Any]:
-        return {}
-
-    def quality(self, index: int, part: str) -> None:
-        return None
-
-    def provenance(self) -> None:
-        return None
+        self.described = {"model": None, "consistency": None, "metric": None}
+        if not (table.full_model or table.exit_layers is not None) and falls(table.losses):
+            first, last = table.thresholds[0], table.thresholds[-1]
+            self.notes = [
+                f"Mean losses fall from column '{first}' to column '{last}': the columns seem to "
+                "run from eager to cautious. They are tested in the order of the file, which must "
+                "be from cautious to eager."
+            ]
 
 
 def _num_layers(table: LossTable, given: float | None, progress: Progress) -> float | None:

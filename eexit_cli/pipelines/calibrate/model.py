@@ -33,7 +33,7 @@ from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.attack.records import as_examples
 from eexit_cli.pipelines.calibrate.samples import calibration_examples
-from eexit_cli.pipelines.calibrate.subject import FULL_SPEED, Provenance, Records
+from eexit_cli.pipelines.calibrate.subject import FULL_SPEED, Calibratable, Provenance
 from eexit_cli.store.calibrations import text_digest, weights_digest
 
 if TYPE_CHECKING:
@@ -186,6 +186,9 @@ class ModelSamples:
                 hint="Use --consistency textual, or give --label-column",
             )
         self.parts = {name: self.part(each, name) for name, each in self.examples.items()}
+        self.ids = {
+            name: list(map(str, each.dataset["id"])) for name, each in self.examples.items()
+        }
         first = self.parts["calibration"]
         if self.info.kind == "classification" and first.targets is not None:
             answers = first.full().outputs or ()
@@ -210,15 +213,13 @@ class ModelSamples:
     def provenance(self) -> Provenance:
         model = self.model
         texts, pairs = texts_of(self.examples["calibration"])
+        seconds: Sequence[str | None] = pairs or [None] * len(texts)
         return Provenance(
             ref=model.ref,
             folder=model.folder,
             weights=weights_digest(model.folder),
             task=self.info.name,
-            texts=[
-                text_digest(text, None if pairs is None else pairs[row])
-                for row, text in enumerate(texts)
-            ],
+            texts=list(map(text_digest, texts, seconds)),
             metric=self.metric,
             conditions=conditions_of(model, model.prefix(self.info))
             | (names_of(model) if self.consistency.needs_targets else {}),
@@ -248,63 +249,39 @@ def _likeness(metric: str | None) -> Quality:
     return best
 
 
-class ModelCalibration:
-    """A model under one measure; see :class:`~eexit_cli.pipelines.calibrate.subject.Attackable`."""
+class ModelCalibration(Calibratable):
+    """A model under one measure; an attacker's texts can be run through it."""
 
     def __init__(self, samples: ModelSamples, knob: Knob) -> None:
         self._samples = samples
         self.knob = knob
+        self.measure = knob.measure
         self._sources = {name: self._source(part) for name, part in samples.parts.items()}
-
-    def _source(self, part: Part) -> AnswersSource:
-        return AnswersSource(part, self.knob, self._samples.consistency)
-
-    @property
-    def measure(self) -> str | None:
-        return self.knob.measure
-
-    @property
-    def subject(self) -> Subject:
-        samples = self._samples
+        self.calibration, self.test = self._sources["calibration"], self._sources.get("test")
+        self.ids = samples.ids
         words = _OF_CLASSES if samples.metric is None else _OF_TEXTS
         named = _METRIC_WORDS.get(str(samples.metric), samples.metric)
         loss = words[samples.consistency.name].format(metric=named)
-        return Subject(knob=self.knob.name, loss=loss, num_layers=samples.model.num_layers)
-
-    @property
-    def calibration(self) -> AnswersSource:
-        return self._sources["calibration"]
-
-    @property
-    def test(self) -> AnswersSource | None:
-        return self._sources.get("test")
-
-    @property
-    def ids(self) -> dict[str, Sequence[str]]:
-        examples = self._samples.examples
-        return {part: [str(name) for name in each.dataset["id"]] for part, each in examples.items()}
-
-    @property
-    def described(self) -> dict[str, Any]:
-        samples = self._samples
-        test = samples.examples.get("test")
-        return {
+        self.subject = Subject(knob=knob.name, loss=loss, num_layers=samples.model.num_layers)
+        first, test = samples.examples["calibration"], samples.examples.get("test")
+        self.described = {
             "task": samples.config.task,
             "source_prefix": samples.config.source_prefix,
-            "calibration_split": samples.examples["calibration"].split,
+            "calibration_split": first.split,
             "test_split": None if test is None else test.split,
-            "criterion": self.knob.criterion,
-            "confidence": self.knob.measure,
+            "criterion": knob.criterion,
+            "confidence": knob.measure,
             "metric": samples.metric,
-            "training_rows": samples.examples["calibration"].training_rows,
+            "training_rows": first.training_rows,
         }
-
-    @property
-    def notes(self) -> list[str]:
-        defaults = self._samples.model.exit_defaults
+        defaults = samples.model.exit_defaults
         if defaults.get("adaptive_threshold") or defaults.get("adaptive"):
-            return ["The model's own threshold adapts to the data; a fixed one was calibrated."]
-        return []
+            self.notes = [
+                "The model's own threshold adapts to the data; a fixed one was calibrated."
+            ]
+
+    def _source(self, part: Part) -> AnswersSource:
+        return AnswersSource(part, self.knob, self._samples.consistency)
 
     def settings(self, index: int) -> dict[str, Any]:
         return dict(self.knob.settings[index])
@@ -332,11 +309,25 @@ class ModelCalibration:
         return self._samples.provenance
 
     def inputs(self, part: str) -> list[tuple[str, str | None]]:
+        """The texts of ``calibration`` or ``test``, each with the second one of a pair."""
         texts, pairs = texts_of(self._samples.examples[part])
         seconds: Sequence[str | None] = pairs or [None] * len(texts)
         return list(zip(texts, seconds, strict=True))
 
-    def of_records(self, records: Records, key: str, title: str) -> AnswersSource:
+    def of_records(
+        self, records: Sequence[Mapping[str, Any]], key: str, title: str
+    ) -> AnswersSource:
+        """Losses of an attack's texts, as they were (``text``) or became (``perturbed_text``),
+        both texts of a pair.
+
+        Args:
+            records: an attack run's; see ``pipelines.attack.run``.
+            key: the column with the text.
+            title: what is shown while they run.
+
+        Raises:
+            UsageError: records without what the consistency needs.
+        """
         examples = as_examples(records, key, self._samples.info)
         if self._samples.consistency.needs_targets and targets_of(examples) is None:
             raise UsageError(

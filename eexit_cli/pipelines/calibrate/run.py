@@ -29,7 +29,7 @@ from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.pipelines.calibrate.subject import Attackable
+    from eexit_cli.pipelines.calibrate.model import ModelCalibration
 
 
 def run_calibration(
@@ -161,7 +161,7 @@ def _calibrated(session: Session, question: Question, attacked: Run | None) -> C
         from eexit_cli.pipelines.calibrate.under_attack import attack_part
 
         figures |= attack_part(
-            config, cast("Attackable", subject), answer, attacked, report, session.progress
+            config, cast("ModelCalibration", subject), answer, attacked, report, session.progress
         )
     return Calibrated(subject, answer, figures, session.rows(answer), report, timings)
 

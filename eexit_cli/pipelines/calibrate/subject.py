@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from eexit_cli.calibration.report import Subject
 from eexit_cli.calibration.sources import Column, LossSource
 from eexit_cli.store.models import ModelRef
 
-Records = Sequence[Mapping[str, Any]]
 FULL_SPEED = {"speedup_seconds": 1.0}
 """The full model against itself: nothing to measure."""
 
@@ -39,81 +38,43 @@ class Provenance:
     conditions: dict[str, Any] = field(default_factory=dict)
 
 
-class Calibratable(Protocol):
-    """A prepared subject under one measure: its losses, and what only its family can measure."""
+class Calibratable:
+    """A prepared subject under one measure: its losses, and what only a model can tell beside.
 
-    @property
-    def measure(self) -> str | None:
-        """The confidence measure that is calibrated; None where there is none."""
-        ...
+    Attributes:
+        subject: what is calibrated, in words.
+        calibration: losses of the calibration samples, in a seeded order.
+        test: losses of the test samples; None where there are none.
+        ids: ``calibration`` and ``test``: the samples' ids in the order of the losses.
+        described: what the run's configuration says beside the options: splits, task, criterion.
+        measure: the confidence measure that is calibrated; None where there is none.
+        notes: what a reader of the result should know beside it.
+    """
 
-    @property
-    def subject(self) -> Subject: ...
-
-    @property
-    def calibration(self) -> LossSource:
-        """Losses of the calibration samples, in a seeded order."""
-        ...
-
-    @property
-    def test(self) -> LossSource | None:
-        """Losses of the test samples; None where there are none."""
-        ...
-
-    @property
-    def ids(self) -> dict[str, Sequence[str]]:
-        """``calibration`` and ``test``: the samples' ids in the order of the losses."""
-        ...
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """What the run's configuration says beside the options: splits, task, criterion."""
-        ...
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader of the result should know beside it."""
-        ...
+    subject: Subject
+    calibration: LossSource
+    test: LossSource | None
+    ids: Mapping[str, Sequence[str]]
+    described: dict[str, Any]
+    measure: str | None = None
+    notes: Sequence[str] = ()
 
     def restore(self, part: str, columns: Mapping[int, Column]) -> None:
         """Take over what an interrupted run has of ``calibration`` or ``test``."""
-        ...
 
     def settings(self, index: int) -> dict[str, Any] | None:
         """The exit criterion of a threshold, as ``exit_defaults`` writes it; None for losses."""
-        ...
+        return None
 
     def speed(self, index: int) -> dict[str, Any]:
         """Measured wall-clock of a threshold; empty where nothing can be run."""
-        ...
+        return {}
 
     def quality(self, index: int, part: str) -> float | None:
         """How good a threshold's answers are, higher is better, on ``calibration`` or ``test``:
         the task's leading metric for classes, the mean of ``metric`` for texts."""
-        ...
+        return None
 
     def provenance(self) -> Provenance | None:
         """What a stored threshold belongs to; None where nothing is stored."""
-        ...
-
-
-class Attackable(Calibratable, Protocol):
-    """A model: an attacker's texts can be run through it."""
-
-    def inputs(self, part: str) -> list[tuple[str, str | None]]:
-        """The texts of ``calibration`` or ``test``, each with the second one of a pair."""
-        ...
-
-    def of_records(self, records: Records, key: str, title: str) -> LossSource:
-        """Losses of an attack's texts, as they were (``text``) or became (``perturbed_text``),
-        both texts of a pair.
-
-        Args:
-            records: an attack run's; see ``pipelines.attack.run``.
-            key: the column with the text.
-            title: what is shown while they run.
-
-        Raises:
-            UsageError: records of another kind of model, or without what the consistency needs.
-        """
-        ...
+        return None

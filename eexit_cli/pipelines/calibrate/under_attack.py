@@ -25,11 +25,11 @@ from eexit_cli.core.option import flag
 from eexit_cli.core.seed import stream
 from eexit_cli.exits import CRITERIA
 from eexit_cli.metrics.depth import gain_removed
-from eexit_cli.pipelines.calibrate.subject import Attackable
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
+    from eexit_cli.pipelines.calibrate.model import ModelCalibration
 
 OF_EXITS = (
     *dict.fromkeys(
@@ -49,7 +49,7 @@ OF_EXITS = (
 
 def attack_part(
     config: CalibrateConfig,
-    subject: Attackable,
+    subject: ModelCalibration,
     answer: Answer,
     attacked: Run | None,
     report: dict[str, Any],
@@ -96,7 +96,7 @@ def attack_part(
     }
 
 
-def _made_against(run: Run, mixed: Answer, subject: Attackable) -> list[str]:
+def _made_against(run: Run, mixed: Answer, subject: ModelCalibration) -> list[str]:
     """Which exit the mixture's inputs were made against, where it is not the mixture's own."""
     assert mixed.chosen is not None
     attacked = dict(run.config.get("exit") or {})
@@ -135,7 +135,7 @@ def check_recipe(config: CalibrateConfig) -> None:
 
 def attack_calibrated(
     config: CalibrateConfig,
-    subject: Attackable,
+    subject: ModelCalibration,
     answer: Answer,
     progress: Progress,
 ) -> Run:
@@ -204,7 +204,7 @@ class Verification:
         return len(self.ids)
 
 
-def verify(run: Run, subject: Attackable) -> Verification:
+def verify(run: Run, subject: ModelCalibration) -> Verification:
     """Run the attack's texts through the calibrated model.
 
     Raises:
