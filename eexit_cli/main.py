@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
 
 import typer
 
 from eexit_cli import __version__
-from eexit_cli.commands import attack, calibrate, evaluate, models, plot, predict, results, train
 from eexit_cli.core.errors import INTERRUPTED, EexitError
 from eexit_cli.ui import errors, streams
-from eexit_cli.ui.help import HelpCommand, HelpGroup
+from eexit_cli.ui.groups import LazyGroup, group
 
 ENVIRONMENT = """
 Options can also come from a file (--config FILE) or from the environment
@@ -27,57 +26,32 @@ Examples:
   eexit plot slowdown
 """
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+class Commands(LazyGroup):
+    """Every command of ``eexit``."""
+
+    summaries: ClassVar[Mapping[str, str]] = {
+        "train": "Train a model with an exit after every layer.",
+        "attack": "Slow a model down: change a few words so that its early exits stay shut.",
+        "calibrate": (
+            "Choose the exit threshold that saves most, with a guarantee on what it may cost."
+        ),
+        "evaluate": "Measure quality against speed, at one setting or at all of them.",
+        "predict": (
+            "Show what each exit thinks of a text, and where the text, or each token, leaves."
+        ),
+        "plot": "Draw a figure from finished runs, as PNG, SVG or PDF.",
+        "models": "See the models that --model takes by name.",
+        "results": "See the runs of the result folder.",
+    }
 
 
-def _group(help: str, epilog: str, *, completion: bool = False) -> typer.Typer:
-    return typer.Typer(
-        cls=HelpGroup,
-        help=help,
-        epilog=epilog,
-        context_settings=SETTINGS,
-        no_args_is_help=False,
-        invoke_without_command=True,
-        add_completion=completion,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-
-
-app = _group(
+app = group(
     "Train, attack, calibrate, evaluate and plot early-exit transformers.",
     ENVIRONMENT,
+    cls=Commands,
     completion=True,
 )
-model_app = _group("See the models that --model takes by name.", models.EXAMPLES)
-result_app = _group("See the runs of the result folder.", results.EXAMPLES)
-
-_COMMANDS = (
-    (app, "train", train.train, train.EXAMPLES),
-    (app, "attack", attack.attack, attack.EXAMPLES),
-    (app, "calibrate", calibrate.calibrate, calibrate.EXAMPLES),
-    (app, "evaluate", evaluate.evaluate, evaluate.EXAMPLES),
-    (app, "predict", predict.predict, predict.EXAMPLES),
-    (app, "plot", plot.plot, plot.EXAMPLES),
-    (model_app, "list", models.list_models, models.EXAMPLES),
-    (model_app, "show", models.show_model, models.EXAMPLES),
-    (result_app, "list", results.list_runs, results.EXAMPLES),
-    (result_app, "show", results.show_run, results.EXAMPLES),
-    (result_app, "export", results.export_run, results.EXAMPLES),
-)
-for _app, _name, _body, _examples in _COMMANDS:
-    _app.command(
-        _name, cls=HelpCommand, epilog=_examples, add_help_option=False, context_settings=SETTINGS
-    )(_body)
-app.add_typer(model_app, name="models")
-app.add_typer(result_app, name="results")
-
-
-@model_app.callback()
-@result_app.callback()
-def _listing(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 def _show_version(wanted: bool) -> None:

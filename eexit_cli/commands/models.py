@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.results import ModelConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError
+from eexit_cli.ui.groups import add, group
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -94,3 +95,8 @@ def _summary(name: str) -> ModelSummary:
             hint=f"Train one from it: eexit train --backbone {name} --output FOLDER",
         )
     return summary
+
+
+app = group("See the models that --model takes by name.", EXAMPLES)
+add(app, "list", list_models, EXAMPLES)
+add(app, "show", show_model, EXAMPLES)

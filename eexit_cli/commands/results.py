@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from eexit_cli.config.results import ExportConfig, ListConfig, ShowConfig
+from eexit_cli.ui.groups import add, group
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
 
@@ -79,3 +80,9 @@ def _resumption(run: Run) -> str:
         return f"Start it again: eexit attack {options} --model {run.config['model']}"
     hint = _RESUMPTIONS.get(run.command, "Start it again: eexit {command}")
     return hint.format(command=run.command, id=run.id, **run.config)
+
+
+app = group("See the runs of the result folder.", EXAMPLES)
+add(app, "list", list_runs, EXAMPLES)
+add(app, "show", show_run, EXAMPLES)
+add(app, "export", export_run, EXAMPLES)

@@ -105,10 +105,15 @@ class HelpGroup(TyperGroup):
         _write_usage(self, ctx, formatter)
         rows = []
         for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                rows.append((_name(name), command.get_short_help_str(limit=100)))
+            said = self.summary(ctx, name)
+            if said is not None:
+                rows.append((_name(name), said))
         with formatter.section(_heading("Commands")):
             formatter.write_dl(rows)
         _write_parameters(self, ctx, formatter)
         _write_epilog(self, formatter)
+
+    def summary(self, ctx: Any, name: str) -> str | None:
+        """What a command does, in a line; None where it is hidden."""
+        command = self.get_command(ctx, name)
+        return None if command is None or command.hidden else command.get_short_help_str(limit=100)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 ROUNDS = 15
-TARGET = 2.5
+TARGET = 2.0
 
 
 def _seconds(*arguments: str) -> float:

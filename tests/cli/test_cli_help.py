@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 
 from eexit_cli import __version__
 from eexit_cli.config.field import PANELS
+from eexit_cli.main import Commands, app
 
 COMMANDS = [
     "train",
@@ -113,3 +119,27 @@ def test_list_recipes(eexit) -> None:
     assert done.code == 0
     assert [line.split(",")[0] for line in done.out.splitlines()] == ["recipe", *ATTACKS]
     assert eexit("attack", "--list-recipes", "--quiet").out.split() == list(ATTACKS)
+
+
+def test_the_first_screen_says_of_a_command_what_it_says_itself() -> None:
+    """The summaries stand apart so that no command is imported to list them."""
+    group: Any = get_command(app)
+    context = typer.Context(group)
+    assert list(Commands.summaries) == group.list_commands(context)
+    for name, summary in Commands.summaries.items():
+        command = group.get_command(context, name)
+        assert command.name == name
+        assert command.get_short_help_str(limit=1000) == summary
+    assert group.get_command(context, "nothing") is None
+
+
+def test_the_first_screen_imports_no_command() -> None:
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "eexit_cli", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert "eexit_cli.ui.groups" in said
+    assert "eexit_cli.commands" not in said
+    assert "eexit_cli.config" not in said
