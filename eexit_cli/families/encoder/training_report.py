@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from eexit_cli.core.types import Decision
@@ -16,6 +17,9 @@ from eexit_cli.training.selection import candidates_for, choose_exit
 
 if TYPE_CHECKING:
     from eexit_cli.families.encoder.training import EncoderJob
+
+FEW_STEPS = 100
+"""Of the optimizer in a stage. Below about as many, exits of the first layers answer at random."""
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -56,6 +60,11 @@ def measure(job: EncoderJob, dtype: torch.dtype) -> tuple[Metrics, Rows]:
         choice.mean_exit_layer,
     )
     samples = len(trace.logits)
+    if model.num_classes > 1:
+        answers = trace.logits.argmax(dim=-1).numpy()
+        say = advice(job, labels, (answers == labels[:, None]).mean(axis=0))
+        if say is not None:
+            job.progress.message(say)
     metrics, rows = by_exit(
         [
             quality(Decision(torch.full((samples,), layer), trace.logits[:, layer - 1]))
@@ -69,6 +78,29 @@ def measure(job: EncoderJob, dtype: torch.dtype) -> tuple[Metrics, Rows]:
         "validation_samples": samples,
     }
     return metrics, rows
+
+
+def advice(job: EncoderJob, labels: np.ndarray, accuracies: np.ndarray) -> str | None:
+    """What to do where exits learned less than the most frequent class says; None where none did.
+
+    Args:
+        labels: class ids, (n,), of the validation data.
+        accuracies: of each exit on them, (L,).
+    """
+    counts = np.bincount(labels, minlength=job.model.num_classes)
+    share = counts.max() / len(labels)
+    weak = [str(layer) for layer, found in enumerate(accuracies, start=1) if found <= share]
+    if not weak:
+        return None
+    steps = -(-len(job.training) // (job.settings.batch_size * job.settings.gradient_accumulation))
+    epochs = -(-FEW_STEPS // steps)
+    longer = f"Train longer (--epochs {epochs}) or" if epochs > job.settings.epochs else "Train"
+    return (
+        f"No better than always answering '{job.info.label_names[counts.argmax()]}' "
+        f"({100 * share:.1f} % of {len(labels)} validation samples): "
+        f"{'exit' if len(weak) == 1 else 'exits'} {', '.join(weak)} of {len(accuracies)}. "
+        f"{longer} on more than these {len(job.training)} rows"
+    )
 
 
 def card_facts(job: EncoderJob, metrics: Metrics, dtype: str) -> dict[str, Any]:

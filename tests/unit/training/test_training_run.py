@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +23,10 @@ from eexit_cli.core.errors import EexitError, MissingArtifactError, NotFiniteErr
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import RunResult
 from eexit_cli.families import training as family_training
+from eexit_cli.families import training_source
 from eexit_cli.families.encoder import training as train_encoder
 from eexit_cli.families.encoder.exits import criterion_from
+from eexit_cli.families.encoder.training_report import advice
 from eexit_cli.models.encoder.conversion import load_classifier
 from eexit_cli.pipelines import train
 
@@ -43,8 +48,6 @@ def config(tmp_path: Path) -> TrainConfig:
 
 
 def _changed(config: TrainConfig, **changes: Any) -> TrainConfig:
-    from dataclasses import replace
-
     return replace(config, **changes)
 
 
@@ -231,20 +234,70 @@ def test_a_taken_output_is_refused_before_anything_runs(config: TrainConfig) -> 
         train.run_training(config)
 
 
-def test_without_a_backbone_the_installed_one_or_a_hint(
+@pytest.mark.parametrize("family", ["deebert", "pabee"])
+def test_without_a_backbone_the_bundled_one_of_the_family(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.setattr(training_source, "BACKBONE_PACKAGE", "a_package_that_is_not_there")
+    asked = _changed(config, model=family, backbone=None).completed()
+    found = training_source.settled(asked)
+    assert (found.backbone, found.model, found.pooling) == (family, family, "mean")
+    assert found.data_file == config.data_file
+    (said,) = training_source.told(asked, found)
+    assert said.startswith(f"Backbone: the bundled model {family}; ")
+    assert "--backbone" in said
+    assert training_source.told(found, training_source.settled(found)) == []
+    with pytest.raises(MissingArtifactError) as caught:  # a resumption whose package has gone
+        train_encoder.plan(replace(found, backbone=None))
+    assert "--backbone" in (caught.value.hint or "")
+
+
+def test_exits_that_learned_nothing_are_named_with_what_would_help(config: TrainConfig) -> None:
+    listener = Listener()
+    config = _changed(config, epochs=0.2, learning_rate=1e-9)
+    rows = train.run_training(config, progress=listener).document["rows"]
+    said = [line for line in listener.messages if line.startswith("No better than always")]
+    assert len(said) == 1
+    assert re.search(r"exits?.* of 3\. Train longer \(--epochs 12\) or on more than", said[0])
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "epochs", "said"),
+    [
+        ([0.6, 0.8, 1.0], 1, None),
+        ([0.5, 0.8, 1.0], 1, "exit 1 of 3. Train longer (--epochs 25) or on more than these 100"),
+        ([0.5, 0.4, 0.5], 25, "exits 1, 2, 3 of 3. Train on more than these 100 rows"),
+    ],
+)
+def test_advice_on_exits(accuracies: list[float], epochs: float, said: str | None) -> None:
+    job: Any = SimpleNamespace(
+        model=SimpleNamespace(num_classes=3),
+        training=range(100),
+        settings=SimpleNamespace(batch_size=16, gradient_accumulation=2, epochs=epochs),
+        info=SimpleNamespace(label_names=("bad", "fair", "good")),
+    )
+    labels = np.array([2, 2, 0, 1])
+    found = advice(job, labels, np.array(accuracies))
+    if said is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.startswith(
+            f"No better than always answering 'good' (50.0 % of 4 validation samples): {said}"
+        )
+
+
+def test_without_a_backbone_the_installed_one_is_preferred(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(train_encoder, "BACKBONE_PACKAGE", "a_package_that_is_not_there")
-    with pytest.raises(MissingArtifactError) as caught:
-        train.run_training(_changed(config, backbone=None))
-    assert "--backbone" in (caught.value.hint or "")
     package = tmp_path / "site" / "tiny_encoder_package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(
         f"def get_model_path():\n    return {config.backbone!r}\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(str(package.parent))
-    monkeypatch.setattr(train_encoder, "BACKBONE_PACKAGE", "tiny_encoder_package")
+    monkeypatch.setattr(training_source, "BACKBONE_PACKAGE", "tiny_encoder_package")
     listener = Listener()
     train.run_training(_changed(config, backbone=None, epochs=0.2), progress=listener)
     assert listener.messages[0].startswith("Backbone:")
