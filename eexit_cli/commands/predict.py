@@ -11,6 +11,7 @@ Examples:
   eexit predict --model deebert "a gripping, beautifully shot film"
   eexit predict --model pabee --patience 2 "dull" "never boring" --format csv
   eexit predict --model calm queue knight
+  eexit predict --model deebert --file reviews.txt --json
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from eexit_cli.config.common import (
     CommonConfig,
@@ -30,8 +31,13 @@ class PredictConfig(CommonConfig, ExitConfig, DecoderExitConfig):
     """What each exit thinks of a text, and where it leaves."""
 
     texts: tuple[str, ...] = opt(
-        (), "What to classify or to decode.", argument=True, metavar="TEXT"
+        (),
+        "What to classify or to decode; '-', or nothing where something is piped in, reads one "
+        "text per line of standard input.",
+        argument=True,
+        metavar="TEXT",
     )
+    file: Path | None = opt(None, "One text per line, in UTF-8.", DATA, metavar="FILE")
     text_pair: str | None = opt(
         None, "The second text of a pair task.", DATA, metavar="TEXT", families=(ENCODER,)
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from codecs import BOM_UTF8
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.evaluate import PredictConfig
-from eexit_cli.core.errors import UsageError
+from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.text import REPLACEMENT, is_whole, made_whole
 from eexit_cli.families.calibrated import with_calibrated
@@ -36,7 +38,9 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
 
     Raises:
         UsageError: no text, an empty text, options that cannot be.
+        MissingArtifactError: no such file.
     """
+    config = replace(config, texts=_texts(config))
     if not config.texts:
         raise UsageError("No text given", hint='eexit predict --model deebert "a fine film"')
     for text in config.texts:
@@ -56,6 +60,25 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
         "criterion": exit.described,
         "results": model.opinions(config, exit, progress),
     }
+
+
+def _texts(config: PredictConfig) -> tuple[str, ...]:
+    """The texts of the command line, then the file's; those of standard input where '-' stands."""
+    piped = not (config.texts or config.file or sys.stdin is None or sys.stdin.isatty())
+    texts: list[str] = []
+    for text in ("-",) if piped else config.texts:
+        texts += _lines(sys.stdin.buffer.read()) if text == "-" else [text]
+    if config.file is not None:
+        if not config.file.is_file():
+            raise MissingArtifactError(f"No file {config.file}", hint="Check the path")
+        texts += _lines(config.file.read_bytes())
+    return tuple(texts)
+
+
+def _lines(content: bytes) -> list[str]:
+    """Lines that say something; bytes that are no UTF-8 stay visible as such."""
+    lines = content.removeprefix(BOM_UTF8).decode("utf-8", "surrogateescape").split("\n")
+    return [line.rstrip("\r") for line in lines if line.strip()]
 
 
 def _valid(config: PredictConfig, progress: Progress) -> PredictConfig:

@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -18,11 +19,20 @@ import typer
 
 from eexit_cli.config.field import OUTPUT, RUN, Option, flag, option_of
 from eexit_cli.config.loader import read_config
+from eexit_cli.core.catalog import nearest
 from eexit_cli.ui import completion
 from eexit_cli.ui.help import mention
 from eexit_cli.ui.option_types import CHECKS, PARSERS, checked, name_of, number, several, whole
 
 ENVIRONMENT_PREFIX = "EEXIT_"
+
+_CONFIGURATIONS = ("attack", "calibrate", "evaluate", "plot", "results", "train")
+
+_OTHER_VARIABLES = {
+    f"{ENVIRONMENT_PREFIX}{name}"
+    for name in ("CONFIG", "DEBUG", "HOME", "LIST_RECIPES", "MODELS_DIR")
+}
+"""Read from the environment although they are no field of a configuration."""
 
 
 def of_fields(config_class: type) -> list[inspect.Parameter]:
@@ -35,13 +45,36 @@ def of_fields(config_class: type) -> list[inspect.Parameter]:
     return [_parameter(item, hints[item.name]) for item in dataclasses.fields(config_class)]
 
 
+def unknown_variables() -> dict[str, list[str]]:
+    """Environment variables that look like options and are none, with the nearest that are."""
+    asked = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)} - _OTHER_VARIABLES
+    if not asked:
+        return {}
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in _every_option()} | _OTHER_VARIABLES
+    return {name: nearest(name, sorted(known)) for name in sorted(asked - known)}
+
+
+def _every_option() -> set[str]:
+    """The fields of every command's configuration that the environment can set."""
+    modules = [import_module(f"eexit_cli.config.{name}") for name in _CONFIGURATIONS]
+    classes = [kind for module in modules for kind in vars(module).values()]
+    return {
+        item.name
+        for kind in classes
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+        for item in dataclasses.fields(kind)
+        if "option" in item.metadata and not option_of(item).argument
+    }
+
+
 def _parameter(item: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     told = option_of(item)
     kind = _plain_type(hint)
     settings = _settings(told, kind)
     if told.argument:
         info = typer.Argument(show_envvar=False, **settings)
-        default: Any = inspect.Parameter.empty
+        # Several may be none: where else they come from is the command's business.
+        default: Any = [] if item.default == () else inspect.Parameter.empty
     else:
         if (
             told.parse not in PARSERS

@@ -111,6 +111,9 @@ def _telling_problems(output: Output) -> Iterator[None]:
     said = catalogs.every_problem()
     for problem in said:
         output.hint(problem)
+    for name, close in options.unknown_variables().items():
+        meant = f"; did you mean {' or '.join(close)}?" if close else ""
+        output.hint(f"The environment's {name} is no option of eexit and is not read{meant}")
     yield
     for problem in catalogs.every_problem():
         if problem not in said:

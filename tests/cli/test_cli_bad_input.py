@@ -87,7 +87,6 @@ def test_unknown_model_suggests_the_nearest(eexit, tiny_model, monkeypatch) -> N
         ("attack --static-layer 0", "--static-layer"),
         ("attack --change-rate 1.5", "--change-rate"),
         ("attack --threshold", "--threshold"),
-        ("predict", "TEXT"),
     ],
 )
 def test_value_outside_its_range(eexit, arguments, words) -> None:

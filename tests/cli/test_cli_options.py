@@ -117,6 +117,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "title": (["--title", "Slow"], "Slow"),
     "figure": (["tradeoff"], "tradeoff"),
     "texts": (["one", "two"], ("one", "two")),
+    "file": (["--file", "texts.txt"], Path("texts.txt")),
 }
 RESUME = {"attack": (["--resume", "latest"], "latest"), "train": (["--resume"], True)}
 ARGUMENTS = {"predict": ["a text"], "plot": ["slowdown"]}
@@ -312,3 +313,22 @@ def test_exclusive_options_in_one_file_are_an_error(eexit, tmp_path) -> None:
     done = eexit("attack", "--config", "a.yaml")
     assert done.code == 2
     assert "--threshold and --patience exclude each other" in done.err
+
+
+def test_a_variable_that_is_no_option_is_named(eexit, monkeypatch) -> None:
+    for name in ("EEXIT_MODEL", "EEXIT_TOP_N", "EEXIT_FIGURE_FORMAT", "EEXIT_HOME", "EEXIT_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("EEXIT_TOP_N", "5")  # another command's
+    monkeypatch.setenv("EEXIT_HOME", "home")
+    assert eexit("models", "list").err == ""
+    monkeypatch.setenv("EEXIT_MODLE", "pabee")
+    monkeypatch.setenv("EEXIT_TEXTS", "an argument")
+    done = eexit("models", "list")
+    assert done.code == 0
+    first, second = done.err.splitlines()
+    assert first.startswith(
+        "The environment's EEXIT_MODLE is no option of eexit and is not read; did you mean "
+        "EEXIT_MODEL"
+    )
+    assert second.startswith("The environment's EEXIT_TEXTS is no option of eexit")
+    assert eexit("models", "list", "--quiet").err == ""
