@@ -42,6 +42,7 @@ class GlueTask:
     splits: tuple[str, ...] = ("train", "validation", "test")
     hidden: tuple[str, ...] = ("test",)
     renamed: Mapping[str, str] = field(default_factory=dict)
+    repository: str = REPOSITORY
 
     def read(self, split: str, *, data_dir: Path | None, progress: Progress) -> Samples:
         """The whole split, from ``data_dir`` if it is given, else from the hub or its cache."""

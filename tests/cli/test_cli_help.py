@@ -22,6 +22,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "plot",
+    "tasks",
     "models list",
     "models show",
     "results list",

@@ -131,6 +131,41 @@ def calibrations(rows: Sequence[Row]) -> Sheet:
     )
 
 
+def tasks(found: Sequence[Mapping[str, Any]]) -> Sheet:
+    """The data sets (``data.catalogue.describe_tasks``)."""
+    return Sheet(
+        [
+            Column("task", "Task", style="cyan", whole=True),
+            Column("kind"),
+            Column("metrics"),
+            Column("source", "From"),
+            Column("splits"),
+        ],
+        [
+            {
+                "task": row["task"],
+                "kind": _kind(row),
+                "metrics": ", ".join(row["metrics"]),
+                "source": row["source"],
+                "splits": _splits(row),
+            }
+            for row in found
+        ],
+    )
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    pair = " of pairs" if row["pair"] else ""
+    return f"{len(row['classes'])} classes{pair}" if row["classes"] else f"{row['kind']}{pair}"
+
+
+def _splits(row: Mapping[str, Any]) -> str:
+    """With their sizes, where they are known."""
+    return ", ".join(
+        split if size is None else f"{split} {size:,}" for split, size in row["splits"].items()
+    )
+
+
 def runs(summaries: Sequence[RunSummary]) -> Sheet:
     """Runs, the newest first (``store.results.RunSummary``)."""
     rows = [
