@@ -131,6 +131,27 @@ def calibrations(rows: Sequence[Row]) -> Sheet:
     )
 
 
+def figures(found: Sequence[Any]) -> Sheet:
+    """The figures (``plots.figure.FigureSpec``), and what makes a run for each."""
+    return Sheet(
+        [
+            Column("figure", "Figure", style="cyan", whole=True),
+            Column("shows", "Shows"),
+            Column("reads", "Reads"),
+            Column("made", "Such a run", text=lambda row: f"eexit {row['made']}"),
+        ],
+        [
+            {
+                "figure": figure.name,
+                "shows": figure.summary,
+                "reads": figure.needs,
+                "made": figure.make.removeprefix("eexit "),
+            }
+            for figure in found
+        ],
+    )
+
+
 def tasks(found: Sequence[Mapping[str, Any]]) -> Sheet:
     """The data sets (``data.catalogue.describe_tasks``)."""
     return Sheet(
