@@ -21,7 +21,7 @@ def predict(config: PredictConfig, output: Output) -> None:
     from eexit_cli.ui.screens.predict import show_prediction
 
     with output.progress() as progress:
-        from eexit_cli.pipelines.predict import run_prediction
+        from eexit_cli.pipelines.predict import run_prediction, with_piped
 
-        document = run_prediction(config, progress=progress)
+        document = run_prediction(with_piped(config), progress=progress)
     show_prediction(output, document)

@@ -50,7 +50,8 @@ class ThresholdExit(Criterion):
     Args:
         measure: the confidence measure.
         threshold: in [0, 1] for measures that rise, at least 0 for entropy (nats).
-        num_classes: checked when given: the entropy of a single logit is always 0.
+        num_classes: checked when given: the entropy of a single logit is always 0, that of K at
+            most ln K.
 
     Raises:
         UsageError: a threshold outside its range, or an entropy threshold for a regression task.
@@ -77,6 +78,16 @@ class ThresholdExit(Criterion):
                 f"Threshold {threshold} is outside the range of {measure.name}, [0, 1]",
                 hint="1 is the full model; smaller values leave earlier",
             )
+        if not measure.rises and num_classes is not None:
+            low, high = measure.bounds(num_classes)
+            # Everything leaves above the bound: a little more than it, as scripts that go through
+            # even steps write it, says that; far more is another measure's number.
+            if threshold > math.ceil(10 * high) / 10:
+                raise UsageError(
+                    f"Threshold {threshold:g} is outside the range of {measure.name} with "
+                    f"{num_classes} classes, [{low:g}, {high:.4g}]",
+                    hint=f"{low:g} is the full model; larger values leave earlier",
+                )
         self.measure = measure
         self.threshold = threshold
 

@@ -40,7 +40,7 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
         UsageError: no text, an empty text, options that cannot be.
         MissingArtifactError: no such file.
     """
-    config = replace(config, texts=_texts(config))
+    config = _with_file(config)
     if not config.texts:
         raise UsageError("No text given", hint='eexit predict --model deebert "a fine film"')
     for text in config.texts:
@@ -62,17 +62,22 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
     }
 
 
-def _texts(config: PredictConfig) -> tuple[str, ...]:
-    """The texts of the command line, then the file's; those of standard input where '-' stands."""
+def with_piped(config: PredictConfig) -> PredictConfig:
+    """The configuration with the lines of standard input where '-' stands for them, or where no
+    text is given and something is piped in."""
     piped = not (config.texts or config.file or sys.stdin is None or sys.stdin.isatty())
     texts: list[str] = []
     for text in ("-",) if piped else config.texts:
         texts += _lines(sys.stdin.buffer.read()) if text == "-" else [text]
-    if config.file is not None:
-        if not config.file.is_file():
-            raise MissingArtifactError(f"No file {config.file}", hint="Check the path")
-        texts += _lines(config.file.read_bytes())
-    return tuple(texts)
+    return replace(config, texts=tuple(texts))
+
+
+def _with_file(config: PredictConfig) -> PredictConfig:
+    if config.file is None:
+        return config
+    if not config.file.is_file():
+        raise MissingArtifactError(f"No file {config.file}", hint="Check the path")
+    return replace(config, texts=(*config.texts, *_lines(config.file.read_bytes())))
 
 
 def _lines(content: bytes) -> list[str]:

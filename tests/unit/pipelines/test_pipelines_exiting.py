@@ -56,6 +56,8 @@ def test_a_threshold_is_read_on_the_models_own_measure():
         ({"confidence": "nonsense", "threshold": 0.1}, "Unknown confidence measure 'nonsense'"),
         ({"threshold": -0.1}, "outside the range"),
         ({"threshold": math.nan}, "outside the range"),
+        ({"threshold": 5}, "outside the range of entropy with 2 classes, [0, 0.6931]"),
+        ({"threshold": 0.71}, "outside the range of entropy"),
         ({"threshold": 1.5, "confidence": "margin"}, "outside the range"),
         ({"patience": -1}, "outside its range"),
         ({"patience": 7}, "outside 0..6"),
@@ -71,6 +73,11 @@ def test_options_that_cannot_be_are_one_clear_line(options, message):
     assert message in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_an_entropy_threshold_a_little_above_the_bound_lets_everything_leave() -> None:
+    """Scripts go to 0.7 in even steps: that is ln 2 and a little."""
+    assert build(ENTROPY, threshold=0.7).threshold == 0.7
 
 
 @pytest.mark.parametrize("options", [{"threshold": 0.1}, {"voting": 1.0}])
