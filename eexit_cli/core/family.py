@@ -9,85 +9,16 @@ decodes once per exit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from eexit_cli.core.answers import Answers, Exit, Knob
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples, TaskInfo
 
 if TYPE_CHECKING:
     from eexit_cli.core.victim import Attacked
-
-CLASSES, TEXTS = "encoder", "decoder"
-"""What models answer with, under the names that runs and recipes have for the two kinds."""
-
-KIND_WORDS = {CLASSES: "classifier", TEXTS: "decoder"}
-
-
-@dataclass(frozen=True)
-class Exit:
-    """One way of leaving.
-
-    Attributes:
-        key: its description as one line of JSON; exits with one key are one exit.
-        rule: what the family runs; its own business.
-    """
-
-    key: str
-    rule: Any = field(compare=False)
-
-    @classmethod
-    def of(cls, described: Mapping[str, Any], rule: Any) -> Exit:
-        return cls(json.dumps(described), rule)
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """Criterion and settings, as documents have them."""
-        found: dict[str, Any] = json.loads(self.key)
-        return found
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model says to n inputs under one exit.
-
-    Attributes:
-        exit: the way of leaving.
-        outputs: a class id, a number or a text of each input.
-        exit_layers: of each input the layer of each decision, 1..L: one of a classifier, one per
-            token of a generator.
-        detail: the family's own account of the pass.
-    """
-
-    exit: Exit
-    outputs: Sequence[Any]
-    exit_layers: Sequence[Sequence[int]]
-    detail: Any = None
-
-    def __len__(self) -> int:
-        return len(self.outputs)
-
-
-@dataclass(frozen=True)
-class Knob:
-    """What a calibration turns: one number of an exit, from cautious to eager.
-
-    Attributes:
-        name: the number in words ("softmax threshold").
-        criterion: the exit criterion that it belongs to.
-        measure: the confidence measure; None where the criterion has none.
-        values: of the number; the first is the full model.
-        settings: the exit at each value, as ``exit_defaults`` writes it.
-    """
-
-    name: str
-    criterion: str
-    measure: str | None
-    values: tuple[float, ...]
-    settings: tuple[dict[str, Any], ...]
 
 
 class Inputs(Protocol):
@@ -133,7 +64,7 @@ class Model(Protocol):
 
     Attributes:
         family: the name of its family, of ``families.FAMILIES``.
-        kind: :data:`CLASSES` or :data:`TEXTS`.
+        kind: :data:`~eexit_cli.core.answers.CLASSES` or ``TEXTS``.
         name: as the user gave it.
         folder: where its files lie.
         num_layers: L; exit layers count from 1 to this.
@@ -388,7 +319,7 @@ class Family(Protocol):
     Attributes:
         name: of ``config.field.FAMILIES``, which has its words.
         trains: what ``eexit train --model`` calls its models; empty where none can be trained.
-        kind: what its models answer with, :data:`CLASSES` or :data:`TEXTS`.
+        kind: what its models answer with, :data:`~eexit_cli.core.answers.CLASSES` or ``TEXTS``.
     """
 
     @property

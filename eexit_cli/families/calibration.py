@@ -8,9 +8,9 @@ from typing import Any
 from eexit_cli.calibration.thresholds import check_grid
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.field import values_of
+from eexit_cli.core.answers import Knob
 from eexit_cli.core.criterion import Scale
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Knob
 
 
 def knob(

@@ -18,7 +18,8 @@ from eexit_cli.pipelines.exit_grid import choices, is_grid
 from eexit_cli.store.results import ResultStore
 
 if TYPE_CHECKING:
-    from eexit_cli.core.family import Evaluation, Exit, Model
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.family import Evaluation, Model
     from eexit_cli.core.protocols import Progress
 
 

@@ -14,8 +14,9 @@ import eexit_cli as eexit
 from eexit_cli.confidence import CLASSIFIERS, EVERY_MEASURE
 from eexit_cli.config import CalibrateConfig, EvaluateConfig, PredictConfig
 from eexit_cli.config.field import FAMILIES as IN_WORDS
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Exit, Model
+from eexit_cli.core.family import Model
 from eexit_cli.families import FAMILIES
 from eexit_cli.families.opening import family_of
 

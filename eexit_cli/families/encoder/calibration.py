@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from eexit_cli.confidence import MEASURES
 from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.answers import Knob
 from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.criterion import Criterion, Shape
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Knob
 from eexit_cli.exits import CRITERIA
 from eexit_cli.families.calibration import distinct, knob, measures_of
 from eexit_cli.families.encoder.exits import DEFAULT_MEASURE

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from eexit_cli.confidence import MEASURES
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Exit
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Decision, Examples, TaskInfo, Trace

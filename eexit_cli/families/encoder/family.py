@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.field import ENCODER
-from eexit_cli.core.family import CLASSES
+from eexit_cli.core.answers import CLASSES
 from eexit_cli.core.published import WRAPPERS, encoder_exit
 from eexit_cli.store.models import OWN_MODEL_TYPE, Kind, ModelSummary, megabytes, tensor_names
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from eexit_cli.attacks.closeness import closeness_for
 from eexit_cli.config.field import ENCODER
+from eexit_cli.core.answers import CLASSES, Answers, Exit, Knob
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import CLASSES, Answers, Evaluation, Exit, Knob
+from eexit_cli.core.family import Evaluation
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Examples, TaskInfo, Trace

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eexit_cli.confidence import MEASURES
-from eexit_cli.core.family import Exit
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.protocols import ExitCriterion, Measure
 from eexit_cli.core.stepping import replay
 from eexit_cli.families.batches import to_device

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.common import DecoderConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.core.answers import Knob
 from eexit_cli.core.criterion import confidence_scale
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Knob
 from eexit_cli.families.calibration import distinct, knob, measures_of
 from eexit_cli.families.seq2seq.exits import FULL, resolve_settings, settings_from
 

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.digits import exact
-from eexit_cli.core.family import Exit
 from eexit_cli.core.types import Examples
 from eexit_cli.families.batches import references_of
 from eexit_cli.families.seq2seq.costs import Measured, encoder_flops, part_seconds, token_flops

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.field import SEQ2SEQ
-from eexit_cli.core.family import TEXTS
+from eexit_cli.core.answers import TEXTS
 from eexit_cli.core.published import decoder_exit
 from eexit_cli.store.models import (
     DECODER_TYPES,

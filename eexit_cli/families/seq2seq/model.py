@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config.field import SEQ2SEQ
+from eexit_cli.core.answers import TEXTS, Answers, Exit, Knob
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import TEXTS, Answers, Evaluation, Exit, Knob
+from eexit_cli.core.family import Evaluation
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.core.victim import Attacked

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from eexit_cli.core.family import Exit
+from eexit_cli.core.answers import Exit
 from eexit_cli.families.batches import to_device
 from eexit_cli.families.seq2seq.decoding import DecodedSet, decode_examples
 from eexit_cli.families.seq2seq.exits import full_model

@@ -14,7 +14,8 @@ from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.pipelines.attack.records import answer_record
 
 if TYPE_CHECKING:
-    from eexit_cli.core.family import Exit, Model
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
 
 

@@ -29,7 +29,7 @@ from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.pipelines.attack.replies import Replies, Reply, Text
 
 if TYPE_CHECKING:
-    from eexit_cli.core.family import Exit
+    from eexit_cli.core.answers import Exit
 
 NONE = "none"
 

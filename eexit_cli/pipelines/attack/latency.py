@@ -11,7 +11,8 @@ from eexit_cli.metrics.latency import speed_figures
 from eexit_cli.pipelines.attack.records import WHEN, pair_of
 
 if TYPE_CHECKING:
-    from eexit_cli.core.family import Exit, Model
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
 
 Records = Sequence[Mapping[str, Any]]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.attacks import ATTACKS, catalog_of
 from eexit_cli.attacks.recipe import Recipe
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.answers import CLASSES, TEXTS
 from eexit_cli.core.errors import MissingArtifactError, UsageError
-from eexit_cli.core.family import CLASSES, TEXTS
 from eexit_cli.core.option import flag
 
 if TYPE_CHECKING:

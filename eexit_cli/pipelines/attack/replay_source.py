@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.answers import CLASSES, KIND_WORDS, TEXTS
 from eexit_cli.core.errors import EexitError, UsageError
-from eexit_cli.core.family import CLASSES, KIND_WORDS, TEXTS
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data import task_info
 from eexit_cli.data.generation import OWN_METRICS

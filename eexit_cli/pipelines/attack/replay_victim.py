@@ -30,7 +30,8 @@ from eexit_cli.store.results import Run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eexit_cli.core.family import Exit, Model
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
 
 

@@ -11,7 +11,8 @@ from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.pipelines.attack.records import as_examples
 
 if TYPE_CHECKING:
-    from eexit_cli.core.family import Exit, Model
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
 
 Text = str | tuple[str, str]

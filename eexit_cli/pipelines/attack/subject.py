@@ -12,7 +12,8 @@ from eexit_cli.families.calibrated import with_calibrated
 from eexit_cli.families.opening import open_model
 
 if TYPE_CHECKING:
-    from eexit_cli.core.family import Exit, Model
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
 
 

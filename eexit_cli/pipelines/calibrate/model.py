@@ -19,9 +19,10 @@ from eexit_cli.calibration.report import Subject
 from eexit_cli.calibration.risks import Consistency, LossFunction, Quality, same_class
 from eexit_cli.calibration.sources import Column
 from eexit_cli.config.calibrate import CalibrateConfig
+from eexit_cli.core.answers import Exit, Knob
 from eexit_cli.core.digits import exact
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Exit, Knob, Model
+from eexit_cli.core.family import Model
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.data import task_info
 from eexit_cli.families.batches import targets_of, texts_of

@@ -18,8 +18,8 @@ from attacks_tiny import TEXTS, classifier, wordpiece
 from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.config import AttackConfig
 from eexit_cli.config.results import ExportConfig
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.family import Exit
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import stream
 from eexit_cli.core.stepping import replay

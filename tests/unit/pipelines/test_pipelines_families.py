@@ -16,7 +16,7 @@ from eexit_cli.families.listing import list_models
 from eexit_cli.families.opening import family_of
 
 MODULE = '''
-from eexit_cli.core.family import Answers, Exit
+from eexit_cli.core.answers import Answers, Exit
 from eexit_cli.store.models import ModelSummary
 
 
