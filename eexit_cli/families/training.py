@@ -353,14 +353,17 @@ def recorder(run: Run | None, stage: str, progress: Progress) -> Callable[[dict[
         values: dict[str, Any] = {
             name: None if value != value else value for name, value in measured.items()
         }
+        by_metric: dict[str, list[str]] = {}
+        for name, value in values.items():
+            metric, found, _ = name.partition("_exit_")
+            if found:
+                by_metric.setdefault(metric, []).append("-" if value is None else f"{value:.3f}")
         scores = [
-            "-" if value is None else f"{value:.3f}"
-            for name, value in values.items()
-            if "_exit_" in name
+            f", {metric.replace('_', ' ')} of exits 1 to {len(each)}: {' '.join(each)}"
+            for metric, each in by_metric.items()
         ]
         progress.message(
-            f"Epoch {values['epoch']:.2f}: validation loss {values['loss']:.3f}, "
-            f"exits {' '.join(scores)}"
+            f"Epoch {values['epoch']:.2f}: validation loss {values['loss']:.3f}{''.join(scores)}"
         )
         if (stage, values["step"]) not in seen:
             run.append({"stage": stage} | values)

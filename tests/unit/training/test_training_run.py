@@ -258,6 +258,9 @@ def test_exits_that_learned_nothing_are_named_with_what_would_help(config: Train
     rows = train.run_training(config, progress=listener).document["rows"]
     said = [line for line in listener.messages if line.startswith("No better than always")]
     assert len(said) == 1
+    epoch = next(line for line in listener.messages if line.startswith("Epoch"))
+    told = r"Epoch \S+: validation loss [\d.]+, accuracy of exits 1 to 3:( [\d.]+){3}"
+    assert re.fullmatch(told, epoch)
     assert re.search(r"exits?.* of 3\. Train longer \(--epochs 12\) or on more than", said[0])
     assert len(rows) == 3
 
