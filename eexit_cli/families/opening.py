@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.field import refuse_unread
+from eexit_cli.core.errors import UsageError
 from eexit_cli.families.listing import family_with
 from eexit_cli.families.loading import folder_of
 from eexit_cli.models.checkpoints import read_config
@@ -45,4 +47,17 @@ def open_model(
     """
     family = family_of(config.model)
     refuse_unread(config, family.name, model=config.model, explicit=explicit)
-    return family.load(config, progress=progress)
+    model = family.load(config, progress=progress)
+    if progress is not None:
+        _tell_measures(model, getattr(config, "confidence", None), progress)
+    return model
+
+
+def _tell_measures(model: Model, asked: str | None, progress: Progress) -> None:
+    """One name means different measures in different papers: say which one a model has for it."""
+    for name in (asked or "").split(","):
+        # What is unknown is refused where it is used.
+        with suppress(UsageError):
+            found = model.measure(name)
+            if name.lower().replace("_", "-") != found.replace("_", "-"):
+                progress.message(f"The confidence '{name}' is {found} on {model.name}")

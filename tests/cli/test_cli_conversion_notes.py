@@ -36,3 +36,15 @@ def test_every_command_says_how_a_checkpoint_was_converted(
     assert done.code == 0, done.err
     said = " ".join(done.err.split())
     assert "converted from PABEE's layout; default exit is the published one" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("softmax", "margin"), ("margin", None), ("max_prob", None)]
+)
+def test_a_name_that_means_another_measure_here_is_told(eexit, tiny_model, asked, said) -> None:
+    done = eexit(
+        *["predict", "--model", tiny_model, "--confidence", asked, "--threshold", "0.9", "a film"]
+    )
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("The confidence ")]
+    assert lines == ([f"The confidence '{asked}' is {said} on {tiny_model}"] if said else [])
