@@ -53,9 +53,9 @@ def open_model(
     return model
 
 
-def _tell_measures(model: Model, asked: str | None, progress: Progress) -> None:
+def _tell_measures(model: Model, asked: str | tuple[str, ...] | None, progress: Progress) -> None:
     """One name means different measures in different papers: say which one a model has for it."""
-    for name in (asked or "").split(","):
+    for name in asked.split(",") if isinstance(asked, str) else asked or ():
         # What is unknown is refused where it is used.
         with suppress(UsageError):
             found = model.measure(name)
