@@ -12,7 +12,7 @@ import typer
 from eexit_cli import __version__
 from eexit_cli.core.errors import INTERRUPTED, EexitError
 from eexit_cli.ui import errors, streams
-from eexit_cli.ui.groups import LazyGroup, group
+from eexit_cli.ui.groups import LazyGroup, group, show_help
 
 ENVIRONMENT = """
 Options can also come from a file (--config FILE) or from the environment
@@ -68,8 +68,7 @@ def _root(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version)
     ] = False,
 ) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    show_help(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -65,7 +65,7 @@ def group(
         add_completion=completion,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        callback=None if completion else _listing,
+        callback=None if completion else show_help,
     )
 
 
@@ -76,6 +76,7 @@ def add(app: typer.Typer, name: str, body: Callable[..., None], examples: str) -
     )(body)
 
 
-def _listing(context: typer.Context) -> None:
+def show_help(context: typer.Context) -> None:
+    """What a group does where no command is given."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from eexit_cli.families.training import Metrics, Rows, by_exit
 from eexit_cli.metrics.task import compute
 from eexit_cli.training.card import describe_exit, table
 from eexit_cli.training.selection import candidates_for, choose_exit
+from eexit_cli.training.settings import StepPlan
 
 if TYPE_CHECKING:
     from eexit_cli.families.encoder.training import EncoderJob
@@ -92,8 +94,12 @@ def advice(job: EncoderJob, labels: np.ndarray, accuracies: np.ndarray) -> str |
     weak = [str(layer) for layer, found in enumerate(accuracies, start=1) if found <= share]
     if not weak:
         return None
-    steps = -(-len(job.training) // (job.settings.batch_size * job.settings.gradient_accumulation))
-    epochs = -(-FEW_STEPS // steps)
+    once = StepPlan.of(
+        replace(job.settings, epochs=1),
+        len(job.training),
+        processes=job.processes.num_processes,
+    )
+    epochs = -(-FEW_STEPS // once.total)
     longer = f"Train longer (--epochs {epochs}) or" if epochs > job.settings.epochs else "Train"
     return (
         f"No better than always answering '{job.info.label_names[counts.argmax()]}' "

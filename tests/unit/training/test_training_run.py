@@ -29,6 +29,7 @@ from eexit_cli.families.encoder.exits import criterion_from
 from eexit_cli.families.encoder.training_report import advice
 from eexit_cli.models.encoder.conversion import load_classifier
 from eexit_cli.pipelines import train
+from eexit_cli.training.settings import TrainingSettings
 
 
 @pytest.fixture
@@ -277,7 +278,8 @@ def test_advice_on_exits(accuracies: list[float], epochs: float, said: str | Non
     job: Any = SimpleNamespace(
         model=SimpleNamespace(num_classes=3),
         training=range(100),
-        settings=SimpleNamespace(batch_size=16, gradient_accumulation=2, epochs=epochs),
+        settings=TrainingSettings(batch_size=16, gradient_accumulation=2, epochs=epochs),
+        processes=SimpleNamespace(num_processes=1),
         info=SimpleNamespace(label_names=("bad", "fair", "good")),
     )
     labels = np.array([2, 2, 0, 1])
