@@ -64,6 +64,13 @@ COLUMNS: dict[str, str | None] = {
 }
 """Of a data file, where nobody names others."""
 
+READING: dict[str, str | bool | None] = {
+    "delimiter": None,
+    "encoding": None,
+    "skip_faulty_rows": False,
+}
+"""How a data file is read, where nobody says."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -132,6 +139,29 @@ class DataConfig:
         DATA,
         metavar="TEXT",
         families=(SEQ2SEQ,),
+    )
+    delimiter: str | None = opt(
+        None,
+        "Between the fields of a CSV file (--data-file): a sign, tab, semicolon, comma or pipe; "
+        "by default found out.",
+        DATA,
+        metavar="SIGN",
+        needs="data_file",
+    )
+    encoding: str | None = opt(
+        None,
+        "Of the text in --data-file, such as cp1252; by default UTF-8, or what its first bytes "
+        "say.",
+        DATA,
+        metavar="NAME",
+        needs="data_file",
+    )
+    skip_faulty_rows: bool = opt(
+        False,
+        "Leave rows of --data-file out that cannot be read, have no text or no label; how many is "
+        "said.",
+        DATA,
+        needs="data_file",
     )
     split: str | None = opt(
         None,

@@ -86,6 +86,17 @@ class TrainConfig(CommonConfig, DataConfig):
     task: str | None = like(
         DataConfig, "task", help="Which data; by default movie-reviews, for calm pronunciation."
     )
+    label_kind: str | None = opt(
+        None,
+        "What the labels of --data-file are: classes, or numbers to predict (regression); by "
+        "default numbers where some have fractions, else classes.",
+        DATA,
+        names="label kind",
+        listed=True,
+        needs="data_file",
+        excludes=("task", "label_names"),
+        families=(ENCODER,),
+    )
     validation_limit: int | None = opt(
         None, "Validation samples to read; by default all.", DATA, least=1
     )

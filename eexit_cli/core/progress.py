@@ -20,7 +20,7 @@ class SilentProgress:
     """No display; implements :class:`eexit_cli.core.protocols.Progress`."""
 
     @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[SilentTicker]:
+    def task(self, title: str, total: int | None = None, done: int = 0) -> Iterator[SilentTicker]:
         yield SilentTicker()
 
     def message(self, text: str) -> None:

@@ -65,8 +65,16 @@ class Measure(Protocol):
 class Progress(Protocol):
     """What a pipeline tells the display. The rich, plain and silent displays implement it."""
 
-    def task(self, title: str, total: int | None = None) -> AbstractContextManager[Ticker]:
-        """A bar for one piece of work; nested tasks are drawn below the outer one."""
+    def task(
+        self, title: str, total: int | None = None, done: int = 0
+    ) -> AbstractContextManager[Ticker]:
+        """A bar for one piece of work; nested tasks are drawn below the outer one.
+
+        Args:
+            title: of the work.
+            total: its steps; None is unknown.
+            done: those that were done before, which say nothing about the speed.
+        """
         ...
 
     def message(self, text: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data.generation import OWN_METRICS
-from eexit_cli.data.own import check_split, read_texts, split_positions
+from eexit_cli.data.own import check_split, read_told, split_positions, text_faults
+from eexit_cli.data.reading import Reading
 from eexit_cli.data.samples import Samples
-from eexit_cli.data.tables import read_table
 
 
 def read_own_pairs(
@@ -20,6 +21,8 @@ def read_own_pairs(
     source_column: str,
     target_column: str,
     task: TaskInfo | None,
+    reading: Reading,
+    progress: Progress,
 ) -> tuple[TaskInfo, str, Samples]:
     """Read a file of text pairs and take the part that the split means.
 
@@ -29,6 +32,8 @@ def read_own_pairs(
         seed: decides which tenth of the sources is ``validation``.
         source_column, target_column: names of columns.
         task: whose prefix and metrics apply, when the user said so.
+        reading: what the user says of the file.
+        progress: told what was left out.
 
     Returns:
         The task, the name of the split ("train", "validation", or the file's name) and samples.
@@ -38,13 +43,16 @@ def read_own_pairs(
             row.
     """
     check_split(split)
-    table = read_table(path)
+    table = read_told(path, reading, progress)
+    faults = text_faults(table, source_column, "--source-column")
+    faults += text_faults(table, target_column, "--target-column")
+    table = table.without(faults, reading, progress)
     samples = Samples(
         ids=[f"{path.stem}-{number}" for number in table.numbers],
-        texts=read_texts(table, source_column, "--source-column"),
+        texts=table.columns[source_column],
         pairs=None,
         labels=None,
-        targets=read_texts(table, target_column, "--target-column"),
+        targets=table.columns[target_column],
     )
     info = task or TaskInfo(path.stem, "generation", metrics=OWN_METRICS)
     info = replace(info, extra={"source_prefix": "", **info.extra})

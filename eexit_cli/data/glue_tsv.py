@@ -8,12 +8,11 @@ from pathlib import Path
 
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.protocols import Progress
-from eexit_cli.core.text import not_utf8
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.data.label_values import Cell
 from eexit_cli.data.labels import parse_classes, parse_values
+from eexit_cli.data.reading import not_utf8_file, records
 from eexit_cli.data.samples import Samples
-from eexit_cli.data.tables import records
 
 _FILES = {"train": ("train.tsv",), "validation": ("dev.tsv",), "test": ("test.tsv",)}
 
@@ -55,8 +54,7 @@ def read_tsv(
     try:
         rows = list(records(path, delimiter="\t", quoted=False))
     except UnicodeDecodeError as error:
-        said = not_utf8(path, path.read_bytes())
-        raise UsageError(said, hint="Save the file as UTF-8") from error
+        raise not_utf8_file(path, path) from error
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or error}", hint="Check --data-dir"

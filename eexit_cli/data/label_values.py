@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from eexit_cli.core.errors import UsageError
+from eexit_cli.core.text import is_whole as is_valid
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -105,29 +105,27 @@ def shown(value: Any) -> str:
     return f"'{text}'" if text else "(empty)"
 
 
-def refuse_missing(cells: Sequence[Cell]) -> None:
-    """Rows without a label are an error: never a class, never a value.
+def fault_of(value: Any) -> tuple[str, str] | None:
+    """What keeps a value from being a label, and the repair; None where nothing does.
 
-    Raises:
-        UsageError: a list, an object or the like in place of a label, or none at all; names the
-            first five rows.
+    What stands for no value ("NA") is a label where a class is called so, which the caller knows.
     """
-    unfit = [cell for cell in cells if not may_be_label(cell.value) and cell.value is not None]
-    if unfit:
-        kind = _KINDS.get(type(unfit[0].value), f"a {type(unfit[0].value).__name__}")
-        raise UsageError(
-            f"{rows_of(unfit)}: the label is {kind}, not text or a number",
-            hint="Write one label per row, or name another column with --label-column",
+    if not may_be_label(value) and value is not None:
+        kind = _KINDS.get(type(value), f"a {type(value).__name__}")
+        return (
+            f"the label is {kind}, not text or a number",
+            "Write one label per row, or name another column with --label-column",
         )
-    missing = [cell for cell in cells if _is_missing(cell.value)]
-    if missing:
-        said = shown(missing[0].value)
-        what = "empty" if said == "(empty)" else f"missing: {said}"
-        raise UsageError(
-            f"{rows_of(missing)}: the label is {what}",
-            hint="Fill it in or drop the row; a class that is called so is named with "
-            "--label-names A,B,...",
-        )
+    if isinstance(value, str) and not is_valid(value):
+        # A class cannot be told by half of a character: another class may have the same one.
+        return f"the label '{value}' holds half of a character", "Write the label as valid Unicode"
+    if not _is_missing(value):
+        return None
+    said = shown(value)
+    return (
+        f"the label is {'empty' if said == '(empty)' else f'missing: {said}'}",
+        "Fill it in or drop the row; a class that is called so is named with --label-names A,B,...",
+    )
 
 
 _KINDS: dict[type, str] = {

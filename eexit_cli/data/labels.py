@@ -14,19 +14,21 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.data.label_values import (
     Cell,
     canonical,
+    fault_of,
     fold,
     is_whole,
     key,
     may_be_label,
     number_of,
-    refuse_missing,
     rows_of,
     shown,
 )
+from eexit_cli.data.reading import Fault, told
 from eexit_cli.data.samples import Samples
 from eexit_cli.data.suggestions import suggest
 
 _GENERIC = re.compile(r"(?:label[_ -]?)?(\d+)", re.IGNORECASE | re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
 
 
@@ -240,20 +242,36 @@ def one_label(source: str, name: str) -> UsageError:
     )
 
 
-def infer(cells: Sequence[Cell], source: str) -> tuple[tuple[str, ...], list[int] | list[float]]:
+_MANY_CLASSES = 30
+"""More than these, on fewer than three rows each, are no classes that anybody could learn."""
+
+
+def infer(
+    cells: Sequence[Cell], source: str, kind: str | None = None
+) -> tuple[tuple[str, ...], list[int] | list[float]]:
     """Class names and labels of a file that no model or task describes.
 
     Numbers with a fractional part make a regression (no names); whole numbers are classes in
     their order; anything else are class names in alphabetical order, whatever their case. However
     a label is spelled, its name is :func:`~eexit_cli.data.label_values.canonical`'s.
 
+    Args:
+        cells: the labels.
+        source: the file's name.
+        kind: class or number, where the user says so.
+
     Raises:
-        UsageError: a missing label, or fewer than two classes.
+        UsageError: a missing label, fewer than two classes, or numbers or names so many that they
+            can hardly be classes.
     """
-    refuse_missing(cells)
+    faults = [Fault(cell.number, *found) for cell in cells if (found := fault_of(cell.value))]
+    if faults:
+        first = cells[0]
+        raise UsageError(told(faults, first.file, first.unit, len(cells)), hint=faults[0].hint)
     numbers = [number_of(cell.value) for cell in cells]
     known = [number for number in numbers if number is not None]
-    if len(known) == len(cells) and not all(map(is_whole, known)):
+    fractions = len(known) == len(cells) and not all(map(is_whole, known))
+    if kind == "number" or (kind is None and fractions):
         return (), parse_values(cells)
     spelling: dict[str, str] = {}
     for cell in cells:
@@ -263,5 +281,17 @@ def infer(cells: Sequence[Cell], source: str) -> tuple[tuple[str, ...], list[int
         order.sort(key=Decimal)
     if len(order) < 2:
         raise one_label(source, spelling[order[0]])
+    if kind is None and len(order) > _MANY_CLASSES and 3 * len(order) > len(cells):
+        numbers_too = len(known) == len(cells)
+        commas = not numbers_too and all(_DECIMAL_COMMA.fullmatch(spelling[name]) for name in order)
+        raise UsageError(
+            f"{source} has {len(order)} different labels in {len(cells)} rows "
+            f"({', '.join(spelling[name] for name in order[:3])}, ...): too many for classes",
+            hint="Write decimals with a point"
+            if commas
+            else "Add --label-kind number if they are values to predict"
+            if numbers_too
+            else "Name the column of the classes with --label-column; or add --label-kind class",
+        )
     ids = {name: index for index, name in enumerate(order)}
     return tuple(spelling[name] for name in order), [ids[key(cell.value)] for cell in cells]

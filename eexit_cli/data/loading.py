@@ -18,6 +18,7 @@ from eexit_cli.data import TASKS
 from eexit_cli.data.generation_own import read_own_pairs
 from eexit_cli.data.labels import align, refuse_generation
 from eexit_cli.data.own import read_own
+from eexit_cli.data.reading import Reading
 from eexit_cli.data.samples import SPLIT_ALIASES, LeaveOut, Samples, Task
 from eexit_cli.data.suggestions import suggest
 from eexit_cli.data.whole import made_valid
@@ -91,6 +92,8 @@ def _from_file(
             source_column=config.column("source_column"),
             target_column=config.column("target_column"),
             task=task,
+            reading=Reading.of(config),
+            progress=progress,
         )
     return read_own(
         Path(config.data_file),
@@ -101,7 +104,9 @@ def _from_file(
         label_column=config.column("label_column"),
         task=task,
         label_names=label_names,
+        reading=Reading.of(config),
         progress=progress,
+        label_kind=getattr(config, "label_kind", None),  # is an option of training alone
     )
 
 

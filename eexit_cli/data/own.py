@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.seed import stream
-from eexit_cli.core.text import is_whole
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.data.label_values import Cell
-from eexit_cli.data.own_labels import NO_LABEL, FileLabels, labels_of_file
+from eexit_cli.data.own_labels import NO_LABEL, FileLabels, label_faults, labels_of_file
+from eexit_cli.data.reading import DELIMITERS, Fault, Reading
 from eexit_cli.data.samples import Samples
 from eexit_cli.data.suggestions import suggest
 from eexit_cli.data.tables import Table, read_table
@@ -34,7 +34,9 @@ def read_own(
     label_column: str,
     task: TaskInfo | None,
     label_names: Sequence[str] | None,
+    reading: Reading,
     progress: Progress,
+    label_kind: str | None = None,
 ) -> tuple[TaskInfo, str, Samples]:
     """Read a file and take the part that the split means.
 
@@ -45,7 +47,9 @@ def read_own(
         text_column, pair_column, label_column: names of columns; no pair column, no pairs.
         task: what the file holds, when the user said so.
         label_names: the model's classes, as for :func:`eexit_cli.data.load_examples`.
+        reading: what the user says of the file.
         progress: told what was left out, and how labels that are numbers were taken.
+        label_kind: class or number, where the user says so.
 
     Returns:
         The task, the name of the split ("train", "validation", or the file's name) and samples.
@@ -59,16 +63,21 @@ def read_own(
             f"Task '{task.name}' has two texts per sample",
             hint="Name the second one's column with --text-pair-column",
         )
-    table = read_table(path)
+    table = read_told(path, reading, progress)
     table, labelled = _with_labels(table, label_column, progress)
-    texts = read_texts(table, text_column, "--text-column")
-    pairs = None if pair_column is None else read_texts(table, pair_column, "--text-pair-column")
+    faults = text_faults(table, text_column, "--text-column")
+    if pair_column is not None:
+        faults += text_faults(table, pair_column, "--text-pair-column")
+    if labelled:
+        known = label_names or (task.label_names if task else table.classes.get(label_column, ()))
+        faults += label_faults(table, label_column, known)
+    table = table.without(faults, reading, progress)
+    texts = table.columns[text_column]
+    pairs = None if pair_column is None else table.columns[pair_column]
     ids = [f"{path.stem}-{number}" for number in table.numbers]
     samples = Samples(ids=ids, texts=texts, pairs=pairs, labels=None)
     column = FileLabels.of(table, label_column, path, given=labelled)
-    for cell in column.cells:
-        _refuse_half(cell)
-    info, samples = labels_of_file(column, samples, task, label_names, progress)
+    info, samples = labels_of_file(column, samples, task, label_names, progress, label_kind)
     info = replace(info, pair=pairs is not None)
     if split == "test":
         return info, path.name, samples
@@ -76,13 +85,13 @@ def read_own(
     return info, split, samples.take(positions)
 
 
-def _refuse_half(cell: Cell) -> None:
-    """A class cannot be told by half of a character: another class may have the same one."""
-    if isinstance(cell.value, str) and not is_whole(cell.value):
-        raise UsageError(
-            f"{cell.where}: the label '{cell.value}' holds half of a character",
-            hint="Write the label as valid Unicode",
-        )
+def read_told(path: Path, reading: Reading, progress: Progress) -> Table:
+    """A file's table; a delimiter that was found out, and that few would expect, is said."""
+    table = read_table(path, reading)
+    if table.delimiter not in (None, ","):
+        sign = next((word for word, each in DELIMITERS.items() if each == table.delimiter), "")
+        progress.message(f"{table.path.name}: its fields are parted by the sign '{sign}'")
+    return table
 
 
 def check_split(split: str) -> None:
@@ -116,6 +125,8 @@ def _with_labels(table: Table, name: str, progress: Progress) -> tuple[Table, bo
 
 def _column(table: Table, name: str, option: str) -> list[Any]:
     if name not in table.columns:
+        # It may stand in the rows that cannot be read.
+        table.without((), Reading(), SilentProgress())
         raise UsageError(
             f"{table.path.name} has no column '{name}' ({option})",
             hint=suggest(name, table.columns, title="Columns"),
@@ -123,27 +134,21 @@ def _column(table: Table, name: str, option: str) -> list[Any]:
     return table.columns[name]
 
 
-def read_texts(table: Table, name: str, option: str) -> list[str]:
-    """A column of texts.
+def text_faults(table: Table, name: str, option: str) -> list[Fault]:
+    """Rows whose cell of a column is empty, or no text.
 
     Raises:
-        UsageError: no such column, or a cell that is empty or no text; names the row.
+        UsageError: no such column.
     """
-    texts = []
+    faults = []
     for value, number in zip(_column(table, name, option), table.numbers, strict=True):
-        where = f"{table.path.name}, {table.unit} {number}"
         if value is None or (isinstance(value, str) and not value.strip()):
-            raise UsageError(
-                f"{where}: the text in column '{name}' is empty",
-                hint="Fill it in or drop the row",
-            )
-        if not isinstance(value, str):
-            raise UsageError(
-                f"{where}: column '{name}' holds {value!r}, not text",
-                hint=f"Name the column of the texts with {option}",
-            )
-        texts.append(value)
-    return texts
+            what = f"the text in column '{name}' is empty"
+            faults.append(Fault(number, what, "Fill it in or drop the row"))
+        elif not isinstance(value, str):
+            what = f"column '{name}' holds {value!r}, not text"
+            faults.append(Fault(number, what, f"Name the column of the texts with {option}"))
+    return faults
 
 
 Key = tuple[str, str]
@@ -172,19 +177,20 @@ def _origins(table: Table, samples: Samples) -> list[Key] | None:
 
 
 def originals_of(
-    path: Path, ids: Sequence[str], *, pairs: bool
+    path: Path, ids: Sequence[str], reading: Reading, *, pairs: bool
 ) -> tuple[list[str], list[str] | None]:
     """What rows of an attack's export were made from; nothing for a row that is its own.
 
     Args:
         path: of the file.
         ids: of the rows, as :func:`read_own` gives them.
+        reading: as the rows were read.
         pairs: the rows have a second text.
 
     Returns:
         Texts, and their second ones.
     """
-    table = read_table(path)
+    table = read_table(path, reading)
     wanted = set(ids)
     names = [f"{path.stem}-{number}" for number in table.numbers]
     columns = [table.columns.get(name) or [None] * len(names) for name in _ORIGINALS]

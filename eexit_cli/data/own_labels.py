@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.data.label_values import Cell
+from eexit_cli.data.label_values import Cell, fault_of
 from eexit_cli.data.labels import (
     Classes,
     align,
@@ -20,6 +21,7 @@ from eexit_cli.data.labels import (
     one_label,
     parse_values,
 )
+from eexit_cli.data.reading import Fault
 from eexit_cli.data.samples import Samples
 from eexit_cli.data.tables import Table
 
@@ -79,12 +81,34 @@ class FileLabels:
         return any(classes.named(cell.value) is None for cell in self.cells)
 
 
+def label_faults(table: Table, column: str, known: Sequence[str]) -> list[Fault]:
+    """Rows without a label, or with something that is none.
+
+    Args:
+        table: of the file.
+        column: of the labels.
+        known: names of classes, where they are known: one may be called "NA".
+    """
+    classes = Classes(known)
+    found = ((number, fault_of(value), value) for number, value in _numbered_cells(table, column))
+    return [
+        Fault(number, *fault)
+        for number, fault, value in found
+        if fault is not None and classes.named(value) is None
+    ]
+
+
+def _numbered_cells(table: Table, column: str) -> Iterator[tuple[int, Any]]:
+    return zip(table.numbers, table.columns[column], strict=True)
+
+
 def labels_of_file(
     column: FileLabels,
     samples: Samples,
     task: TaskInfo | None,
     label_names: Sequence[str] | None,
     progress: Progress,
+    kind: str | None = None,
 ) -> tuple[TaskInfo, Samples]:
     """The task that a file is, and its samples with labels in the order of the model's classes.
 
@@ -94,6 +118,7 @@ def labels_of_file(
         task: what the file holds, when the user said so: its ids are the task's then.
         label_names: the model's classes, as for :func:`eexit_cli.data.load_examples`.
         progress: told how labels that are numbers, or classes without names, were taken.
+        kind: class or number, where the user says so.
 
     Raises:
         UsageError: a label that is missing or is none of the classes; names the rows.
@@ -101,11 +126,11 @@ def labels_of_file(
     if task is not None:
         return _of_task(column, samples, task, label_names, progress)
     if label_names is None:
-        if len(column.classes) == 1:
+        if len(column.classes) == 1 and kind != "number":
             raise one_label(column.file, column.classes[0])
-        if column.classes:
+        if column.classes and kind != "number":
             return _of_model(column, samples, column.classes, progress)
-        found, labels = infer(column.cells, column.file)
+        found, labels = infer(column.cells, column.file, kind)
         return _info(column.stem, found), samples.with_labels(labels)
     if len(label_names) > 1:
         return _of_model(column, samples, tuple(label_names), progress)

@@ -5,19 +5,17 @@ A folder that ``eexit results export`` wrote will do too.
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.text import not_utf8
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.protocols import Progress
+from eexit_cli.data.reading import Fault, Reading, decoding, found_delimiter, records, told
 from eexit_cli.data.suggestions import suggest
-
-_LONGEST_FIELD = 10_000_000
-"""Characters in one CSV field; csv's own limit of 131,072 cuts long documents."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class Table:
         unit: ``line`` or ``row``.
         classes: names of the classes whose ids a column holds (``datasets.ClassLabel``), by
             column; the id -1 means that a row has no label.
+        faults: rows that are not in the columns, as they could not be read.
+        delimiter: that was found between the fields of a CSV file; None where none was looked for.
     """
 
     path: Path
@@ -39,26 +39,61 @@ class Table:
     numbers: list[int]
     unit: str
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    delimiter: str | None = None
 
     def take(self, rows: Sequence[int]) -> Table:
         """The rows at these positions, in this order."""
         columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
         return replace(self, columns=columns, numbers=[self.numbers[row] for row in rows])
 
+    def without(self, faults: Sequence[Fault], reading: Reading, progress: Progress) -> Table:
+        """The rows that are not at fault.
 
-def read_table(path: Path) -> Table:
+        Args:
+            faults: of rows in the columns, beside those that could not be read.
+            reading: whether they may be left out.
+            progress: told which are.
+
+        Raises:
+            UsageError: rows are at fault and may not be left out, or none would stay.
+        """
+        found: dict[int, Fault] = {}
+        for fault in (*self.faults, *faults):
+            found.setdefault(fault.number, fault)
+        if not found:
+            return self
+        ordered = sorted(found.values(), key=lambda fault: fault.number)
+        rows = len(self.numbers) + len(self.faults)
+        said = told(ordered, self.path.name, self.unit, rows)
+        good = [row for row, number in enumerate(self.numbers) if number not in found]
+        if not reading.skip_faulty:
+            skip = "; or leave them out with --skip-faulty-rows" if good else ""
+            raise UsageError(said, hint=f"{ordered[0].hint}{skip}")
+        if not good:
+            raise UsageError(f"{said}: none is left", hint=ordered[0].hint)
+        progress.message(f"Left out, of {rows} rows: {said}")
+        return replace(self.take(good), faults=())
+
+
+def read_table(path: Path, reading: Reading | None = None) -> Table:
     """Read a whole file by its extension, or a folder.
 
     A folder is one that ``datasets`` saved, or holds one data file.
+
+    Args:
+        path: of the file or folder.
+        reading: what the user says of it.
 
     Raises:
         UsageError: no such file, a folder of anything else, an unknown extension, no rows, or
             content that cannot be read.
     """
+    reading = reading or Reading()
     if path.is_dir():
         if not (path / _SAVED).is_file():
-            return read_table(_only_file(path))
-        reader: Callable[[Path], Table] | None = _saved
+            return read_table(_only_file(path), reading)
+        reader: Callable[[Path, Reading], Table] | None = _saved
     else:
         reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -68,57 +103,28 @@ def read_table(path: Path) -> Table:
         )
     if not path.is_file() and reader is not _saved:
         raise UsageError(f"No data file at {path}", hint="Check --data-file")
+    if reader is not _saved:
+        reading.refuse(path.suffix.lower())
     try:
-        table = reader(path)
-    except UnicodeDecodeError as error:
-        said = not_utf8(path.name, path.read_bytes() if path.is_file() else b"")
-        raise UsageError(said, hint="Save the file as UTF-8") from error
+        table = reader(path, reading)
     except OSError as error:
         raise UsageError(
             f"Cannot read {path}: {error.strerror or _first_line(error)}",
             hint="Check --data-file",
         ) from error
+    if not table.numbers and table.faults:
+        table.without((), reading, SilentProgress())
     if not table.numbers:
         raise UsageError(f"{path.name} has no rows", hint="Add samples, or check --data-file")
     return table
 
 
-def records(
-    path: Path, *, delimiter: str, quoted: bool, encoding: str = "utf-8-sig"
-) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a delimited text file with the number of the line where each begins.
-
-    Blank lines are left out.
-
-    Raises:
-        UsageError: the file breaks the rules of quoting, or a field is without end.
-    """
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        with path.open(encoding=encoding, newline="") as stream:
-            reader = (
-                csv.reader(stream, delimiter=delimiter, strict=True)
-                if quoted
-                else csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-            )
-            start = 1
-            try:
-                for row in reader:
-                    if row:
-                        yield start, row
-                    start = reader.line_num + 1
-            except csv.Error as error:
-                raise UsageError(
-                    f"{path.name}, line {start}: not a readable row ({error})",
-                    hint="Check the quotes around that line's texts",
-                ) from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _delimited(path: Path, *, delimiter: str, quoted: bool) -> Table:
-    rows = records(path, delimiter=delimiter, quoted=quoted)
+def _delimited(path: Path, *, encoding: str, delimiter: str, quoted: bool, repair: str) -> Table:
+    faults: list[Fault] = []
+    rows = records(path, delimiter=delimiter, quoted=quoted, encoding=encoding, faults=faults)
     _, first = next(rows, (1, []))
+    if faults:  # of the header, or before it
+        raise UsageError(told(faults, path.name, "line", 1), hint=faults[0].hint)
     header = [name.strip() for name in first]
     columns: dict[str, list[Any]] = {}
     for name in header:
@@ -130,53 +136,72 @@ def _delimited(path: Path, *, delimiter: str, quoted: bool) -> Table:
     numbers = []
     for number, row in rows:
         if len(row) != len(header):
-            raise UsageError(
-                f"{path.name}, line {number}: {len(row)} fields where the header has {len(header)}",
-                hint="Put quotes around texts that hold commas"
-                if quoted
-                else "TSV is read without quoting: texts may hold no tabs or line breaks; use CSV",
-            )
+            fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
+            what = f"{fields} where the header has {len(header)}"
+            faults.append(Fault(number, what, repair))
+            continue
         for name, value in zip(header, row, strict=True):
             columns[name].append(value)
         numbers.append(number)
-    return Table(path, columns, numbers, "line")
+    return Table(path, columns, numbers, "line", faults=tuple(faults))
 
 
-def _csv(path: Path) -> Table:
-    return _delimited(path, delimiter=",", quoted=True)
+def _csv(path: Path, reading: Reading) -> Table:
+    encoding = reading.encoding_of(path)
+    with decoding(path, encoding):
+        delimiter = reading.delimiter or found_delimiter(path, encoding)
+        table = _delimited(
+            path,
+            encoding=encoding,
+            delimiter=delimiter,
+            quoted=True,
+            repair=f"Put quotes around texts that hold {_WORDS.get(delimiter, repr(delimiter))}",
+        )
+    return replace(table, delimiter=delimiter if reading.delimiter is None else None)
 
 
-def _tsv(path: Path) -> Table:
+_WORDS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def _tsv(path: Path, reading: Reading) -> Table:
     """TSV has no quoting (IANA text/tab-separated-values): a lone quote is part of the text."""
-    return _delimited(path, delimiter="\t", quoted=False)
+    encoding = reading.encoding_of(path)
+    with decoding(path, encoding):
+        return _delimited(
+            path,
+            encoding=encoding,
+            delimiter="\t",
+            quoted=False,
+            repair="TSV is read without quoting: texts may hold no tabs or line breaks; use CSV",
+        )
 
 
-def _json_lines(path: Path) -> Table:
+def _json_lines(path: Path, reading: Reading) -> Table:
     """One JSON object per line; columns are the keys of all of them."""
     rows: list[tuple[int, Mapping[str, Any]]] = []
-    with path.open(encoding="utf-8-sig") as stream:
+    faults = []
+    encoding = reading.encoding_of(path)
+    with decoding(path, encoding), path.open(encoding=encoding) as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise UsageError(
-                    f"{path.name}, line {number}: not JSON ({error})",
-                    hint="Every line must be one JSON object",
-                ) from error
-            if not isinstance(row, dict):
-                raise UsageError(
-                    f"{path.name}, line {number}: not a JSON object",
-                    hint='Every line must be one object such as {"text": "...", "label": 1}',
-                )
-            rows.append((number, row))
+                what, hint = f"not JSON ({error})", "Every line must be one JSON object"
+                faults.append(Fault(number, what, hint))
+                continue
+            if isinstance(row, dict):
+                rows.append((number, row))
+            else:
+                hint = 'Every line must be one object such as {"text": "...", "label": 1}'
+                faults.append(Fault(number, "not a JSON object", hint))
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     columns = {name: [row.get(name) for _, row in rows] for name in names}
-    return Table(path, columns, [number for number, _ in rows], "line")
+    return Table(path, columns, [number for number, _ in rows], "line", faults=tuple(faults))
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path, _reading: Reading) -> Table:
     import pyarrow
     import pyarrow.parquet
 
@@ -214,7 +239,7 @@ _SAVED = "state.json"
 """In every folder that ``Dataset.save_to_disk`` writes, beside its Arrow files."""
 
 
-def _saved(path: Path) -> Table:
+def _saved(path: Path, _reading: Reading) -> Table:
     """Rows of a folder of the ``datasets`` library, which reads Arrow files and runs nothing."""
     import datasets
     import pyarrow
@@ -253,7 +278,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-READERS: dict[str, Callable[[Path], Table]] = {
+READERS: dict[str, Callable[[Path, Reading], Table]] = {
     ".csv": _csv,
     ".tsv": _tsv,
     ".jsonl": _json_lines,

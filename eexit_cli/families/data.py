@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.config.common import COLUMNS
+from eexit_cli.config.common import COLUMNS, READING
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.option import flag
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import TASKS, task_info
 from eexit_cli.data.origin import Origin, origin_of
+from eexit_cli.data.reading import Reading
 from eexit_cli.data.samples import SPLIT_ALIASES
 from eexit_cli.data.tables import read_table
 
@@ -74,6 +75,7 @@ def held_out(config: TrainConfig, progress: Progress) -> dict[str, Any] | None:
         "seed": config.seed,
         "task": config.task,
         **{name: config.column(name) for name in COLUMNS},
+        **{name: getattr(config, name) for name in READING},
     }
 
 
@@ -143,7 +145,7 @@ def own_samples(
             "the default exit)"
         )
     return dataclasses.replace(
-        config, data_file=path, split=split, task=own["task"], **_columns(config, own)
+        config, data_file=path, split=split, task=own["task"], **_as_read(config, own)
     )
 
 
@@ -172,7 +174,7 @@ def to_train_on(config: TrainConfig, made: Mapping[str, Any], model: str) -> Tra
         if own is not None:
             path = _own_file(own, config.seed, model)
             config = dataclasses.replace(
-                config, data_file=path, task=own["task"], **_columns(config, own)
+                config, data_file=path, task=own["task"], **_as_read(config, own)
             )
         elif task is not None and is_task(task):
             config = dataclasses.replace(config, task=task)
@@ -217,19 +219,20 @@ def _own_file(record: Mapping[str, Any], seed: int, model: str) -> Path:
     return path
 
 
-def _columns(config: Any, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns that a model was trained on, where nobody names others and they are not the usual."""
+def _as_read(config: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model's file was read and its columns, where nobody says and it is not the usual."""
+    usual = {**COLUMNS, **READING}
     return {
         name: record[name]
-        for name in COLUMNS
-        if getattr(config, name) is None and record.get(name) not in (None, COLUMNS[name])
+        for name, default in usual.items()
+        if not getattr(config, name) and record.get(name) not in (None, default)
     }
 
 
 def _with_columns(config: Any, record: Mapping[str, Any], model: str, progress: Progress) -> Any:
-    columns = _columns(config, record)
+    columns = {name: each for name, each in _as_read(config, record).items() if name in COLUMNS}
     if columns:
-        there = read_table(Path(config.data_file)).columns
+        there = read_table(Path(config.data_file), Reading.of(config)).columns
         columns = {name: column for name, column in columns.items() if column in there}
     if not columns:
         return config

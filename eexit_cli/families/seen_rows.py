@@ -17,6 +17,7 @@ import numpy as np
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.data.own import originals_of
+from eexit_cli.data.reading import Reading
 from eexit_cli.data.samples import LeaveOut, Samples
 from eexit_cli.families.batches import texts_of
 from eexit_cli.store.training_rows import (
@@ -151,7 +152,7 @@ def note_training_rows(
     trained = [_digests(training)]
     if config.data_file is not None:
         # Who has learned an attacked text has as good as learned the one that it was made from.
-        trained.append(_digests_of_originals(Path(config.data_file), training))
+        trained.append(_digests_of_originals(config, training))
     rows = TrainingRows.of(trained, [_digests(validation)]).after(before)
     size = write_training_rows(folder, rows)
     return (
@@ -167,9 +168,14 @@ def _digests(examples: Examples) -> Digests:
     return digests_of([text.removeprefix(prefix) for text in texts], pairs)
 
 
-def _digests_of_originals(path: Path, training: Examples) -> Digests:
-    ids = list(training.dataset["id"])
-    texts, pairs = originals_of(path, ids, pairs="text_pair" in training.dataset.column_names)
+def _digests_of_originals(config: TrainConfig, training: Examples) -> Digests:
+    assert config.data_file is not None
+    texts, pairs = originals_of(
+        config.data_file,
+        list(training.dataset["id"]),
+        Reading.of(config),
+        pairs="text_pair" in training.dataset.column_names,
+    )
     return digests_of(texts, pairs)
 
 

@@ -21,6 +21,7 @@ from eexit_cli.core.utf8_path import utf8_path
 from eexit_cli.families import FAMILIES
 from eexit_cli.families.data import KEY, held_out, path_of_data
 from eexit_cli.families.seen_rows import note_training_rows
+from eexit_cli.families.training_data import tell_data
 from eexit_cli.families.training_source import Source, splits
 from eexit_cli.models.encoder.conversion import as_dtype
 from eexit_cli.store.models import ModelRef
@@ -114,6 +115,7 @@ class Job(ABC):
             self.config, self.progress, generates=self.generates, before=self.seen_before
         )
         self.held_out = held_out(self.config, self.progress)
+        tell_data(self.config, self.training, self.validation, self.progress)
         self.load()
 
     @abstractmethod

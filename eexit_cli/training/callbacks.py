@@ -90,10 +90,8 @@ class ProgressCallback(TrainerCallback):
         self._bars.close()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        task = self.progress.task(self.title, total=state.max_steps)
+        task = self.progress.task(self.title, total=state.max_steps, done=state.global_step)
         self._steps = self._bars.enter_context(task)
-        if state.global_step:
-            self._steps.advance(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._steps is not None:
@@ -115,9 +113,10 @@ class ProgressCallback(TrainerCallback):
     ) -> None:
         if self._validation is None:
             self._validation = ExitStack()
-            task = self.progress.task("Validation", total=len(eval_dataloader))
+            # Nothing is called before the first batch is done: its time is not known.
+            task = self.progress.task("Validation", total=len(eval_dataloader), done=1)
             self._batches = self._validation.enter_context(task)
-        if self._batches is not None:
+        elif self._batches is not None:
             self._batches.advance(1)
 
     def on_evaluate(

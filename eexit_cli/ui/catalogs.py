@@ -39,6 +39,7 @@ FIXED: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd", "adafactor"),
     "distillation": ("dynamic", "uniform", "last", "none"),
     "vocabulary rule": ("texts", "frequency"),
+    "label kind": ("class", "number"),
     "pooling": ("first", "mean"),
     "compatibility": ("upstream",),
     "decoder score": ("layers-per-token", "total-layers"),

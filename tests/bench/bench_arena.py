@@ -89,7 +89,7 @@ class Memory(SilentProgress):
         self.read: list[float] = []
 
     @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[SilentTicker]:
+    def task(self, title: str, total: int | None = None, done: int = 0) -> Iterator[SilentTicker]:
         memory = self
 
         class Ticker(SilentTicker):

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from eexit_cli.core.progress import SilentProgress
-from eexit_cli.ui.progress import PlainProgress, PlainTicker, display, duration, speed
+from eexit_cli.ui.progress import Pace, PlainProgress, PlainTicker, display, duration, speed
 
 
 class Clock:
@@ -23,46 +23,84 @@ class Clock:
         return self.now
 
 
-def test_plain_lines_come_at_every_tenth() -> None:
+def plain(total: int | None, *, done: int = 0, brief: bool = False):
     clock, lines = Clock(), []
-    ticker = PlainTicker("Work", 100, lines.append, clock)
+    pace = Pace(total, done, clock)
+    return clock, lines, PlainTicker("Work", pace, lines.append, brief=brief, clock=clock)
+
+
+def test_lines_come_every_ten_seconds() -> None:
+    clock, lines, ticker = plain(100)
     for _ in range(100):
         clock.now += 0.5
         ticker.advance()
-    assert len(lines) == 10
-    assert lines[0] == "Work: 10/100, 2.0/s, 45s left"
-    assert lines[-1] == "Work: 100/100, 2.0/s"
+    ticker.finish()
+    assert lines[:2] == ["Work: 0/100", "Work: 20/100, 2.0/s, 40s left"]
+    assert lines[-1] == "Work: 100/100 in 50s, 2.0/s"
+    assert len(lines) == 7
 
 
-def test_slow_work_speaks_every_half_minute() -> None:
-    clock, lines = Clock(), []
-    ticker = PlainTicker("Work", 1000, lines.append, clock)
+def test_slow_work_speaks_after_each_step() -> None:
+    clock, lines, ticker = plain(1000)
     for _ in range(3):
         clock.now += 31
         ticker.advance(note="loss 0.5")
-    assert lines[0] == "Work: 1/1000, 31.0 s each, 8:36:09 left, loss 0.5"
-    assert len(lines) == 3
+    assert lines[1] == "Work: 1/1000, 31 s each, 8:36:09 left, loss 0.5"
+    assert len(lines) == 4
 
 
 def test_unknown_total_and_rest() -> None:
-    clock, lines = Clock(), []
-    ticker = PlainTicker("Work", None, lines.append, clock)
+    clock, lines, ticker = plain(None)
     clock.now += 1
     ticker.advance(3)
-    assert lines == []
+    assert lines == ["Work ..."]
     ticker.finish()
-    assert lines == ["Work: 3, 3.0/s"]
-    ticker.finish()
-    assert len(lines) == 1
+    assert lines == ["Work ...", "Work: 3 in 1s, 3.0/s"]
 
 
 def test_total_can_come_later() -> None:
-    clock, lines = Clock(), []
-    ticker = PlainTicker("Work", None, lines.append, clock)
+    clock, lines, ticker = plain(None)
     ticker.update(total=2)
-    clock.now += 1
+    clock.now += 10
     ticker.advance()
-    assert lines == ["Work: 1/2, 1.0/s, 1s left"]
+    assert lines[1:] == ["Work: 1/2, 10 s each, 10s left"]
+
+
+def test_a_part_of_a_larger_work_speaks_only_where_it_takes_long() -> None:
+    clock, lines, ticker = plain(2, brief=True)
+    clock.now += 9
+    ticker.advance()
+    ticker.finish()
+    assert lines == []
+    clock, lines, ticker = plain(2, brief=True)
+    for _ in range(2):
+        clock.now += 11
+        ticker.advance()
+    ticker.finish()
+    assert lines[-1] == "Work: 2/2 in 22s, 11 s each"
+
+
+def test_the_rate_is_of_what_was_done_here_while_it_was_done() -> None:
+    clock = Clock()
+    pace = Pace(100, 40, clock)
+    assert pace.per_second is None
+    clock.now += 10
+    pace.advance(20)
+    assert (pace.per_second, pace.left) == (2.0, 20.0)
+    clock.now += 5  # something else is done
+    assert (pace.per_second, pace.left) == (2.0, 15.0)
+    pace.advance(40)
+    clock.now += 1000
+    assert (pace.per_second, pace.left) == (4.0, None)
+
+
+def test_a_moment_gives_no_rate() -> None:
+    clock = Clock()
+    pace = Pace(2, 0, clock)
+    clock.now += 1e-5
+    pace.advance(1)
+    assert pace.per_second is None
+    assert pace.left is None
 
 
 @pytest.mark.parametrize(
@@ -72,8 +110,20 @@ def test_duration(seconds, text) -> None:
     assert duration(seconds) == text
 
 
-def test_speed() -> None:
-    assert (speed(0, 3), speed(3, 0), speed(10, 4), speed(1, 4)) == ("", "", "2.5/s", "4.0 s each")
+@pytest.mark.parametrize(
+    ("per_second", "text"),
+    [
+        (None, ""),
+        (0.25, "4.0 s each"),
+        (1 / 31.4, "31 s each"),
+        (2.5, "2.5/s"),
+        (73.4, "73/s"),
+        (734.2, "730/s"),
+        (76219.5, "76,000/s"),
+    ],
+)
+def test_speed_has_two_digits(per_second, text) -> None:
+    assert speed(per_second) == text
 
 
 def test_quiet_is_silent_and_a_file_gets_lines() -> None:
@@ -87,7 +137,7 @@ def test_quiet_is_silent_and_a_file_gets_lines() -> None:
             with progress.task("Inner", total=2) as inner:
                 inner.advance(2)
             outer.advance()
-    assert stream.getvalue().startswith("hello\nOuter: 1\nInner: 2\nInner: 2/2")
+    assert stream.getvalue() == "hello\nOuter: 0/1\nOuter: 1/1 in 0s\n"
     assert "\x1b" not in stream.getvalue()
 
 
@@ -101,7 +151,9 @@ with display(quiet=False) as progress:
                 inner.advance(2, note="n")
                 time.sleep(0.2)
             outer.advance()
-        progress.message("a [bold] message")
+    with progress.task("Ends early", total=9) as early:
+        early.advance(4)
+    progress.message("a [bold] message")
 print("result")
 """
 
@@ -137,7 +189,7 @@ def _on_a_terminal(**environment: str) -> tuple[str, str]:
 def test_terminal_gets_nested_bars() -> None:
     said, out = _on_a_terminal()
     assert out == "result\n"
-    for words in ("Outer [x]", "  Inner", "2/2", "a [bold] message"):
+    for words in ("Outer [x]", "  Inner", "2/2", "4/4", "a [bold] message"):
         assert words in said
     assert "\x1b[3" in said  # colours
 

@@ -329,9 +329,8 @@ class _Execution:
         """A bar for these recipes; gives what takes a record into the run."""
         samples = self.subject.samples
         finished = sum((name, str(s["id"])) in self.done for name in names for s in samples)
-        with self.progress.task(title, total=len(names) * len(samples)) as ticker:
-            if finished:
-                ticker.advance(finished)
+        total = len(names) * len(samples)
+        with self.progress.task(title, total=total, done=finished) as ticker:
 
             def take(record: Record) -> None:
                 key = (record["recipe"], record["id"])

@@ -126,13 +126,13 @@ class Session:
 
     def calibrate(self, question: Question) -> Answer:
         """Find the threshold; run the test samples where they are needed."""
-        with self.progress.task("Thresholds", total=len(self.ledger)) as ticker:
+        known = len(self.ledger.known)
+        with self.progress.task("Thresholds", total=len(self.ledger), done=known) as ticker:
             self._ticker = ticker
             # A naive search looks at every threshold, whatever a test says.
             every = self.config.curves or self.config.compare_naive
             run_all = every or self.ledger.source.cheap
             answer = calibrate(self.ledger, question, run_all=run_all)
-            ticker.update(total=len(self.ledger.known))
             self._alternatives = alternatives(self.ledger, question)
             if self.test is not None:
                 if self.test.source.cheap or self.config.curves:
@@ -144,7 +144,9 @@ class Session:
                     wanted = sorted(
                         {0, answer.chosen} if self.test.source.full_model else {answer.chosen}
                     )
-                for index in wanted:
+                missing = [index for index in wanted if index not in self.test.known]
+                ticker.update(total=len(self.ledger.known) + len(missing))
+                for index in missing:
                     self.test.get(index)
             self._ticker = None
         return answer

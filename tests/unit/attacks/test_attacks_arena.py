@@ -108,7 +108,7 @@ class Hears(SilentProgress):
         self.heard.append(text)
 
     @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[SilentTicker]:
+    def task(self, title: str, total: int | None = None, done: int = 0) -> Iterator[SilentTicker]:
         progress = self
 
         class Ticker(SilentTicker):

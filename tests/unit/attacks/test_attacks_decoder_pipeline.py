@@ -137,7 +137,7 @@ def test_workers_and_resuming_change_nothing(config: AttackConfig) -> None:
 
     class Stops(SilentProgress):
         @contextmanager
-        def task(self, title: str, total: int | None = None) -> Any:
+        def task(self, title: str, total: int | None = None, done: int = 0) -> Any:
             yield self
 
         records = 0

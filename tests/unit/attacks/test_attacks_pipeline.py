@@ -101,7 +101,7 @@ class StopsAfter(Listens):
         self.left = samples
 
     @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[SilentTicker]:
+    def task(self, title: str, total: int | None = None, done: int = 0) -> Iterator[SilentTicker]:
         progress = self
 
         class Ticker(SilentTicker):

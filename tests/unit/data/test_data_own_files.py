@@ -370,9 +370,7 @@ def test_a_file_whose_labels_are_all_hidden_has_none(load, tmp_path):
         assert len(examples) == 2
     # A null is a gap like any other.
     path = class_labels(tmp_path / "y.parquet", ["negative", "positive"], [0, None, 1])
-    assert failure(load, path, names=None)[0] == (
-        "y.parquet, row 2: label (empty) is outside the classes"
-    )
+    assert failure(load, path, names=None)[0] == "y.parquet, row 2: the label is empty"
 
 
 def test_minus_one_is_a_class_where_the_file_names_none(load, tmp_path):

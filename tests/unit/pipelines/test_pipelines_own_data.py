@@ -256,3 +256,18 @@ def test_a_file_that_cannot_be_read_is_an_error(config: TrainConfig, tmp_path: P
         run_training(replace(config, data_file=broken))
     assert config.output is not None
     assert not config.output.exists()
+
+
+def test_a_file_is_read_again_as_in_training(config: TrainConfig) -> None:
+    """Its delimiter, its encoding and the rows that were skipped are the model's to know."""
+    assert config.data_file is not None
+    text = config.data_file.read_text(encoding="utf-8").replace(",", "^").replace("film", "fílm")
+    config.data_file.write_text(text + "at fault\n", encoding="cp1252")
+    reading = {"delimiter": "^", "encoding": "cp1252", "skip_faulty_rows": True}
+    config = replace(config, **reading)
+    run_training(config)
+    assert config.output is not None
+    record = MultiExitConfig.from_pretrained(config.output).training[KEY]
+    assert {name: record[name] for name in reading} == reading
+    result = run_evaluation(EvaluateConfig(**_options(config), latency_samples=0))
+    assert result.document["metrics"]["samples"] == 10

@@ -36,7 +36,7 @@ class Watch:
     steps: int = 0
 
     @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[Any]:
+    def task(self, title: str, total: int | None = None, done: int = 0) -> Iterator[Any]:
         self.bars.append((title, total))
         self.open_bars += 1
         try:

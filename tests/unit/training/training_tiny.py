@@ -74,7 +74,7 @@ class Listener:
         self.steps = 0
 
     @contextmanager
-    def task(self, title: str, total: int | None = None) -> Iterator[Any]:
+    def task(self, title: str, total: int | None = None, done: int = 0) -> Iterator[Any]:
         yield _Counter(self) if title.startswith("Stage") else SilentTicker()
 
     def message(self, text: str) -> None:
