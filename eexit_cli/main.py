@@ -41,6 +41,9 @@ class Commands(LazyGroup):
             "Show what each exit thinks of a text, and where the text, or each token, leaves."
         ),
         "plot": "Draw a figure from finished runs, as PNG, SVG or PDF.",
+        "report": (
+            "Write finished runs as one page: tables, figures and samples, to read, print or send."
+        ),
         "tasks": "List the data sets that --task takes by name.",
         "models": "See the models that --model takes by name.",
         "results": "See the runs of the result folder.",

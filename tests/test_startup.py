@@ -29,6 +29,7 @@ def _imported_by(*arguments: str) -> tuple[set[str], subprocess.CompletedProcess
         ("attack", "--help"),
         ("train", "--help"),
         ("plot", "--help"),
+        ("report", "--help"),
         ("attack", "--recipe", "no-such-recipe"),
         ("results", "list"),
     ],

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 from eexit_cli.config.results import ExportConfig, ListConfig, ShowConfig
 from eexit_cli.ui.groups import add, group
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
-
-if TYPE_CHECKING:
-    from eexit_cli.store.results import Run
 
 EXAMPLES = """
 Examples:
@@ -38,16 +34,13 @@ def list_runs(config: ListConfig, output: Output) -> None:
 @from_config(ShowConfig)
 def show_run(config: ShowConfig, output: Output) -> None:
     """Show a finished run as its command showed it."""
-    from eexit_cli.core.errors import MissingArtifactError
     from eexit_cli.core.types import RunResult
     from eexit_cli.store.results import ResultStore
+    from eexit_cli.store.unfinished import finished_document
     from eexit_cli.ui.screens import show_result
 
     opened = ResultStore(config.results_dir).open(config.run)
-    document = opened.document()
-    if document is None:
-        raise MissingArtifactError(f"Run '{opened.id}' is not finished", hint=_resumption(opened))
-    show_result(output, RunResult(document, opened.path))
+    show_result(output, RunResult(finished_document(opened), opened.path))
 
 
 @from_config(ExportConfig)
@@ -63,23 +56,6 @@ def export_run(config: ExportConfig, output: Output) -> None:
     output.lines([written["folder"], written["file"]])
     file, model = shlex.quote(written["file"]), shlex.quote(written["model"])
     output.hint(f"Next: eexit train --data-file {file} --backbone {model} --output hardened")
-
-
-_RESUMPTIONS = {
-    "attack": "Go on with: eexit attack --resume {id}",
-    "calibrate": "Go on with: eexit calibrate --resume {id}",
-    "train": "Go on with: eexit train --output {output} --resume",
-}
-"""How an unfinished run goes on, by its command; the others start again."""
-
-
-def _resumption(run: Run) -> str:
-    replayed = run.config.get("transfer")
-    if replayed:
-        options = " ".join(f"--transfer {name}" for name in replayed)
-        return f"Start it again: eexit attack {options} --model {run.config['model']}"
-    hint = _RESUMPTIONS.get(run.command, "Start it again: eexit {command}")
-    return hint.format(command=run.command, id=run.id, **run.config)
 
 
 app = group("See the runs of the result folder.", EXAMPLES)

@@ -40,6 +40,8 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
     """
     progress = progress or SilentProgress()
     import_matplotlib()
+    from eexit_cli.plots.lettering import lacking
+
     spec: FigureSpec = FIGURES.load(config.figure)
     _check_size(config)
     store = ResultStore(config.results_dir)
@@ -49,15 +51,15 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
         runs = [_newest(store, spec)]
         progress.message(f"Drawing run {runs[0].id}")
     output, form = _target(config, spec, runs[0])
-    views = _views(runs)
+    views = views_of(runs)
     for view in views:
-        if not _suits(spec, view):
+        if not suits(spec, view):
             raise UsageError(
                 f"Run '{view.id}' ({view.command}) cannot be drawn as '{spec.name}'",
                 hint=_fitting(spec, view),
             )
     frame = spec.frame(views)
-    _tell_lacking(frame, config.title, progress)
+    tell_lacking(lacking(frame, config.title), progress)
     _write(spec, frame, config, output, form, [view.id for view in views])
     return [output]
 
@@ -79,10 +81,8 @@ def _write(
         save(figure, stream, format=form, dpi=config.dpi, about=about)
 
 
-def _tell_lacking(frame: Any, title: str | None, progress: Progress) -> None:
-    from eexit_cli.plots.lettering import lacking
-
-    letters = lacking(frame, title)
+def tell_lacking(letters: list[str], progress: Progress) -> None:
+    """Say which letters no font here has (``plots.lettering.lacking``)."""
     if letters:
         more = f" and {len(letters) - 5} more" if len(letters) > 5 else ""
         progress.message(
@@ -140,7 +140,7 @@ def _newest(store: ResultStore, spec: FigureSpec) -> Run:
     for summary in reversed(store.list()):
         if summary.status == "finished" and summary.command in spec.commands:
             run = store.open(summary.id)
-            if _suits(spec, _views([run])[0]):
+            if suits(spec, views_of([run])[0]):
                 return run
     raise MissingArtifactError(
         f"No run in '{store.results_dir}' can be drawn as '{spec.name}': it needs {spec.needs}",
@@ -158,11 +158,11 @@ def _fitting(spec: FigureSpec, view: RunView) -> str:
     return f"It needs {spec.needs}. Run: {spec.make}"
 
 
-def _suits(spec: FigureSpec, view: RunView) -> bool:
+def suits(spec: FigureSpec, view: RunView) -> bool:
     return view.command in spec.commands and spec.suits(view)
 
 
-def _views(runs: list[Run]) -> list[RunView]:
+def views_of(runs: list[Run]) -> list[RunView]:
     documents = [_valid(_finished_document(run)) for run in runs]
     return [
         RunView(run.id, label, document, lambda run=run: _valid(run.records()))  # type: ignore[misc]

@@ -26,7 +26,7 @@ from eexit_cli.ui.option_types import CHECKS, PARSERS, checked, name_of, number,
 
 ENVIRONMENT_PREFIX = "EEXIT_"
 
-_CONFIGURATIONS = ("attack", "calibrate", "evaluate", "plot", "results", "train")
+_CONFIGURATIONS = ("attack", "calibrate", "evaluate", "plot", "report", "results", "train")
 
 _OTHER_VARIABLES = {
     f"{ENVIRONMENT_PREFIX}{name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,13 @@ class Output:
         """One line of a screen for people: markup, in which text from elsewhere must be escaped."""
         if self.for_people:
             self.console.print(line)
+
+    def paragraph(self, text: object, style: str = "") -> None:
+        """Sentences in lines that are read with ease, however wide the terminal is."""
+        from rich.markup import escape
+
+        for line in textwrap.wrap(str(text), min(96, self.console.width)):
+            self.say(f"[{style}]{escape(line)}[/]" if style else escape(line))
 
     def hint(self, text: str) -> None:
         """One line on stderr: what to do next, where a file went."""

@@ -22,6 +22,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "plot",
+    "report",
     "tasks",
     "models list",
     "models show",

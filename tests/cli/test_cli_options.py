@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eexit_cli.config import AttackConfig, EvaluateConfig, PredictConfig, TrainConfig
+from eexit_cli.config import (
+    AttackConfig,
+    CalibrateConfig,
+    EvaluateConfig,
+    PredictConfig,
+    TrainConfig,
+)
+from eexit_cli.config.command_line import command_line
 from eexit_cli.config.loader import read_config
 from eexit_cli.config.plot import PlotConfig
+from eexit_cli.config.report import ReportConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 
 COMMANDS: dict[str, tuple[type, str, str]] = {
@@ -20,6 +29,7 @@ COMMANDS: dict[str, tuple[type, str, str]] = {
     "evaluate": (EvaluateConfig, "evaluate", "run_evaluation"),
     "predict": (PredictConfig, "predict", "run_prediction"),
     "plot": (PlotConfig, "plot", "run_plot"),
+    "report": (ReportConfig, "report", "run_report"),
 }
 
 # Another value than the default, as the option is written and as the field gets it.
@@ -113,6 +123,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "save_dtype": (["--save-dtype", "float16"], "float16"),
     "licence": (["--licence", "mit"], "mit"),
     "runs": (["--run", "a", "--run", "b"], ("a", "b")),
+    "report runs": (["a", "b"], ("a", "b")),
     "format": (["--format", "svg"], "svg"),
     "dpi": (["--dpi", "100"], 100),
     "width": (["--width", "7"], 7.0),
@@ -178,6 +189,44 @@ def test_every_field_has_an_option_that_reaches_it(configured, command, name) ->
     default = getattr(COMMANDS[command][0](), name)
     assert expected != default
     assert getattr(configured(command, *arguments, *options), name) == expected
+
+
+RUNS = ("attack", "train", "evaluate")
+"""Of which a page says how to run them again."""
+
+
+@pytest.mark.parametrize(("command", "name"), [f for f in FIELDS if f.values[0] in RUNS])
+def test_a_configuration_gives_its_command_back(configured, command, name) -> None:
+    value = VALUES.get(f"{command} {name}") or VALUES.get(name)
+    options, _ = RESUME[command] if name == "resume" else value
+    config = configured(command, *options)
+    program, *words = shlex.split(command_line(command, config.as_dict()))
+    assert (program, words[0]) == ("eexit", command)
+    again = configured(*words)
+    assert again == dataclasses.replace(
+        config, **({"resume": again.resume} if name == "resume" else {})
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("evaluate", "--threshold 0.5,0.9 --confidence entropy,margin"),
+        ("evaluate", "--model calm --top-k-propagation none,10 --source-prefix ''"),
+        ("evaluate", "--patience 1,2 --model='a folder; rm -rf *'"),
+        ("calibrate", "--thresholds 1,0.9,0.5 --deltas 0.1,0.2 --no-store --strict"),
+        ("calibrate", "--confidence softmax,linear --top-k-propagation none --delta 0.05"),
+        ("calibrate", "--losses losses.csv --full-model full --delta 0.1 --compare-naive"),
+        ("attack", "--transfer one --transfer two --defences"),
+    ],
+)
+def test_several_values_give_their_command_back(configured, monkeypatch, command, line) -> None:
+    monkeypatch.setitem(
+        COMMANDS, "calibrate", (CalibrateConfig, "calibrate.run", "run_calibration")
+    )
+    config = configured(command, *shlex.split(line))
+    asked = json.loads(json.dumps(config.as_dict()))
+    assert configured(*shlex.split(command_line(command, asked))[1:]) == config
 
 
 def test_the_originals_command_line_translates_one_to_one(configured) -> None:

@@ -163,8 +163,8 @@ def _examples(
         changes = record["changed_words"]
         lines = Table.grid(padding=(0, 1))
         for word, text, key, style in (
-            ("  before", _whole_text(record, "text"), "from", "bold green"),
-            ("  after", _whole_text(record, "perturbed_text"), "to", "bold red"),
+            ("  before", whole_text(record, "text"), "from", "bold green"),
+            ("  after", whole_text(record, "perturbed_text"), "to", "bold red"),
         ):
             brackets = output.console.color_system is None
             if record.get("unit") == "letters":
@@ -185,7 +185,7 @@ def _layer(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
-def _whole_text(record: Mapping[str, Any], key: str) -> str:
+def whole_text(record: Mapping[str, Any], key: str) -> str:
     """Both texts of a pair; an attack that left the second alone does not repeat it."""
     pair = record.get(f"{key}_pair", record.get("text_pair"))
     return str(record[key]) if pair is None else f"{record[key]} / {pair}"

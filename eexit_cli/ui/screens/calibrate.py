@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,7 +38,7 @@ def show_calibration(output: Output, result: RunResult) -> None:
         for part in by_measure(document):
             _one(output, part)
         for note in report.get("notes", ()):
-            _paragraph(output, note, "dim")
+            output.paragraph(note, "dim")
     if output.result(document, thresholds(document, all_rows=not output.for_people), path):
         output.hint(f"Run:  {result.path}")
         if report.get("stored"):
@@ -70,16 +69,16 @@ def _one(output: Output, document: Mapping[str, Any]) -> None:
     report = document.get("report", {})
     _promise(output, document)
     output.sheet(chosen(document))
-    _paragraph(output, speed_words(document["metrics"]), "dim")
+    output.paragraph(speed_words(document["metrics"]), "dim")
     if report.get("bound"):
-        _paragraph(output, report["bound"])
+        output.paragraph(report["bound"])
         output.say()
     output.sheet(alternatives(document))
     for row in report.get("alternatives", ()):
         if not row["guarantee"]:
             output.say(f"[dim]{escape(str(row['p_value']))}: {escape(str(row['promise']))}[/]")
     if report.get("alternatives_note"):
-        _paragraph(output, report["alternatives_note"], "dim")
+        output.paragraph(report["alternatives_note"], "dim")
     output.say()
     if report.get("comparison"):
         output.sheet(comparison(document))
@@ -249,16 +248,10 @@ def _promise(output: Output, document: Mapping[str, Any]) -> None:
     if report.get("exit"):
         output.say(f"exit [bold]{escape(criterion_words(report['exit']))}[/]")
     style = "green" if document["metrics"]["certified"] else "yellow"
-    _paragraph(output, report.get("guarantee", ""), f"bold {style}")
+    output.paragraph(report.get("guarantee", ""), f"bold {style}")
     for need in report.get("needs", ()):
-        _paragraph(output, need, "yellow")
+        output.paragraph(need, "yellow")
     output.say()
-
-
-def _paragraph(output: Output, text: object, style: str = "") -> None:
-    """A sentence in lines that are read with ease, however wide the terminal is."""
-    for line in textwrap.wrap(str(text), min(96, output.console.width)):
-        output.say(f"[{style}]{escape(line)}[/]" if style else escape(line))
 
 
 def _attacked_samples(metrics: Mapping[str, Any]) -> str:
@@ -280,10 +273,10 @@ def _attack(output: Output, document: Mapping[str, Any]) -> None:
     if rows:
         times = value_column("before", "Before"), value_column("after", "After")
         output.sheet(Sheet([_metric(metrics), *times], rows, title=_attacked_samples(metrics)))
-    _paragraph(output, report["verdict"], "bold")
+    output.paragraph(report["verdict"], "bold")
     if "mixture" in report:
         share = 100 * metrics["mixture_clean_share"]
-        _paragraph(output, f"Calibrated on a mixture, {share:g} % clean: {report['mixture']}")
+        output.paragraph(f"Calibrated on a mixture, {share:g} % clean: {report['mixture']}")
         for need in report["mixture_needs"]:
-            _paragraph(output, need, "yellow")
+            output.paragraph(need, "yellow")
     output.say()

@@ -196,7 +196,7 @@ def runs(summaries: Sequence[RunSummary]) -> Sheet:
             "model": summary.config.get("model"),
             "created": summary.created,
             "status": summary.status,
-            "result": _telling(summary.metrics),
+            "result": telling(summary.metrics),
         }
         for summary in reversed(summaries)
     ]
@@ -210,7 +210,7 @@ def runs(summaries: Sequence[RunSummary]) -> Sheet:
     )
 
 
-def _telling(metrics: Mapping[str, Any]) -> str:
+def telling(metrics: Mapping[str, Any]) -> str:
     """One figure that says most about a run."""
     if "certified" in metrics:
         if not metrics["certified"]:

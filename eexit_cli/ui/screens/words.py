@@ -87,11 +87,11 @@ class Facts:
     """Draws pairs in as few lines as the width allows, tearing none apart."""
 
     def __init__(self, pairs: Mapping[str, str]) -> None:
-        self._pairs = pairs
+        self.pairs = pairs
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         line = Text()
-        for name, value in self._pairs.items():
+        for name, value in self.pairs.items():
             pair = Text.assemble((name, "dim"), " ", readable(value, console.encoding))
             if line and line.cell_len + 2 + pair.cell_len > options.max_width:
                 yield line

@@ -1,0 +1,1 @@
+"""The page of ``eexit report``: one HTML file that asks nothing of anybody else."""
