@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eexit_cli.calibration.bounds import samples_needed, samples_needed_at, upper_bound
-from eexit_cli.calibration.engine import Answer
+from eexit_cli.calibration.engine import Answer, Question
 from eexit_cli.calibration.losses import FloatArray
 from eexit_cli.calibration.sources import Ledger
 from eexit_cli.core.digits import at_least, confidence, exact
@@ -65,9 +66,9 @@ def guarantee(answer: Answer, ledger: Ledger, subject: Subject) -> str:
 
 
 def needs(answer: Answer, ledger: Ledger) -> list[str]:
-    """What it would take, where nothing could be rejected."""
+    """What it would take, where nothing could be certified, or where everything was."""
     if answer.certified:
-        return []
+        return _finer(answer, ledger)
     question = answer.question
     if answer.accepted and question.void:
         return ["Samples that the model was not trained on give a guarantee."]
@@ -103,7 +104,8 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     if mean >= question.delta:
         notes.append(
             f"The first threshold, {name}, already has a mean loss of {at_least(mean)} on these "
-            f"samples, not below delta {delta}: more samples will not help, a larger delta may."
+            f"samples, not below delta {delta}: more samples will not help"
+            f"{_larger(question, losses, level)}."
         )
     elif answer.samples >= (least or 0):
         more = samples_needed_at(question.p_value, losses, question.delta, level)
@@ -113,6 +115,34 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
                 f"threshold, {name} (mean loss {at_least(mean)})."
             )
     return notes
+
+
+def _larger(question: Question, losses: FloatArray, level: float) -> str:
+    """The smallest round delta at which these losses would pass."""
+    bound = upper_bound(question.p_value, losses, level)
+    larger = _round(bound, up=True)
+    return f", --delta {exact(larger)} would" if larger < 1 else ", nor would a larger delta"
+
+
+def _finer(answer: Answer, ledger: Ledger) -> list[str]:
+    """Where every threshold passed: the delta from which on there would be a choice."""
+    question, last = answer.question, len(ledger) - 1
+    if answer.chosen != last or not answer.rejected.all():
+        return []
+    level = question.procedure.level(question.epsilon, max(1, last), starts=question.starts)
+    finer = _round(upper_bound(question.p_value, ledger.get(last).losses, level), up=False)
+    return [
+        f"Every threshold passed, the most eager one too: at delta {exact(question.delta)} there "
+        f"is nothing to choose. A smaller delta tells more, such as --delta {exact(finer)}."
+    ]
+
+
+def _round(value: float, *, up: bool) -> float:
+    """The next number of one digit, or of two from 1 to 2: above, or below."""
+    scale = 10.0 ** math.floor(math.log10(value))
+    steps = [0.9, 1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    rounded = [float(f"{step * scale:.6g}") for step in steps]
+    return min(s for s in rounded if s >= value) if up else max(s for s in rounded if s < value)
 
 
 def metrics(

@@ -59,7 +59,7 @@ class CalibrateConfig(CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingC
     )
     metric: str | None = opt(
         None,
-        "What makes a generated text good; by default rouge-l, for phonemes rouge-l-tokens.",
+        "What makes a generated text good; by default rouge-l, for phonemes exact-match.",
         CALIBRATION,
         names="text metric",
         listed=True,

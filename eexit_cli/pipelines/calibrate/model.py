@@ -228,13 +228,16 @@ class ModelSamples:
 
 
 def text_metric(info: TaskInfo, trained_on: str | None) -> str | None:
-    """ROUGE-L for texts, where nobody asks for another: over phonemes where the task's outputs, or
-    those of the task that the model was trained on, are that."""
+    """ROUGE-L for texts, where nobody asks for another.
+
+    Phonemes, which the task's outputs or those of the task that the model was trained on may be,
+    are a word's right ones or not: parts of a pronunciation cannot be spoken.
+    """
     if info.kind != "generation":
         return None
     known = trained_on is not None and is_task(trained_on)
     own = task_info(trained_on).metrics if known and trained_on is not None else ()
-    return "rouge-l-tokens" if _OF_PHONEMES in (*info.metrics, *own) else "rouge-l"
+    return "exact-match" if _OF_PHONEMES in (*info.metrics, *own) else "rouge-l"
 
 
 def _likeness(metric: str | None) -> Quality:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 
-from eexit_cli.core.digits import confidence
+from eexit_cli.core.digits import confidence, exact
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
@@ -17,7 +17,7 @@ from eexit_cli.ui.tables import Column, Row, Sheet
 
 _FIGURES = (
     *("threshold", "mean_loss", "mean_loss_bound", "p_value"),
-    *("mean_exit_layer", "speedup_layers", "saved_layers", "cost_layers", "quality"),
+    *("mean_exit_layer", "speedup_layers", "saved_layers", "quality"),
     *("speedup_seconds", "latency_ms", "speedup_throughput"),
 )
 _ATTACK = (
@@ -32,6 +32,9 @@ def show_calibration(output: Output, result: RunResult) -> None:
     report: Mapping[str, Any] = document.get("report", {})
     path = str(result.path)
     if output.for_people:
+        output.say()
+        for part in by_measure(document):
+            _verdict(output, part)
         _head(output, document)
         if report.get("measures"):
             output.sheet(measures(document))
@@ -39,7 +42,12 @@ def show_calibration(output: Output, result: RunResult) -> None:
             _one(output, part)
         for note in report.get("notes", ()):
             output.paragraph(note, "dim")
-    if output.result(document, thresholds(document, all_rows=not output.for_people), path):
+    sheet = thresholds(document, all_rows=not output.for_people)
+    if output.result(document, sheet, path):
+        if len(sheet.rows) < len(document["rows"]):
+            output.hint(
+                f"{len(sheet.rows)} of {len(document['rows'])} thresholds; --format csv prints all."
+            )
         output.hint(f"Run:  {result.path}")
         if report.get("stored"):
             model = document["config"]["model"]
@@ -73,16 +81,51 @@ def _one(output: Output, document: Mapping[str, Any]) -> None:
     if report.get("bound"):
         output.paragraph(report["bound"])
         output.say()
-    output.sheet(alternatives(document))
-    for row in report.get("alternatives", ()):
-        if not row["guarantee"]:
-            output.say(f"[dim]{escape(str(row['p_value']))}: {escape(str(row['promise']))}[/]")
-    if report.get("alternatives_note"):
-        output.paragraph(report["alternatives_note"], "dim")
+    _alternatives(output, document)
     output.say()
     if report.get("comparison"):
         output.sheet(comparison(document))
     _attack(output, document)
+
+
+def _verdict(output: Output, document: Mapping[str, Any]) -> None:
+    """What came of it, in one line."""
+    metrics, report = document["metrics"], document.get("report", {})
+    where = criterion_words(report["exit"]) if report.get("exit") else None
+    if where is None and "threshold" in metrics:
+        where = f"threshold {written('threshold', metrics['threshold'])}"
+    accepted = "p_value" in metrics
+    if accepted:
+        done = "Certified" if metrics["certified"] else "Accepted without a guarantee"
+        faster = metrics.get("speedup_layers")
+        gain = "" if faster is None else f", {faster:.1f} times fewer layers than the full model"
+        said = f"{done}: {where}{gain}"
+    else:
+        instead = "; the answer is the full model" if where is not None else ""
+        said = f"Nothing certified: no early exit at delta {exact(metrics['delta'])}{instead}"
+    style = "green" if metrics["certified"] else "yellow"
+    output.say(f"[bold {style}]{escape(said)}[/]")
+
+
+def _alternatives(output: Output, document: Mapping[str, Any]) -> None:
+    """Other p-values: a row where one gives another threshold, one line for the rest."""
+    report = document.get("report", {})
+    sheet = alternatives(document)
+    if sheet.rows:
+        output.sheet(sheet)
+    shown = [str(row["p_value"]) for row in sheet.rows]
+    others = [row for row in report.get("alternatives", ()) if row["p_value"] not in shown]
+    if others:
+        sure = ", ".join(str(row["p_value"]) for row in others if row["guarantee"])
+        unsure = ", ".join(str(row["p_value"]) for row in others if not row["guarantee"])
+        named = [f"{sure} (with a guarantee)"] if sure else []
+        named += [f"{unsure} (without one)"] if unsure else []
+        output.paragraph(f"The same threshold by: {'; '.join(named)}.", "dim")
+    for row in sheet.rows:
+        if not row["guarantee"]:
+            output.say(f"[dim]{escape(str(row['p_value']))}: {escape(str(row['promise']))}[/]")
+    if len(sheet.rows) > 1 and report.get("alternatives_note"):
+        output.paragraph(report["alternatives_note"], "dim")
 
 
 def measures(document: Mapping[str, Any]) -> Sheet:
@@ -131,8 +174,16 @@ def chosen(document: Mapping[str, Any]) -> Sheet:
 
 
 def alternatives(document: Mapping[str, Any]) -> Sheet:
-    """What each p-value would have given."""
-    rows = [dict(row) for row in document.get("report", {}).get("alternatives", ())]
+    """What p-values that give another threshold would have given, after the one that was asked."""
+    every = [dict(row) for row in document.get("report", {}).get("alternatives", ())]
+    own = next((row for row in every if row["p_value"] == document["config"].get("p_value")), None)
+    rows = [
+        row
+        for row in every
+        if own is None or any(row[name] != own[name] for name in ("threshold", "at_least"))
+    ]
+    # The one that was asked is what they differ from.
+    rows = [own, *rows] if rows and own is not None else rows
     columns = [
         Column("p_value", "p-value", text=lambda row: str(row["p_value"]), whole=True),
         Column("threshold", "Threshold", text=_threshold, numeric=True),
@@ -184,12 +235,14 @@ def _named(key: str) -> Callable[[Row], str]:
 
 
 def thresholds(document: Mapping[str, Any], *, all_rows: bool = True) -> Sheet:
-    """One row per threshold that was run; or as far as the second behind the accepted one."""
+    """One row per threshold that was run; or those that differ, as far as the second behind the
+    accepted one."""
     names = ("threshold", "mean_loss", "mean_exit_layer", "p_value", "rejected", "chosen")
     rows = []
     for part in by_measure(document):
         end = max((row["index"] for row in part["rows"] if row["chosen"]), default=-1) + 2
-        rows += [dict(row) for row in part["rows"] if all_rows or row["index"] <= end]
+        near = [dict(row) for row in part["rows"] if all_rows or row["index"] <= end]
+        rows += near if all_rows else _telling(near)
     shown = [name for name in names if any(name in row for row in rows)]
     # With several measures a row says whose it is.
     own = [
@@ -198,8 +251,54 @@ def thresholds(document: Mapping[str, Any], *, all_rows: bool = True) -> Sheet:
         if "confidence" in rows[0]
     ]
     shown += [name for name in ("test_mean_loss",) if any(name in row for row in rows)]
-    columns = [*own, *(Column(name, numeric=True, whole=name == "threshold") for name in shown)]
+    passed = "Certified" if _guarantees(document) else "Passed"
+    columns = [
+        *own,
+        *(
+            Column(
+                name,
+                passed if name == "rejected" else None,
+                numeric=True,
+                whole=name == "threshold",
+            )
+            for name in shown
+        ),
+    ]
     return Sheet(columns, rows, title="Thresholds, cautious to eager")
+
+
+def _guarantees(document: Mapping[str, Any]) -> bool:
+    """Does passing the test that was asked for promise anything?"""
+    asked = document["config"].get("p_value")
+    return all(
+        row["guarantee"]
+        for part in by_measure(document)
+        for row in part.get("report", {}).get("alternatives", ())
+        if row["p_value"] == asked
+    )
+
+
+_MOST_ROWS = 12
+
+
+def _telling(rows: Sequence[Row]) -> list[Row]:
+    """Rows that differ from the one before, thinned out where they are many.
+
+    The first, the accepted one and its neighbours always stay.
+    """
+    places = [at for at, row in enumerate(rows) if row["chosen"]]
+    kept = {0, *(place + step for place in places for step in (-1, 0, 1, 2))}
+    differing = [
+        at
+        for at, row in enumerate(rows)
+        if at in kept
+        or any(
+            written(name, row.get(name)) != written(name, rows[at - 1].get(name))
+            for name in ("mean_loss", "mean_exit_layer", "rejected")
+        )
+    ]
+    step = -(-len(differing) // _MOST_ROWS)
+    return [rows[at] for order, at in enumerate(differing) if at in kept or order % step == 0]
 
 
 def _threshold(row: Row) -> str:
@@ -225,7 +324,11 @@ def _metric(metrics: Mapping[str, Any]) -> Column:
 
 
 def _head(output: Output, document: Mapping[str, Any]) -> None:
-    config = document["config"]
+    config, metrics = document["config"], document["metrics"]
+    first, test = config.get("calibration_split"), config.get("test_split")
+    if first is not None and first == test and "test_samples" in metrics:
+        first = f"{metrics['samples']:,} samples of {first}"
+        test = f"{metrics['test_samples']:,} others of it, none in both"
     output.say()
     output.say(
         facts(
@@ -233,8 +336,8 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
                 "model": config.get("model"),
                 "losses": config.get("losses"),
                 "data": source_of_data(config),
-                "calibrated on": config.get("calibration_split"),
-                "tested on": config.get("test_split"),
+                "calibrated on": first,
+                "tested on": test,
                 "metric": config.get("metric"),
             }
         )
@@ -243,12 +346,9 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
 
 
 def _promise(output: Output, document: Mapping[str, Any]) -> None:
-    """The answer in one sentence, with the exit that it is about."""
+    """What exactly is promised, and what it would take to promise more."""
     report = document.get("report", {})
-    if report.get("exit"):
-        output.say(f"exit [bold]{escape(criterion_words(report['exit']))}[/]")
-    style = "green" if document["metrics"]["certified"] else "yellow"
-    output.paragraph(report.get("guarantee", ""), f"bold {style}")
+    output.paragraph(report.get("guarantee", ""))
     for need in report.get("needs", ()):
         output.paragraph(need, "yellow")
     output.say()
