@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.plots.calibration_points import (
+    EPSILON,
     MARKERS,
     by_measure,
     series_of,
@@ -74,7 +75,7 @@ def _short(threshold: float | str) -> str:
 def draw(frame: DataFrame, ax: Axes) -> None:
     """A line per p-value on a log scale, epsilon, a ring at what was accepted, a cross where it
     stopped; what lies behind the cross was never asked and is pale."""
-    ax.axhline(frame["epsilon"].iloc[0], color="0.3", linewidth=0.8, linestyle=":", label="ε")
+    ax.axhline(frame["epsilon"].iloc[0], label="ε", **EPSILON)
     for number, (series, rows) in enumerate(frame.groupby("series", sort=False)):
         color, marker = f"C{number}", MARKERS[number % len(MARKERS)]
         y = rows["y"].clip(lower=FLOOR)

@@ -82,15 +82,13 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     ax.legend(
         lines,
         [f"n = {n:.0f}" for n in sizes],
-        title=str(frame[WHOSE].iloc[0]) if WHOSE in frame else None,
-        title_fontsize=6.5,
         fontsize=6.5,
         loc="best",
     )
     log_delta_axis(ax, frame)
     ax.set_ylabel(str(frame["measured"].iloc[0]))
-    if PANEL in frame:
-        ax.set_title(str(frame[PANEL].iloc[0]))
+    for whose in {PANEL, WHOSE} & set(frame):
+        ax.set_title(str(frame[whose].iloc[0]))
 
 
 FIGURE = FigureSpec(

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.core.labels import exit_words
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
@@ -71,6 +73,8 @@ class FigureSpec:
         panel_height: inches of one row of panels.
         columns: most panels side by side in one column of a paper.
         alike: the panels have one y axis, whose label is printed once per row.
+        names_models: the axes themselves say which models they are about; other figures of one run
+            get its name as title where no panel's says it.
     """
 
     name: str
@@ -84,6 +88,14 @@ class FigureSpec:
     panel_height: float = 1.7
     columns: int = 2
     alike: bool = True
+    names_models: bool = False
+
+
+def with_setting(run: RunView) -> str:
+    """The run's label, and the one setting that its records are of, as far as it is not said."""
+    said = exit_words(run.config.get("exit") or {})
+    words = [word for word in said if word not in run.label]
+    return ", ".join(filter(None, [run.label, " ".join(words)]))
 
 
 def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
