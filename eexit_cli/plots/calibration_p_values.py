@@ -98,10 +98,11 @@ def draw(frame: DataFrame, ax: Axes) -> None:
             markeredgecolor="0.3", label=words,
         )  # fmt: skip
     ax.set_yscale("log")
-    ax.set_yticks([FLOOR, 1e-4, 1e-2, 1], ["≤ 10⁻⁶", "10⁻⁴", "0.01", "1"])
+    ax.set_yticks([FLOOR, 1e-4, 1e-2, 1], ["10⁻⁶", "10⁻⁴", "0.01", "1"])
     ax.set_yticks([], minor=True)
     ax.set_ylim(FLOOR / 1.8, 2.5)
-    ax.set_ylabel("p-value")
+    # Said here: a wide tick pushes the label to the panel on the left.
+    ax.set_ylabel("max(p-value, 10⁻⁶)")
     alike = bool((frame.groupby("x")["name"].nunique() == 1).all())
     # Measures with thresholds of their own have only the place in the sequence in common.
     said = frame["name"] if alike else frame["x"].map("{:.0f}".format)

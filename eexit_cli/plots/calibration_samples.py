@@ -84,6 +84,7 @@ def draw(frame: DataFrame, ax: Axes) -> None:
         [f"n = {n:.0f}" for n in sizes],
         fontsize=6.5,
         loc="best",
+        handlelength=1.2,
     )
     log_delta_axis(ax, frame)
     ax.set_ylabel(str(frame["measured"].iloc[0]))
