@@ -92,7 +92,9 @@ def draw(frame: DataFrame, ax: Axes) -> None:
                 rows["x"][place], y[place], linestyle="none", marker=mark, markersize=size,
                 markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.2,
             )  # fmt: skip
-    for mark, words in (("o", "accepted"), ("x", "first failure")):
+    for kept, mark, words in (("accepted", "o", "accepted"), ("failed", "x", "first failure")):
+        if not frame[kept].any():
+            continue
         ax.plot(
             [], [], linestyle="none", marker=mark, markersize=5, markerfacecolor="none",
             markeredgecolor="0.3", label=words,

@@ -59,6 +59,9 @@ def render(
         lines = math.ceil(len(panels) / columns)
         figure = Figure(figsize=(width, height or lines * spec.panel_height))
         canvas = FigureCanvasAgg(figure)
+        if not spec.alike:
+            # Each panel's labels are nearer to it than to the one on the left.
+            figure.get_layout_engine().set(wspace=0.2)
         grid = figure.subplots(lines, columns, sharey=spec.alike, squeeze=False)
         cells = list(grid.flat)
         for axes, rows in zip(cells, panels, strict=False):
