@@ -125,10 +125,10 @@ def victim_labels(documents: Sequence[Document]) -> list[dict[str, str]]:
     return labels
 
 
-def exit_words(described: Mapping[str, Any]) -> list[str]:
-    """An exit's settings, a word or two each."""
+def exit_words(described: Mapping[str, Any]) -> dict[str, str]:
+    """An exit's settings, by option, in a word or two each."""
     options = _exit_options(described).items()
-    return [word for name, value in options if (word := _said(name, value))]
+    return {name: word for name, value in options if (word := _said(name, value))}
 
 
 def _exit_options(described: Mapping[str, Any]) -> dict[str, Any]:

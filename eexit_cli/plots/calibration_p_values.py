@@ -117,7 +117,7 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     shown = shown[:: max(1, math.ceil(len(shown) / _room(ax, list(names.values()))))]
     ax.set_xticks(shown, [names[place] for place in shown])
     # Which threshold it is stands at the other figures; a narrow panel has no room for it.
-    ax.set_xlabel("Threshold (→ eager)" if alike else "Threshold no. (→ eager)")
+    ax.set_xlabel(f"Threshold{'' if alike else ' no.'} (→\N{NO-BREAK SPACE}eager)")
 
 
 def _room(ax: Axes, names: Sequence[str]) -> int:

@@ -84,7 +84,12 @@ def draw(frame: DataFrame, ax: Axes) -> None:
         [f"n = {n:.0f}" for n in sizes],
         fontsize=6.5,
         loc="best",
-        handlelength=1.2,
+        handlelength=0.7,
+        # Six sizes leave no place without a line: it shines through.
+        frameon=True,
+        framealpha=0.7,
+        edgecolor="none",
+        borderpad=0.1,
     )
     log_delta_axis(ax, frame)
     ax.set_ylabel(str(frame["measured"].iloc[0]))

@@ -93,8 +93,13 @@ class FigureSpec:
 
 def with_setting(run: RunView) -> str:
     """The run's label, and the one setting that its records are of, as far as it is not said."""
-    said = exit_words(run.config.get("exit") or {})
-    words = [word for word in said if word not in run.label]
+    exit = run.config.get("exit") or {}
+    words = [
+        word
+        for name, word in exit_words(exit).items()
+        # A label may name all values that were asked for.
+        if word not in run.label or run.config.get(name) != exit[name]
+    ]
     return ", ".join(filter(None, [run.label, " ".join(words)]))
 
 
@@ -114,7 +119,9 @@ def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
         > len({config.get("model") for config in configs})
     ]
     labels = [
-        " ".join([_model_name(config), *(_said(key, config.get(key)) for key in differing)]).strip()
+        " ".join(
+            filter(None, [_model_name(config), *(_said(key, config.get(key)) for key in differing)])
+        )
         for config in configs
     ]
     return [
@@ -151,4 +158,6 @@ def _said(key: str, value: object) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     return f"{key.replace('_', ' ')} {value}"

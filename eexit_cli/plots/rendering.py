@@ -57,11 +57,11 @@ def render(
         )
         columns = min(spec.columns, len(panels))
         lines = math.ceil(len(panels) / columns)
-        figure = Figure(figsize=(width, height or lines * spec.panel_height))
-        canvas = FigureCanvasAgg(figure)
         if not spec.alike:
             # Each panel's labels are nearer to it than to the one on the left.
-            figure.get_layout_engine().set(wspace=0.2)
+            matplotlib.rcParams["figure.constrained_layout.wspace"] = 0.2
+        figure = Figure(figsize=(width, height or lines * spec.panel_height))
+        canvas = FigureCanvasAgg(figure)
         grid = figure.subplots(lines, columns, sharey=spec.alike, squeeze=False)
         cells = list(grid.flat)
         for axes, rows in zip(cells, panels, strict=False):
@@ -76,6 +76,7 @@ def render(
                 title = ""
         for position, axes in enumerate(cells):
             _wrap_title(axes, width / columns)
+            _wrap_label(axes, canvas, width / columns - (0.3 if spec.alike else 0.5))
             _keep_whole(axes)
             leftmost = cells[position - position % columns]
             if spec.alike and position % columns and axes.get_ylabel() == leftmost.get_ylabel():
@@ -188,6 +189,14 @@ def _wrap_title(axes: Axes, width: float) -> None:
         most = _characters(width - 0.25, 7.5)
         parts = [textwrap.wrap(line, most, break_on_hyphens=False) for line in lines]
         axes.set_title("\n".join(part for wrapped in parts for part in wrapped))
+
+
+def _wrap_label(axes: Axes, canvas: FigureCanvasAgg, room: float) -> None:
+    """The layout makes no room for a label that is wider than its axes."""
+    label = axes.xaxis.label
+    share = label.get_window_extent(canvas.get_renderer()).width / (room * canvas.figure.dpi)
+    if share > 1:
+        label.set_text(textwrap.fill(label.get_text(), max(8, int(len(label.get_text()) / share))))
 
 
 def _characters(inches: float, points: float) -> int:

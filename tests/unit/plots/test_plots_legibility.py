@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas import DataFrame
+from pandas import DataFrame, concat
 from synthetic_calibrations import calibration_run
 from synthetic_decodings import decoding_run
 from synthetic_runs import attack_run, evaluate_run, transfer_run
@@ -140,6 +140,25 @@ def test_labels_of_a_calibration_stay_at_their_panel(calibrated: Run) -> None:
         assert name.x1 < box.x1 + 2
 
 
+def test_a_label_wider_than_its_axes_goes_on_below(calibrated: Run) -> None:
+    spec = FIGURES.load("calibration")
+    frame = spec.frame(views(calibrated))
+    # As of measures whose grids differ: places in the sequence are all that they share.
+    again = frame[frame[PANEL] == "calibration-p-values"].assign(series="b", name="0.3")
+    figure = render(spec, concat([frame, again]))
+    figure.draw_without_rendering()
+    (label,) = [a.xaxis.label for a in figure.axes if a.get_xlabel().startswith("Threshold no.")]
+    assert label.get_text().replace("\N{NO-BREAK SPACE}", " ") == "Threshold no.\n(→ eager)"
+    assert label.get_window_extent().x1 < figure.bbox.x1
+
+
+def test_the_label_of_confidence_time_is_no_longer_than_its_panel(store: ResultStore) -> None:
+    run = decoding_run(store, top_k=(0, 10), thresholds=(0.9, 0.5))
+    axes = drawn("confidence-time", run).axes[0]
+    label, panel = axes.yaxis.label.get_window_extent(), axes.get_window_extent()
+    assert label.height < panel.height + 4
+
+
 def test_a_panel_of_a_calibration_that_shows_one_run_is_titled(calibrated: Run, store) -> None:
     other = calibration_run(store, name="bert", power=1.0, deltas=DELTAS)
     figure = drawn("calibration", calibrated, other)
@@ -192,6 +211,18 @@ def test_columns_of_a_legend_are_filled_in_order(count: int) -> None:
         assert columns == sorted(columns, reverse=True)
         # One after the other goes down, or to the top of the next column.
         assert all(b.y1 < a.y1 or b.x0 > a.x0 for a, b in pairwise(places))
+
+
+def test_one_line_is_named_by_its_measure_as_the_title_names_the_run(store: ResultStore) -> None:
+    runs = [decoding_run(store, model=name, sweep=("linear",)) for name in ("anna", "bert")]
+    rows = [[row for row in run.document()["rows"] if row["criterion"] != "full"] for run in runs]
+    given = [
+        RunView(view.id, view.label, {**view.document, "rows": own}, list)
+        for view, own in zip(views(*runs), rows, strict=True)
+    ]
+    spec = FIGURES.load("tradeoff")
+    assert legend(render(spec, spec.frame(given[:1])))[0] == "linear"
+    assert legend(render(spec, spec.frame(given)))[:2] == ["anna", "bert"]
 
 
 def test_labels_of_several_panels_keep_their_order() -> None:
