@@ -209,6 +209,8 @@ def test_columns_of_a_legend_are_filled_in_order(count: int) -> None:
         ]
         assert max(columns) - min(columns) <= 1
         assert columns == sorted(columns, reverse=True)
+        # One column less would need another line.
+        assert len(columns) == 1 or -(-count // (len(columns) - 1)) > max(columns)
         # One after the other goes down, or to the top of the next column.
         assert all(b.y1 < a.y1 or b.x0 > a.x0 for a, b in pairwise(places))
 
@@ -267,7 +269,8 @@ def test_every_figure_of_one_run_names_its_model(
     for run in fitting:
         run_plot(PlotConfig(**told, runs=(run.id,), output=tmp_path / "a.png"))
         texts = _titles(shown[-1])
-        if spec.names_models:
+        if name == "transfer":  # Its axes name makers and victims.
+            assert shown[-1].get_suptitle() == ""
             texts = [tick.get_text() for axes in shown[-1].axes for tick in axes.get_yticklabels()]
         assert "anna" in " ".join(texts)
         assert sum("anna" in text for text in texts[:2]) <= 1
@@ -290,3 +293,12 @@ def test_where_several_settings_ran_the_one_that_is_shown_is_named(name: str, st
     # What tells the runs apart is said once.
     first = drawn(name, *runs).axes[0].get_title().replace("\n", " ")
     assert first == f"{model} threshold 0.9, softmax"
+
+
+def test_the_setting_is_named_beside_a_list_of_all(store: ResultStore) -> None:
+    runs = [decoding_run(store, threshold=asked) for asked in ([0.9, 0.5], 0.9)]
+    titles = [axes.get_title().replace("\n", " ") for axes in drawn("exits-position", *runs).axes]
+    assert titles == [
+        "calm threshold 0.9, 0.5, softmax threshold 0.9",
+        "calm threshold 0.9, softmax",
+    ]
