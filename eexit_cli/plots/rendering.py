@@ -196,7 +196,8 @@ def _wrap_label(axes: Axes, canvas: FigureCanvasAgg, room: float) -> None:
     label = axes.xaxis.label
     share = label.get_window_extent(canvas.get_renderer()).width / (room * canvas.figure.dpi)
     if share > 1:
-        label.set_text(textwrap.fill(label.get_text(), max(8, int(len(label.get_text()) / share))))
+        letters = max(8, int(len(label.get_text()) / share))
+        label.set_text(textwrap.fill(label.get_text(), letters, break_long_words=False))
 
 
 def _characters(inches: float, points: float) -> int:

@@ -150,6 +150,11 @@ def test_a_label_wider_than_its_axes_goes_on_below(calibrated: Run) -> None:
     (label,) = [a.xaxis.label for a in figure.axes if a.get_xlabel().startswith("Threshold no.")]
     assert label.get_text().replace("\N{NO-BREAK SPACE}", " ") == "Threshold no.\n(→ eager)"
     assert label.get_window_extent().x1 < figure.bbox.x1
+    # However narrow, no word is broken.
+    words = {
+        word for axes in render(spec, frame, width=1.6).axes for word in axes.get_xlabel().split()
+    }
+    assert words == {"Tolerated", "risk", "δ", "Threshold", "(→", "eager)"}
 
 
 def test_the_label_of_confidence_time_is_no_longer_than_its_panel(store: ResultStore) -> None:
