@@ -125,6 +125,12 @@ def victim_labels(documents: Sequence[Document]) -> list[dict[str, str]]:
     return labels
 
 
+def exit_words(described: Mapping[str, Any]) -> dict[str, str]:
+    """An exit's settings, by option, in a word or two each."""
+    options = _exit_options(described).items()
+    return {name: word for name, value in options if (word := _said(name, value))}
+
+
 def _exit_options(described: Mapping[str, Any]) -> dict[str, Any]:
     """An exit's settings in the words of a label: the criterion's name where no value says it."""
     options = dict(described)

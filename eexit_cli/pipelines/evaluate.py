@@ -79,9 +79,10 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
             timed = [exits[0], *rows] if config.sweep else exits
             speeds = evaluation.speeds(timed, swept=config.sweep)
             metrics |= speeds[exits[0]]
+            # Where of a sweep's settings the chosen one alone is timed, its row is like the others.
+            untimed = config.sweep and set(speeds) == {exits[0]}
             for exit, row in zip(rows, table, strict=True):
-                # Those of a sweep may be untimed, its chosen setting is timed for itself.
-                row |= {} if config.sweep and exit == exits[0] else speeds.get(exit, {})
+                row |= {} if untimed else speeds.get(exit, {})
             timings["latency_seconds"] = time.perf_counter() - started
         else:
             progress.message(NOT_TIMED)

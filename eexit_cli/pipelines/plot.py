@@ -60,21 +60,27 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
             )
     frame = spec.frame(views)
     tell_lacking(lacking(frame, config.title), progress)
-    _write(spec, frame, config, output, form, [view.id for view in views])
+    _write(spec, frame, config, output, form, views)
     return [output]
 
 
 def _write(
-    spec: FigureSpec, frame: Any, config: PlotConfig, output: Path, form: str, ids: list[str]
+    spec: FigureSpec, frame: Any, config: PlotConfig, output: Path, form: str, views: list[RunView]
 ) -> None:
     from eexit_cli.plots.rendering import render, save
 
     figure = render(
-        spec, frame, width=config.width, height=config.height, title=config.title or None
+        spec,
+        frame,
+        width=config.width,
+        height=config.height,
+        title=config.title or None,
+        run=spec.only_run(views),
     )
+    ids = ", ".join(view.id for view in views)
     about = {
         "title": escaped(config.title or spec.summary),
-        "description": escaped(f"eexit plot {spec.name}, runs: {', '.join(ids)}"),
+        "description": escaped(f"eexit plot {spec.name}, runs: {ids}"),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(output) as temporary, temporary.open("wb") as stream:

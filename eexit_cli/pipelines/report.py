@@ -165,7 +165,7 @@ def _drawn(spec: FigureSpec, views: Sequence[RunView]) -> Drawing:
 
     frame = spec.frame(views)
     stream = io.BytesIO()
-    figure = render(spec, frame, width=WIDTH)
+    figure = render(spec, frame, width=WIDTH, run=spec.only_run(views))
     about = {"title": spec.name, "description": spec.name}
     save(figure, stream, format="svg", dpi=72, about=about)
     return Drawing(spec.name, spec.summary, stream.getvalue(), lacking(frame, None))

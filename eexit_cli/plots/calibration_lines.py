@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.plots.calibration_points import (
+    EPSILON,
     NAIVE,
     by_measure,
     delta_axis,
@@ -117,7 +118,7 @@ def _violations(run: RunView, several: bool) -> Iterator[dict[str, Any]]:
 def draw_violations(frame: DataFrame, ax: Axes) -> None:
     """With epsilon, the share that is allowed."""
     for epsilon in sorted(set(frame["epsilon"])):
-        ax.axhline(100 * epsilon, color="0.3", linewidth=0.8, linestyle=":", label="ε")
+        ax.axhline(100 * epsilon, label="ε", **EPSILON)
     draw_lines(frame, ax)
     log_delta_axis(ax, frame)
     ax.set_ylim(-2, max(20.0, 1.1 * float(frame["y"].max())))

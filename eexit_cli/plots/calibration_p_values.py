@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.plots.calibration_points import (
+    EPSILON,
     MARKERS,
     by_measure,
     series_of,
@@ -74,7 +75,7 @@ def _short(threshold: float | str) -> str:
 def draw(frame: DataFrame, ax: Axes) -> None:
     """A line per p-value on a log scale, epsilon, a ring at what was accepted, a cross where it
     stopped; what lies behind the cross was never asked and is pale."""
-    ax.axhline(frame["epsilon"].iloc[0], color="0.3", linewidth=0.8, linestyle=":", label="ε")
+    ax.axhline(frame["epsilon"].iloc[0], label="ε", **EPSILON)
     for number, (series, rows) in enumerate(frame.groupby("series", sort=False)):
         color, marker = f"C{number}", MARKERS[number % len(MARKERS)]
         y = rows["y"].clip(lower=FLOOR)
@@ -91,16 +92,19 @@ def draw(frame: DataFrame, ax: Axes) -> None:
                 rows["x"][place], y[place], linestyle="none", marker=mark, markersize=size,
                 markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.2,
             )  # fmt: skip
-    for mark, words in (("o", "accepted"), ("x", "first failure")):
+    for kept, mark, words in (("accepted", "o", "accepted"), ("failed", "x", "first failure")):
+        if not frame[kept].any():
+            continue
         ax.plot(
             [], [], linestyle="none", marker=mark, markersize=5, markerfacecolor="none",
             markeredgecolor="0.3", label=words,
         )  # fmt: skip
     ax.set_yscale("log")
-    ax.set_yticks([FLOOR, 1e-4, 1e-2, 1], ["≤ 10⁻⁶", "10⁻⁴", "0.01", "1"])
+    ax.set_yticks([FLOOR, 1e-4, 1e-2, 1], ["10⁻⁶", "10⁻⁴", "0.01", "1"])
     ax.set_yticks([], minor=True)
     ax.set_ylim(FLOOR / 1.8, 2.5)
-    ax.set_ylabel("p-value")
+    # Said here: a wide tick pushes the label to the panel on the left.
+    ax.set_ylabel("max(p-value, 10⁻⁶)")
     alike = bool((frame.groupby("x")["name"].nunique() == 1).all())
     # Measures with thresholds of their own have only the place in the sequence in common.
     said = frame["name"] if alike else frame["x"].map("{:.0f}".format)
@@ -113,7 +117,7 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     shown = shown[:: max(1, math.ceil(len(shown) / _room(ax, list(names.values()))))]
     ax.set_xticks(shown, [names[place] for place in shown])
     # Which threshold it is stands at the other figures; a narrow panel has no room for it.
-    ax.set_xlabel("Threshold (→ eager)" if alike else "Threshold no. (→ eager)")
+    ax.set_xlabel(f"Threshold{'' if alike else ' no.'} (→\N{NO-BREAK SPACE}eager)")
 
 
 def _room(ax: Axes, names: Sequence[str]) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NAN = float("nan")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAIVE = "naive"
+EPSILON: dict[str, Any] = {"color": "0.3", "linewidth": 0.8, "linestyle": (0, (6, 1.5, 1, 1.5))}
+"""Its line is no other's: dots are delta's, dashes the full model's and a weaker promise's."""
 _SHOWN_WEAKER = (NAIVE,)
 """Of the weaker promises only the weakest is drawn: it is what calibration is compared with."""
 

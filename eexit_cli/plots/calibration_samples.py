@@ -82,15 +82,19 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     ax.legend(
         lines,
         [f"n = {n:.0f}" for n in sizes],
-        title=str(frame[WHOSE].iloc[0]) if WHOSE in frame else None,
-        title_fontsize=6.5,
         fontsize=6.5,
         loc="best",
+        handlelength=0.7,
+        # Six sizes leave no place without a line: it shines through.
+        frameon=True,
+        framealpha=0.7,
+        edgecolor="none",
+        borderpad=0.1,
     )
     log_delta_axis(ax, frame)
     ax.set_ylabel(str(frame["measured"].iloc[0]))
-    if PANEL in frame:
-        ax.set_title(str(frame[PANEL].iloc[0]))
+    for whose in {PANEL, WHOSE} & set(frame):
+        ax.set_title(str(frame[whose].iloc[0]))
 
 
 FIGURE = FigureSpec(

@@ -97,7 +97,7 @@ def draw(frame: DataFrame, ax: Axes) -> None:
         )
     # One scale for all panels: fixing only its foot in the first would freeze its top as well.
     ax.set_ylim(0, frame["longest"].iloc[0] * 1.05)
-    ax.set_ylabel("Confidence, ms per token")
+    ax.set_ylabel("Confidence, ms/token")
     ax.set_title(frame[PANEL].iloc[0])
     layer_axis(ax, int(frame["num_layers"].iloc[0]) - 1, label="Decoder layer")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.plots.attack_rows import counted, exit_layers, records_by_recipe
 from eexit_cli.plots.axis import layer_axis, metric_label
-from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
+from eexit_cli.plots.figure import PANEL, FigureSpec, RunView, with_setting
 from eexit_cli.plots.slowdown import WHEN
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
 def _evaluated(run: RunView) -> Iterator[dict[str, Any]]:
     """Each exit judged on all samples, whoever leaves there."""
-    layers = [int(record["exit_layer"]) for record in run.records]
+    layers, panel = [int(record["exit_layer"]) for record in run.records], with_setting(run)
     first = next((name for name in run.metrics if name.endswith("_exit_1")), "")
     metric = first.removesuffix("_exit_1")
     label, scale = metric_label(metric)
@@ -51,7 +51,7 @@ def _evaluated(run: RunView) -> Iterator[dict[str, Any]]:
     for layer in range(1, int(run.metrics["num_layers"]) + 1):
         quality = run.metrics.get(f"{metric}_exit_{layer}")
         yield {
-            PANEL: run.label,
+            PANEL: panel,
             "exit_layer": layer,
             "share": layers.count(layer) / len(layers),
             "quality": NAN if quality is None else quality,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.plots.figure import PANEL, FigureSpec, RunView
+from eexit_cli.plots.figure import PANEL, FigureSpec, RunView, with_setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,8 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     """One row per run, position and layer.
 
     Returns:
-        ``panel`` (the run), ``position`` (from 1), ``exit_layer`` (1..L), ``share`` (of the tokens
-        at that position), ``tokens`` (there), ``num_layers``.
+        ``panel`` (the run and its setting), ``position`` (from 1), ``exit_layer`` (1..L),
+        ``share`` (of the tokens at that position), ``tokens`` (there), ``num_layers``.
     """
     import pandas as pd
 
@@ -36,7 +36,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
 
 def _rows(run: RunView) -> Iterator[dict[str, Any]]:
-    layers = int(run.metrics["num_layers"])
+    layers, panel = int(run.metrics["num_layers"]), with_setting(run)
     outputs = [record["exit_layers"] for record in run.records]
     least = min(len(outputs), max(ENOUGH, ENOUGH_SHARE * len(outputs)))
     for position in range(max(map(len, outputs))):
@@ -45,7 +45,7 @@ def _rows(run: RunView) -> Iterator[dict[str, Any]]:
             return
         for layer in range(1, layers + 1):
             yield {
-                PANEL: run.label,
+                PANEL: panel,
                 "position": position + 1,
                 "exit_layer": layer,
                 "share": there.count(layer) / len(there),

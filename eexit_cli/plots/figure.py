@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.core.labels import exit_words
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
@@ -71,6 +73,8 @@ class FigureSpec:
         panel_height: inches of one row of panels.
         columns: most panels side by side in one column of a paper.
         alike: the panels have one y axis, whose label is printed once per row.
+        names_models: the axes themselves say which models they are about; other figures of one run
+            get its name as title where no panel's says it.
     """
 
     name: str
@@ -84,6 +88,23 @@ class FigureSpec:
     panel_height: float = 1.7
     columns: int = 2
     alike: bool = True
+    names_models: bool = False
+
+    def only_run(self, views: Sequence[RunView]) -> str:
+        """What the figure is of as a whole: one run's name; empty for several."""
+        return "" if len(views) > 1 or self.names_models else views[0].label
+
+
+def with_setting(run: RunView) -> str:
+    """The run's label, and the one setting that its records are of, as far as it is not said."""
+    exit = run.config.get("exit") or {}
+    words = [
+        word
+        for name, word in exit_words(exit).items()
+        # A label may name all values that were asked for.
+        if word not in run.label or run.config.get(name) != exit[name]
+    ]
+    return ", ".join(filter(None, [run.label, " ".join(words)]))
 
 
 def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -102,7 +123,9 @@ def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
         > len({config.get("model") for config in configs})
     ]
     labels = [
-        " ".join([_model_name(config), *(_said(key, config.get(key)) for key in differing)]).strip()
+        " ".join(
+            filter(None, [_model_name(config), *(_said(key, config.get(key)) for key in differing)])
+        )
         for config in configs
     ]
     return [
@@ -139,4 +162,6 @@ def _said(key: str, value: object) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     return f"{key.replace('_', ' ')} {value}"

@@ -36,6 +36,7 @@ def render(
     width: float = 3.3,
     height: float | None = None,
     title: str | None = None,
+    run: str = "",
 ) -> Figure:
     """Draw a figure's table.
 
@@ -44,6 +45,7 @@ def render(
         frame: what ``spec.frame`` made.
         width, height: inches; without a height each row of panels gets ``spec.panel_height``.
         title: printed above everything.
+        run: what the one run is called; without a title it is one where no panel's says it.
 
     Returns:
         The matplotlib figure, with an Agg canvas.
@@ -55,16 +57,27 @@ def render(
         )
         columns = min(spec.columns, len(panels))
         lines = math.ceil(len(panels) / columns)
+        if not spec.alike:
+            # Each panel's labels are nearer to it than to the one on the left.
+            matplotlib.rcParams["figure.constrained_layout.wspace"] = 0.2
         figure = Figure(figsize=(width, height or lines * spec.panel_height))
         canvas = FigureCanvasAgg(figure)
         grid = figure.subplots(lines, columns, sharey=spec.alike, squeeze=False)
         cells = list(grid.flat)
         for axes, rows in zip(cells, panels, strict=False):
             spec.draw(rows, axes)
-            _wrap_title(axes, width / columns)
         for axes in cells[len(panels) :]:
             axes.remove()
-        for position, axes in enumerate(cells[: len(panels)]):
+        cells = cells[: len(panels)]
+        if not title and not all(axes.get_title().startswith(printable(run)) for axes in cells):
+            title = printable(run)
+            if [axes.get_title() for axes in cells] == [""]:
+                cells[0].set_title(title)
+                title = ""
+        for position, axes in enumerate(cells):
+            _wrap_title(axes, width / columns)
+            _wrap_label(axes, canvas, width / columns - (0.3 if spec.alike else 0.5))
+            _keep_whole(axes)
             leftmost = cells[position - position % columns]
             if spec.alike and position % columns and axes.get_ylabel() == leftmost.get_ylabel():
                 axes.set_ylabel("")
@@ -74,9 +87,9 @@ def render(
             figure.suptitle(textwrap.fill(title, _characters(width, 8.5)))
         # matplotlib would print a title and a legend above the panels over each other.
         place = "outside lower center" if title else "outside upper center"
-        legend_lines = _add_legend(figure, canvas, cells[: len(panels)], place)
+        legend_lines = _add_legend(figure, canvas, cells, place)
         if height is None:
-            title_lines = max(axes.get_title().count("\n") for axes in cells[: len(panels)])
+            title_lines = max(axes.get_title().count("\n") for axes in cells)
             extra = legend_lines * _LEGEND_LINE + lines * title_lines * _TITLE_LINE
             extra += 0.2 if title else 0.0
             figure.set_size_inches(width, lines * spec.panel_height + extra)
@@ -115,12 +128,7 @@ def _settings() -> Iterator[None]:
 
 def _add_legend(figure: Figure, canvas: FigureCanvasAgg, cells: list[Axes], place: str) -> int:
     """One legend for all panels, as wide as fits; returns its number of lines."""
-    found: dict[str, Any] = {}
-    for axes in cells:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    # Bars before lines; matplotlib lists them the other way round.
-    entries = dict(sorted(found.items(), key=lambda entry: not isinstance(entry[1], Container)))
+    entries = _entries(cells)
     if not entries:
         return 0
     room = figure.get_figwidth() * figure.dpi
@@ -130,7 +138,9 @@ def _add_legend(figure: Figure, canvas: FigureCanvasAgg, cells: list[Axes], plac
     )
     # Shorter handles show no dashes.
     length = 3.2 if dashed else None
-    for columns in range(len(entries), 0, -1):
+    for lines in range(1, len(entries) + 1):
+        # No more columns than these lines fill: it is read down each column, in order.
+        columns = math.ceil(len(entries) / lines)
         legend = figure.legend(
             list(entries.values()), list(entries), loc=place, ncols=columns, handlelength=length
         )
@@ -141,12 +151,53 @@ def _add_legend(figure: Figure, canvas: FigureCanvasAgg, cells: list[Axes], plac
     return math.ceil(len(entries) / columns)
 
 
+def _entries(cells: list[Axes]) -> dict[str, Any]:
+    """Every label with its mark, in each panel's own order: a later panel's new labels come before
+    those that follow them there."""
+    order: list[str] = []
+    found: dict[str, Any] = {}
+    for axes in cells:
+        place = len(order)
+        marks, labels = axes.get_legend_handles_labels()
+        # Bars before lines; matplotlib lists them the other way round.
+        pairs = sorted(
+            zip(labels, marks, strict=True), key=lambda pair: not isinstance(pair[1], Container)
+        )
+        for label, mark in reversed(pairs):
+            if label in found:
+                place = order.index(label)
+            else:
+                order.insert(place, label)
+                found[label] = mark
+    return {label: found[label] for label in order}
+
+
+def _keep_whole(axes: Axes) -> None:
+    """Marks on the border are not cut; a line that goes on beyond it is."""
+    axes.get_ylim()  # Limits are stale until they are asked for.
+    left, bottom, right, top = axes.bbox.padded(1).extents
+    for line in axes.lines:
+        x, y = line.get_transform().transform(line.get_xydata()).T
+        beyond = (x < left) | (x > right) | (y < bottom) | (y > top)
+        if line.get_marker() != "None" and len(x) and not beyond.any():
+            line.set_clip_on(False)
+
+
 def _wrap_title(axes: Axes, width: float) -> None:
     lines = axes.get_title().split("\n")
     if lines != [""]:
         most = _characters(width - 0.25, 7.5)
         parts = [textwrap.wrap(line, most, break_on_hyphens=False) for line in lines]
         axes.set_title("\n".join(part for wrapped in parts for part in wrapped))
+
+
+def _wrap_label(axes: Axes, canvas: FigureCanvasAgg, room: float) -> None:
+    """The layout makes no room for a label that is wider than its axes."""
+    label = axes.xaxis.label
+    share = label.get_window_extent(canvas.get_renderer()).width / (room * canvas.figure.dpi)
+    if share > 1:
+        letters = max(8, int(len(label.get_text()) / share))
+        label.set_text(textwrap.fill(label.get_text(), letters, break_long_words=False))
 
 
 def _characters(inches: float, points: float) -> int:

@@ -143,7 +143,7 @@ def _full_models(full: DataFrame, scale: float, runs: list[str], ax: Axes) -> No
 
 def _key(names: list[str], runs: list[str], ax: Axes) -> None:
     """Legend entries: the series by colour, then the runs by kind of line."""
-    for look, name in enumerate(names if len(names) > 1 else runs):
+    for look, name in enumerate(runs if len(names) == 1 < len(runs) else names):
         line = "-" if len(names) > 1 else LINES[look % len(LINES)]
         marker = MARKERS[look % len(MARKERS)]
         ax.plot([], [], color=f"C{look % len(MARKERS)}", marker=marker, linestyle=line, label=name)

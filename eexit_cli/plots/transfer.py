@@ -139,4 +139,5 @@ FIGURE = FigureSpec(
     panel_height=3.6,
     columns=1,
     alike=False,
+    names_models=True,
 )

@@ -314,7 +314,7 @@ def test_several_measures_share_a_screen_a_table_and_the_panels(eexit, decoder, 
 def test_a_decoders_json_is_the_document(eexit, decoder) -> None:
     done = eexit("calibrate", "--model", decoder, "--no-store", "--json", *SMALL, *FEW)
     document = json.loads(done.out)
-    assert document["config"]["metric"] == "rouge-l-tokens"
+    assert document["config"]["metric"] == "exact-match"
     assert [row["threshold"] for row in document["rows"]][:2] == [1.0, 0.8]
     assert document["metrics"]["num_layers"] == 3
 

@@ -238,7 +238,7 @@ def thresholds(document: Mapping[str, Any], *, all_rows: bool = True) -> Sheet:
     """One row per threshold that was run; or those that differ, as far as the second behind the
     accepted one."""
     names = ("threshold", "mean_loss", "mean_exit_layer", "p_value", "rejected", "chosen")
-    rows = []
+    rows: list[Row] = []
     for part in by_measure(document):
         end = max((row["index"] for row in part["rows"] if row["chosen"]), default=-1) + 2
         near = [dict(row) for row in part["rows"] if all_rows or row["index"] <= end]

@@ -70,6 +70,14 @@ def test_the_sweep_holds_the_full_model_and_every_criterion(finished):
         assert row["accuracy"] == metrics[f"accuracy_exit_{layer}"]
 
 
+def test_no_row_of_a_sweep_is_timed_where_only_the_chosen_setting_is(tmp_path):
+    chosen = {"confidence": "margin", "threshold": 0.5}
+    swept = evaluate(tmp_path, sweep=True, latency_samples=2, **chosen).document
+    assert any(row["threshold"] == 0.5 for row in swept["rows"])
+    assert not any("throughput" in row for row in swept["rows"])
+    assert "throughput" in swept["metrics"]
+
+
 def test_measured_time_stands_beside_the_layers(finished):
     metrics = finished.document["metrics"]
     for name in ("latency_ms", "latency_full_ms", "throughput", "throughput_full"):

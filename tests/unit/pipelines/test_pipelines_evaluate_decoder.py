@@ -225,8 +225,13 @@ def test_every_row_is_timed_in_turn_with_the_full_model(evaluate, monkeypatch) -
             assert row[f"{ms}_low"] <= row[ms] <= row[f"{ms}_high"]
     # One by one a sweep times its chosen setting alone, which is one of its thresholds here.
     timed.clear()
-    evaluate(sweep=True, confidence="softmax", limit=5, latency_samples=1)
+    swept = evaluate(sweep=True, confidence="softmax", limit=5, latency_samples=1).document
     assert [len(ways) for ways, _, _ in timed] == [2, 20]
+    # In batches all take turns, so that no row's time is of another kind than its neighbours'.
+    _, *rows = swept["rows"]
+    assert all("tokens_per_second_low" in row for row in rows)
+    (own,) = [r for r in rows if r["threshold"] == swept["config"]["exit"]["threshold"]]
+    assert own["tokens_per_second"] == swept["metrics"]["tokens_per_second"]
 
 
 def test_measures_form_rows_too(evaluate) -> None:

@@ -290,6 +290,10 @@ def test_labels_say_what_differs_and_nothing_else() -> None:
         "a sst2",
         "a cola",
     ]
+    assert labels({"model": "a", "threshold": [0.9, 0.5]}, {"model": "a", "split": "test"}) == [
+        "a threshold 0.9, 0.5",
+        "a test",
+    ]
     assert labels({"model": "a"}, {"model": "a"}) == ["a (0000)", "a (0001)"]
     assert labels({"model": "a", "patience": None}, {"model": "a", "patience": 3}) == [
         "a",
