@@ -267,7 +267,7 @@ def test_a_decoder_is_calibrated_and_the_threshold_used(eexit, decoder, tmp_path
     said = " ".join(done.out.split())
     for words in (
         "over the draw of the 40 calibration samples, softmax threshold",
-        "the mean dissimilarity from the full model's output (1 - ROUGE-L F1 over symbols)",
+        "the mean dissimilarity from the full model's output (1 - exact match)",
         "calibrated on calibration tested on test",
         "Mean exit layer",
         "or further",

@@ -88,6 +88,7 @@ RUNS: dict[str, Golden] = {
     "calibrate-decoder": Golden(
         f"calibrate {_DECODER} --delta 0.5 --epsilon 0.2 --consistency textual"
         " --confidence softmax,linear --p-value betting --latency-samples 0 --no-store"
+        " --metric rouge-l-tokens"
     ),
     "calibrate-losses": Golden(
         "calibrate --losses losses.csv --test-share 0.5 --delta 0.2 --seed 1 --json"

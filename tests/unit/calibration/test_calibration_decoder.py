@@ -129,6 +129,7 @@ class TestLosses:
         self, calibrate, decoder, consistency, options
     ):
         options = {"consistency": consistency, "dtype": "float64", "limit": 12, **options}
+        options["metric"] = "rouge-l-tokens"
         result = calibrate(delta=0.9, test_limit=2, **options)
         loaded = load_decoder(CalibrateConfig(model=str(decoder), dtype="float64"))
         words = load_examples(
@@ -524,7 +525,8 @@ class TestUnderAttack:
         self, calibrate, attacked, decoder, consistency
     ):
         run = attacked()
-        document = calibrate(verify_on=run.id, consistency=consistency, dtype="float64").document
+        asked = {"metric": "rouge-l-tokens", "dtype": "float64"}
+        document = calibrate(verify_on=run.id, consistency=consistency, **asked).document
         metrics = document["metrics"]
         assert metrics["attack_samples"] == 40
         loaded = load_decoder(CalibrateConfig(model=str(decoder), dtype="float64"))

@@ -197,6 +197,7 @@ class TestDecoders:
 
             def calibrate(self, **options):
                 few = {"delta": 0.5, "thresholds": (1.0, 0.6, 0.2), "latency_samples": 0}
+                few["metric"] = "rouge-l-tokens"
                 config = CalibrateConfig(
                     model="spell", data_file=data, limit=30, **{**few, **options}
                 )

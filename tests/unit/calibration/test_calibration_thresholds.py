@@ -22,10 +22,12 @@ def patience_scale(num_layers):
     return PatienceExit.scale(Shape(num_layers, 2))
 
 
-def test_the_default_for_a_confidence_is_the_seeds():
+def test_the_default_for_a_confidence_is_that_of_dl2_calm_and_three_more():
     seed = "1.0 0.95 0.90 0.85 0.80 0.75 0.70 0.65 0.60 0.55 0.50 0.45 0.40 0.35 0.30 0.25 0.20 "
     seed += "0.15 0.10 0.05"
-    assert confidence_scale("margin").values == tuple(float(x) for x in seed.split())
+    values = confidence_scale("margin").values
+    assert set(values) == {0.999, 0.99, 0.98, *(float(x) for x in seed.split())}
+    assert list(values) == sorted(values, reverse=True)
 
 
 def test_the_default_for_entropy_is_forty_steps_to_ln_k():
