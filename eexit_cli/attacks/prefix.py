@@ -30,9 +30,16 @@ if TYPE_CHECKING:
 FIRST_WORDS = ("the", "a", "of")
 """What a search starts from: the first of them that the vocabulary has (Wallace et al. start from
 "the the the")."""
-RACE = ((8, 4), (24, 3))
+TRIED = 8
+"""One in so many of a round's candidates is tried: those that the gradient ranks first. Their order
+by it is right often enough that the rest would cost much and win rarely."""
+
+RACE = ((8, 3), (16, 3))
 """Heats: on so many search texts, and one in so many goes on to the next; the last heat is on
 all."""
+
+GRADIENT_TEXTS = 16
+"""Search texts whose gradients are averaged; they rank candidates, they do not judge them."""
 
 
 def with_prefix(prefix: str, text: TextInput) -> TextInput:
@@ -102,9 +109,9 @@ class PrefixSearch:
     """Learns a prefix by gradient-guided beam search on search texts (Wallace et al., 2019).
 
     Each round changes one word, the first to the last in turn. The gradient of the loss at that
-    word, averaged over the search texts, ranks the vocabulary for every prefix of the beam; the
-    best ``top_n`` candidates of the round are tried on a few texts, the better of them on more, and
-    the best on all. A prefix is as good as the exit layers that it leads to, and how near the
+    word, averaged over some search texts, ranks the vocabulary for every prefix of the beam; the
+    best of the round's ``top_n`` candidates are tried on a few texts, the better of them on more,
+    and the best on all. A prefix is as good as the exit layers that it leads to, and how near the
     executed exits came to going on. The search ends when no word of the prefix brings anything any
     more, or after ``rounds``.
 
@@ -196,7 +203,8 @@ class PrefixSearch:
             for words, change in self._proposals(member.words, place):
                 if words not in self._tried:
                     proposals[words] = min(change, proposals.get(words, change))
-        left = sorted(proposals, key=lambda words: (proposals[words], words))[: self.top_n]
+        ranked = sorted(proposals, key=lambda words: (proposals[words], words))
+        left = ranked[: math.ceil(self.top_n / TRIED)]
         for texts, one_in in RACE:
             heat = sorted(self._on(left, self.texts[:texts]), key=_best_first)
             left = [one.words for one in heat[: math.ceil(len(heat) / one_in)]]
@@ -219,8 +227,8 @@ class PrefixSearch:
         ]
 
     def _mean_gradients(self, prefix: tuple[str, ...]) -> WordGradients:
-        """Of the prefix's words, over all search texts."""
-        texts = [with_prefix(" ".join(prefix), text) for text in self.texts]
+        """Of the prefix's words, over the first search texts."""
+        texts = [with_prefix(" ".join(prefix), text) for text in self.texts[:GRADIENT_TEXTS]]
         places = set(range(self.length))
         self._check_affordable(len(texts))
         found: list[WordGradients] = []

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from eexit_cli.core.errors import MissingArtifactError
 
@@ -35,11 +41,14 @@ def load_split(
         MissingArtifactError: neither the hub nor the cache has it.
     """
     import datasets
+    import huggingface_hub
 
+    answers = not huggingface_hub.constants.HF_HUB_OFFLINE and _hub_answers()
     try:
-        if export:
-            return _exported(repository, f"{configuration}/{split}")
-        return datasets.load_dataset(repository, configuration, split=split)
+        with nullcontext() if answers else _offline():
+            if export:
+                return _exported(repository, f"{configuration}/{split}")
+            return datasets.load_dataset(repository, configuration, split=split)
     except (OSError, datasets.exceptions.DatasetsError) as error:
         cause: Exception = error
     except ValueError as error:
@@ -48,10 +57,52 @@ def load_split(
             raise
         cause = error
     reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+    if not answers and not huggingface_hub.constants.HF_HUB_OFFLINE:
+        reason = "the hub does not answer, and its cache here does not have it"
     raise MissingArtifactError(
         f"Task '{task}' could not be loaded from {repository}: {reason}",
         hint=f"{instead}, or connect once without HF_HUB_OFFLINE so that the data are cached",
     ) from cause
+
+
+@cache
+def _hub_answers() -> bool:
+    """Is there a way to the hub? Its libraries would try for half a minute.
+
+    Behind a proxy only they can tell.
+    """
+    import huggingface_hub
+
+    if getproxies():
+        return True
+    hub = urlsplit(huggingface_hub.constants.ENDPOINT)
+    port = hub.port or (443 if hub.scheme == "https" else 80)
+    try:
+        socket.create_connection((hub.hostname or "", port), timeout=_PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+_PATIENCE = 3.0
+"""Seconds."""
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Inside, the hub's libraries look into their cache alone, as with HF_HUB_OFFLINE=1."""
+    import datasets
+    import huggingface_hub
+
+    places = (datasets.config, huggingface_hub.constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    for place in places:
+        place.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
 
 
 def _exported(repository: str, folder: str) -> Any:

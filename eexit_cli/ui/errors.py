@@ -49,7 +49,7 @@ def show_interrupted(error: EexitError) -> None:
 
 def _line(word: str, color: str, text: str) -> None:
     label = f"{word}:" if "NO_COLOR" in os.environ else typer.style(f"{word}:", fg=color, bold=True)
-    streams.tell(" ".join(text.split()), label=f"{label} ")
+    streams.tell(" ".join(text.split()), label=f"{label} ", before=len(word) + 2)
 
 
 def from_command_line(error: Exception) -> EexitError:

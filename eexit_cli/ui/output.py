@@ -89,6 +89,13 @@ class Output:
             text = render(sheet, str(self.format), streams.encoding_of(sys.stdout))
             streams.write(text, newline=False)
 
+    def sheets(self, *sheets: Sheet) -> None:
+        """Several tables with a blank line between, as the screen, Markdown and LaTeX show them."""
+        for number, sheet in enumerate(sheets):
+            if number and not self.for_people:
+                streams.write("")
+            self.sheet(sheet)
+
     def result(self, document: dict[str, Any], sheet: Sheet, *quiet_lines: str) -> bool:
         """Print a result in the user's form: a document, a table, or a few bare lines.
 

@@ -10,7 +10,10 @@ import contextlib
 import io
 import logging
 import os
+import re
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -41,9 +44,53 @@ def write(text: str, *, newline: bool = True) -> None:
     typer.echo(text, file=sys.stdout, nl=newline)
 
 
-def tell(text: str, *, label: str = "") -> None:
-    """A line for a person to stderr, after a label that may be coloured."""
-    typer.echo(label + readable(text, encoding_of(sys.stderr)), file=sys.stderr)
+def tell(text: str, *, label: str = "", before: int = 0) -> None:
+    """A line for a person to stderr; on a terminal in lines that end between words.
+
+    Args:
+        text: of the line.
+        label: before it, perhaps coloured.
+        before: columns that the label takes.
+    """
+    shown = readable(text, encoding_of(sys.stderr))
+    if sys.stderr is not None and sys.stderr.isatty():
+        shown = in_lines(shown, shutil.get_terminal_size().columns, before)
+    typer.echo(label + shown, file=sys.stderr)
+
+
+_COMMAND = re.compile(r"(?:^|.*: |\s+)eexit \S")
+
+
+def in_lines(text: str, width: int, before: int = 0) -> str:
+    r"""The text broken between words; lines of a command end in ``\``, so that it can be copied.
+
+    Args:
+        text: one line, or several.
+        width: columns of the terminal.
+        before: columns that are taken at the start.
+    """
+    return "\n".join(
+        _in_lines(line, width, before if number == 0 else 0)
+        for number, line in enumerate(text.split("\n"))
+    )
+
+
+def _in_lines(line: str, width: int, before: int) -> str:
+    if before + len(line) <= width:
+        return line
+    command = _COMMAND.match(line) is not None
+    end = " \\" if command else ""
+    indent = " " * (len(line) - len(line.lstrip()) + (6 if command else 0))
+    parts = textwrap.wrap(
+        line,
+        max(20, width - len(end)),
+        initial_indent=" " * before,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+    return f"{end}\n".join(parts)[before:]
 
 
 @contextlib.contextmanager

@@ -20,10 +20,13 @@ from eexit_cli.ui.screens.attack_table import (
     interval_words,
     say_attacked,
     say_prefix,
+    say_quality,
     say_speed,
     show_recipes,
     show_transfer,
+    tables,
     task_metrics,
+    transfers,
     unit_of,
 )
 from eexit_cli.ui.screens.speed import with_spread
@@ -56,12 +59,17 @@ def show_attack(output: Output, result: RunResult) -> None:
             (show_transfer if replay else show_recipes)(output, document)
             _hints(output, result, figure)
             return
+    if several and output.rounds and not output.as_json and not output.quiet:
+        # What a person reads has the screen's few columns; scripts get all figures.
+        output.sheets(*([transfers(document)] if replay else tables(document)))
+        return
     table = sheet_of(document["rows"]) if several else slowdown(document)
     if output.result(document, table, str(result.path)):
         say_prefix(output, document["rows"][0])
         output.say(_sureness(document["metrics"]))
         say_speed(output, document["rows"][:1])
         say_attacked(output, document["rows"][0])
+        say_quality(output, document["rows"][0])
         _hints(output, result, figure)
 
 
@@ -174,7 +182,7 @@ def _examples(
                 drawn = highlighted(text, marked, style, brackets=brackets)
             output_of = record.get(f"output_{word.strip()}")
             if output_of is not None:
-                drawn.append(readable(f"  {output_of}"), style="dim")
+                drawn.append(readable(f"  answer: {output_of}"), style="dim")
             lines.add_row(Text(word, style="dim"), drawn)
         output.console.print(lines)
     output.say()

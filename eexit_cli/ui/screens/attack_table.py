@@ -39,15 +39,14 @@ def leading_metric(metrics: Mapping[str, Any]) -> str | None:
 
 def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
     """For people: what each recipe did, what it cost, and who beats whom."""
-    output.sheet(effects(document))
-    output.sheet(costs(document))
+    output.sheets(*tables(document))
     _say_left_out(output, document)
     rows = done(document)
     for row in rows:
         say_prefix(output, row)
         say_attacked(output, row)
     say_speed(output, rows)
-    _say_quality(output, rows[0])
+    say_quality(output, rows[0])
     samples, level = rows[0]["samples"], rows[0].get("interval_level")
     best = escape(str(document["report"]["metrics_of"]))
     budget = document["config"].get("query_budget")
@@ -57,6 +56,11 @@ def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
         f"Against {best}: layers more or less than it per sample, on the same samples, and p "
         "(paired permutation test of the exit layers, Holm over all pairs).[/]"
     )
+
+
+def tables(document: Mapping[str, Any]) -> tuple[Sheet, Sheet]:
+    """What recipes did, and what they cost."""
+    return effects(document), costs(document)
 
 
 def say_attacked(output: Output, row: Row) -> None:
@@ -95,7 +99,7 @@ def say_speed(output: Output, rows: Sequence[Row]) -> None:
         output.say(f"[dim]{escape(words)}[/]")
 
 
-def _say_quality(output: Output, row: Row) -> None:
+def say_quality(output: Output, row: Row) -> None:
     """What a decoder's quality is of."""
     if "output_similarity_after" not in row:
         return
@@ -251,7 +255,11 @@ def gain_words(row: Row) -> str:
     words = written("gain_removed", gain)
     if low is None or high is None:
         return words
-    return f"{words} [{100 * low:.0f}, {100 * high:.0f}]"
+    ends = f"{100 * low:.0f}", f"{100 * high:.0f}"
+    if ends[0] == ends[1] and row.get("samples") is not None:
+        # Every draw of these samples gave the same, which says little where they are few.
+        return f"{words} [all {row['samples']} alike]"
+    return f"{words} [{', '.join(ends)}]"
 
 
 def show_transfer(output: Output, document: Mapping[str, Any]) -> None:

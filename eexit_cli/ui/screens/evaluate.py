@@ -59,7 +59,7 @@ def show_evaluation(output: Output, result: RunResult) -> None:
     if output.for_people:
         _head(output, document)
         # Settings that were listed one by one stand for themselves.
-        if not (decodes and several) or document["config"].get("sweep"):
+        if not several or document["config"].get("sweep"):
             output.sheet((layers if decodes else exits)(document["metrics"]))
             if several:
                 output.sheet(quality(document))
@@ -89,7 +89,7 @@ def _figure(document: Mapping[str, Any]) -> str:
 
 def _head(output: Output, document: Mapping[str, Any]) -> None:
     config, metrics = document["config"], document["metrics"]
-    listed = _decodes(document) and bool(document["rows"]) and not config.get("sweep")
+    listed = bool(document["rows"]) and not config.get("sweep")
     samples, cut, unfinished = map(metrics.get, ("samples", "truncated", "unfinished"))
     output.say()
     output.say(

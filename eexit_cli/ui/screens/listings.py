@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.core.digits import exact
@@ -195,6 +196,8 @@ def runs(summaries: Sequence[RunSummary]) -> Sheet:
             "command": summary.command,
             "model": summary.config.get("model"),
             "created": summary.created,
+            "data": run_data(summary.config),
+            "setting": run_setting(summary.config),
             "status": summary.status,
             "result": telling(summary.metrics),
         }
@@ -203,11 +206,59 @@ def runs(summaries: Sequence[RunSummary]) -> Sheet:
     return Sheet(
         [
             Column("run", "Run", style="cyan", shortest=SHORTEST_ID),
-            Column("status", whole=True),
-            Column("result", "Result"),
+            Column(
+                "model", "What", text=lambda row: f"{row['command']} {row['model'] or ''}".strip()
+            ),
+            Column("setting", "Of", text=_told_apart),
+            Column("result", "Result", text=_outcome),
         ],
         rows,
     )
+
+
+def _what(row: Row) -> str:
+    return f"{row['command']} {row['model'] or ''}".strip()
+
+
+def _told_apart(row: Row) -> str:
+    return "; ".join(filter(None, (row["data"], row["setting"])))
+
+
+def _outcome(row: Row) -> str:
+    return str(row["result"] if row["status"] == "finished" else row["status"])
+
+
+def run_data(config: Mapping[str, Any]) -> str:
+    """What a run read, and how much of it: "movie-reviews, 40"."""
+    of = config.get("losses") or config.get("data_file") or config.get("task")
+    if of is None:
+        return ""
+    limit = config.get("limit")
+    return Path(str(of)).name + (f", {limit}" if limit else "")
+
+
+def run_setting(config: Mapping[str, Any]) -> str:
+    """What a run did with it: recipes, delta, the exit or the sweep, what was trained from what."""
+    if config.get("transfer"):
+        # The last part of an id names the run too.
+        said = [f"replay of {_listed([str(run)[-4:] for run in config['transfer']])}"]
+    else:
+        said = [_listed(config.get("recipes") or config.get("recipe"))]
+    if config.get("delta") is not None:
+        said.append(f"delta {_listed(config['delta'])}")
+        said.append(_listed(config.get("confidence") or config.get("criterion")))
+    elif config.get("sweep"):
+        said.append("sweep")
+    elif isinstance(config.get("exit"), Mapping):
+        said.append(criterion_words(config["exit"]))
+    if config.get("backbone"):
+        said.append(f"from {config['backbone']}")
+    return "; ".join(filter(None, said))
+
+
+def _listed(value: Any) -> str:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return ", ".join(exact(v) if isinstance(v, float) else str(v) for v in values if v is not None)
 
 
 def telling(metrics: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.text import Text
 
@@ -78,22 +79,24 @@ def tokens(results: Sequence[Mapping[str, Any]]) -> Sheet:
 def _draw_opinions(output: Output, result: Mapping[str, Any], layers: int) -> None:
     # GBK has one of the two.
     signs = BARS if readable(BARS, output.console.encoding) == BARS else "#."
+    width = max(cell_len(readable(_name(exit_))) for exit_ in result["exits"])
     for exit_ in result["exits"]:
-        output.console.print(_opinion(exit_, result["exit_layer"], signs))
+        output.console.print(_opinion(exit_, result["exit_layer"], width, signs))
     output.say(f"[bold]{escape(_name(result))}[/], from layer {result['exit_layer']} of {layers}")
 
 
-def _opinion(exit_: Mapping[str, Any], left_at: int, signs: str = BARS) -> Text:
+def _opinion(exit_: Mapping[str, Any], left_at: int, width: int, signs: str = BARS) -> Text:
+    """One line; answers take as many columns as the longest of them."""
     here = exit_["layer"] == left_at
     style = "bold" if here else "" if exit_["executed"] else "dim"
     line = Text(f"  exit {exit_['layer']:>2}  ", style=style)
     probability = exit_.get("probability")
-    name = _name(exit_)
+    name = readable(_name(exit_))
     if probability is not None:
         filled = round(BAR * probability)
         line.append(signs[0] * filled, style="green" if here else "cyan")
         line.append(signs[1] * (BAR - filled) + f" {share(probability):>8}")
-    line.append(f"  {readable(name)}")
+    line.append(f"  {name}{' ' * (width - cell_len(name))}")
     if probability is not None and exit_.get("measure"):
         line.append(f"  {exit_['measure']} {exit_['confidence']:.3f}", style="dim")
     if here:

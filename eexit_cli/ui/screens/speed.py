@@ -12,6 +12,8 @@ Figures = Mapping[str, Any]
 
 SPEEDUPS = ("speedup_seconds", "speedup_throughput")
 
+_MOST_NAMED = 5
+
 TIMED = {
     *("latency_ms", "latency_full_ms", "throughput", "throughput_full", *SPEEDUPS),
     *("tokens_per_second_single", "tokens_per_second_single_full"),
@@ -70,6 +72,8 @@ def speed_words(
         what += f" one by one, {figures['throughput_samples']:g} in batches"
     what += ", in turn with the full model; in brackets the interval over repeats."
     same = list(alike) or [label(name) for name in names if is_none(name, figures)]
-    if same:
+    if len(same) > _MOST_NAMED:
+        what += f" No difference to the full model was measured for {len(same)} settings."
+    elif same:
         what += f" No difference to the full model was measured: {'; '.join(same)}."
     return what

@@ -14,6 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from eexit_cli.core.errors import MissingArtifactError
 from eexit_cli.data import glue, load_examples
+from eexit_cli.data import hub as hub_module
 
 # task -> text columns and class names, as https://huggingface.co/datasets/nyu-mll/glue lists them.
 HUB = {
@@ -181,3 +182,43 @@ def test_a_full_disk_is_told_as_it_is(monkeypatch, make_config):
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(MissingArtifactError, match="No space left on device"):
         load_examples(make_config(task="sst2"), default_split="test")
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch) -> None:
+    """Its libraries would try for half a minute; the cache alone is asked, as when offline."""
+    import huggingface_hub
+
+    asked: list[tuple[str, int]] = []
+
+    def refuse(address: tuple[str, int], timeout: float) -> None:
+        asked.append(address)
+        raise OSError("no way")
+
+    def load(*names: object, **options: object) -> None:
+        assert datasets.config.HF_HUB_OFFLINE
+        assert huggingface_hub.constants.HF_HUB_OFFLINE
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_module, "getproxies", dict)
+    monkeypatch.setattr(hub_module.socket, "create_connection", refuse)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    hub_module._hub_answers.cache_clear()
+    try:
+        for _ in range(2):
+            with pytest.raises(MissingArtifactError) as caught:
+                hub_module.load_split(
+                    "rte", "nyu-mll/glue", "rte", "train", instead="Give a folder"
+                )
+        assert caught.value.message == (
+            "Task 'rte' could not be loaded from nyu-mll/glue: the hub does not answer, and its "
+            "cache here does not have it"
+        )
+        assert len(asked) == 1
+        assert not huggingface_hub.constants.HF_HUB_OFFLINE
+        # Behind a proxy only the libraries can tell.
+        hub_module._hub_answers.cache_clear()
+        monkeypatch.setattr(hub_module, "getproxies", lambda: {"https": "http://proxy"})
+        assert hub_module._hub_answers()
+    finally:
+        hub_module._hub_answers.cache_clear()

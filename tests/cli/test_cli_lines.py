@@ -1,0 +1,121 @@
+"""Lines for people: broken between words, aligned, and no figure that says nothing."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from eexit_cli.ui.screens.attack_table import gain_words
+from eexit_cli.ui.screens.listings import run_data, run_setting, runs
+from eexit_cli.ui.screens.predict import _draw_opinions
+from eexit_cli.ui.screens.speed import speed_words
+from eexit_cli.ui.streams import in_lines
+
+COMMAND = (
+    "Next: eexit evaluate --model own --threshold calibrated:20261127-145308-calibrate-calm-6405"
+)
+
+
+def test_a_commands_lines_can_be_copied() -> None:
+    lines = in_lines(COMMAND, 60).split("\n")
+    assert len(lines) > 1
+    assert all(line.endswith(" \\") for line in lines[:-1])
+    assert " ".join(line.strip(" \\") for line in lines) == COMMAND
+
+
+@given(
+    words=st.lists(st.text("abc-/.", min_size=1, max_size=12), min_size=1, max_size=40),
+    width=st.integers(20, 100),
+    before=st.integers(0, 7),
+)
+def test_words_stay_whole(words, width, before) -> None:
+    shown = in_lines(" ".join(words), width, before)
+    assert shown.split() == words
+    for number, line in enumerate(shown.split("\n")):
+        assert len(line) + (before if number == 0 else 0) <= max(width, 20)
+
+
+def test_what_fits_stays_as_it_is() -> None:
+    assert in_lines(COMMAND, 200) == COMMAND
+    assert in_lines("  two  spaces\nand a line", 30) == "  two  spaces\nand a line"
+
+
+def test_answers_of_any_length_are_aligned() -> None:
+    class Shown:
+        console = Console(file=io.StringIO(), width=120, color_system=None)
+
+        def say(self, line: str) -> None:
+            self.console.print(line)
+
+    exits = [
+        {
+            "layer": layer,
+            "executed": True,
+            "prediction": 0,
+            "label_name": name,
+            "probability": 0.5,
+            "measure": "entropy",
+            "confidence": 0.25,
+        }
+        for layer, name in enumerate(("no", "undecided", "中性"), start=1)
+    ]
+    output = Shown()
+    _draw_opinions(output, {"exits": exits, "exit_layer": 3, **exits[2]}, 3)  # type: ignore[arg-type]
+    lines = output.console.file.getvalue().splitlines()[:3]  # type: ignore[attr-defined]
+    from rich.cells import cell_len
+
+    assert len({cell_len(line[: line.index("entropy")]) for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.78, 0.88, "83.1 % [78, 88]"), (0.831, 0.831, "83.1 % [all 5 alike]")],
+)
+def test_an_interval_without_width_says_of_how_many(low, high, words) -> None:
+    row = {"gain_removed": 0.831, "gain_removed_low": low, "gain_removed_high": high, "samples": 5}
+    assert gain_words(row) == words
+
+
+def test_a_few_settings_are_named_and_many_counted() -> None:
+    figures = {"speedup_seconds": 1.0, "timing_repeats": 5, "latency_samples": 9}
+    assert speed_words(figures, ["a", "b"]).endswith("measured: a; b.")
+    assert speed_words(figures, list("abcdefg")).endswith("measured for 7 settings.")
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "setting"),
+    [
+        (
+            {"task": "movie-reviews", "limit": 40, "recipe": "a,b", "recipes": ["a", "b"]},
+            "movie-reviews, 40",
+            "a, b",
+        ),
+        (
+            {"data_file": "/x/mine.csv", "delta": 0.1, "confidence": ["softmax", "margin"]},
+            "mine.csv",
+            "delta 0.1; softmax, margin",
+        ),
+        ({"task": "t", "sweep": True, "exit": {"patience": 2}}, "t", "sweep"),
+        ({"transfer": ["20261127-attack-calm-ab12", "r2"]}, "", "replay of ab12, r2"),
+        ({"task": "t", "backbone": "pabee"}, "t", "from pabee"),
+        ({}, "", ""),
+    ],
+)
+def test_runs_are_told_apart(config, data, setting) -> None:
+    assert (run_data(config), run_setting(config)) == (data, setting)
+
+
+def test_a_run_that_is_not_finished_says_so_in_place_of_a_result(tmp_path) -> None:
+    from eexit_cli.store.results import ResultStore
+
+    store = ResultStore(tmp_path)
+    store.create("attack", {"model": "m", "task": "t"}).close()
+    (row,) = runs(store.list()).rows
+    sheet = runs(store.list())
+    assert row["status"] != "finished"
+    (outcome,) = [column for column in sheet.columns if column.key == "result"]
+    assert outcome.cell(row) == row["status"]
