@@ -15,7 +15,7 @@ from textattack.shared import AttackedText
 from textattack.transformations import Transformation
 
 from eexit_cli.attacks.budget import Budget
-from eexit_cli.attacks.encoder_victim import EncoderVictim
+from eexit_cli.attacks.encoder_victim import EncoderVictim, Outcome
 from eexit_cli.attacks.goal import Slowdown, SlowdownResult
 from eexit_cli.attacks.saliency import WordGradients, word_gradients
 from eexit_cli.attacks.victim import Loss
@@ -30,16 +30,24 @@ if TYPE_CHECKING:
 FIRST_WORDS = ("the", "a", "of")
 """What a search starts from: the first of them that the vocabulary has (Wallace et al. start from
 "the the the")."""
-TRIED = 8
-"""One in so many of a round's candidates is tried: those that the gradient ranks first. Their order
-by it is right often enough that the rest would cost much and win rarely."""
+TRIED = 4
+"""One in so many of a round's candidates races: those that the gradient ranks first. It ranks
+poorly, but a race of all costs six times as much and wins as little."""
 
-RACE = ((8, 3), (16, 3))
-"""Heats: on so many search texts, and one in so many goes on to the next; the last heat is on
-all."""
+PROVEN = 10
+"""Words that did best at other places race too, at most twice as many."""
+
+RACE = (2, 4, 8, 16, 32)
+"""Search texts after each heat; the better half goes on, with what it has been through (successive
+halving), and :data:`FINALISTS` are judged on all texts."""
+
+FINALISTS = 2
 
 GRADIENT_TEXTS = 16
-"""Search texts whose gradients are averaged; they rank candidates, they do not judge them."""
+"""Search texts whose gradients are averaged: they rank candidates and judge none."""
+
+PATIENCE = 2
+"""So often every word may be changed in vain before the search ends."""
 
 
 def with_prefix(prefix: str, text: TextInput) -> TextInput:
@@ -110,10 +118,10 @@ class PrefixSearch:
 
     Each round changes one word, the first to the last in turn. The gradient of the loss at that
     word, averaged over some search texts, ranks the vocabulary for every prefix of the beam; the
-    best of the round's ``top_n`` candidates are tried on a few texts, the better of them on more,
-    and the best on all. A prefix is as good as the exit layers that it leads to, and how near the
-    executed exits came to going on. The search ends when no word of the prefix brings anything any
-    more, or after ``rounds``.
+    best of the round's ``top_n`` candidates, and words that did well at other places, race on a few
+    texts, the better half of them on more, and so on to all. A prefix is as good as the exit layers
+    that it leads to, and how near the executed exits came to going on. The search ends when no word
+    of the prefix brings anything any more, or after ``rounds``.
 
     With a budget the search ends where the next step would exceed it.
 
@@ -151,6 +159,7 @@ class PrefixSearch:
         self.rounds = rounds
         self.mutation = TokenMutation(victim, loss, top_n=top_n)
         self._tried: set[tuple[str, ...]] = set()
+        self._merits: dict[str, float] = {}
         self._gradients: dict[tuple[str, ...], WordGradients] = {}
 
     def run(self, progress: Progress | None = None) -> dict[str, Any]:
@@ -177,7 +186,7 @@ class PrefixSearch:
         }
 
     def _search(self, progress: Progress | None) -> tuple[Scored, list[dict[str, Any]]]:
-        beam = self._on_all([(self._first_word(),) * self.length])
+        beam = self._race([(self._first_word(),) * self.length])
         history = [_entry(0, beam[0])]
         without_gain = 0
         with (progress or SilentProgress()).task("Learn a prefix", total=self.rounds) as ticker:
@@ -193,7 +202,7 @@ class PrefixSearch:
                 )
                 without_gain = 0 if beam[0].score > before else without_gain + 1
                 done = beam[0].exit_layer >= self.victim.num_layers
-                if done or without_gain == self.length:
+                if done or without_gain == PATIENCE * self.length:
                     break
         return beam[0], history
 
@@ -204,13 +213,39 @@ class PrefixSearch:
                 if words not in self._tried:
                     proposals[words] = min(change, proposals.get(words, change))
         ranked = sorted(proposals, key=lambda words: (proposals[words], words))
-        left = ranked[: math.ceil(self.top_n / TRIED)]
-        for texts, one_in in RACE:
-            heat = sorted(self._on(left, self.texts[:texts]), key=_best_first)
-            left = [one.words for one in heat[: math.ceil(len(heat) / one_in)]]
-        found = [*beam, *self._on_all(left)]
+        runners = [*ranked[: math.ceil(self.top_n / TRIED)], *self._proven(beam, place)]
+        found = [*beam, *self._race(list(dict.fromkeys(runners)), place)]
         self.victim.forget()
         return sorted(found, key=_best_first)[: self.beam_width]
+
+    def _proven(self, beam: list[Scored], place: int) -> list[tuple[str, ...]]:
+        """Prefixes of the beam with a word at this place that did well wherever it stood."""
+        words = sorted(self._merits, key=lambda word: (-self._merits[word], word))[:PROVEN]
+        placed = [
+            (*one.words[:place], word, *one.words[place + 1 :]) for one in beam for word in words
+        ]
+        return [prefix for prefix in placed if prefix not in self._tried][: 2 * PROVEN]
+
+    def _race(self, runners: list[tuple[str, ...]], place: int = 0) -> list[Scored]:
+        """The best of these prefixes, on all search texts; what each word at the place is worth is
+        remembered."""
+        outcomes: dict[tuple[str, ...], list[Outcome]] = {words: [] for words in runners}
+        if not outcomes:
+            return []
+        seen = 0
+        for texts in (*RACE, len(self.texts)):
+            self._add(outcomes, self.texts[seen:texts])
+            seen = max(seen, texts)
+            if seen < len(self.texts):
+                heat = sorted((self._scored(*each) for each in outcomes.items()), key=_best_first)
+                mean = sum(one.score for one in heat) / len(heat)
+                for one in heat:
+                    self._merits[one.words[place]] = one.score - mean
+                last = seen == RACE[-1]
+                stay = FINALISTS if last else max(FINALISTS, math.ceil(len(heat) / 2))
+                outcomes = {one.words: outcomes[one.words] for one in heat[:stay]}
+        self._tried.update(outcomes)
+        return [self._scored(*each) for each in outcomes.items()]
 
     def _proposals(
         self, prefix: tuple[str, ...], place: int
@@ -250,24 +285,22 @@ class PrefixSearch:
         ]
         return next((word for word in FIRST_WORDS if word in lower), lower[0])
 
-    def _on_all(self, prefixes: list[tuple[str, ...]]) -> list[Scored]:
-        found = self._on(prefixes, self.texts)
-        self._tried.update(prefixes)
-        return found
-
-    def _on(self, prefixes: list[tuple[str, ...]], texts: list[TextInput]) -> list[Scored]:
-        """Each prefix on these texts, in one call: full batches of texts of one length."""
-        self._check_affordable(len(prefixes) * len(texts))
-        outcomes = self.victim.score(
-            [with_prefix(" ".join(words), text) for words in prefixes for text in texts]
+    def _add(
+        self, outcomes: dict[tuple[str, ...], list[Outcome]], texts: Sequence[TextInput]
+    ) -> None:
+        """Put each prefix before these texts too, in one call: full batches of texts of one
+        length."""
+        self._check_affordable(len(outcomes) * len(texts))
+        scored = self.victim.score(
+            [with_prefix(" ".join(words), text) for words in outcomes for text in texts]
         )
-        found = []
-        for number, words in enumerate(prefixes):
-            mine = outcomes[number * len(texts) : (number + 1) * len(texts)]
-            layers = sum(outcome.exit_layer for outcome in mine) / len(mine)
-            closeness = sum(outcome.closeness for outcome in mine) / len(mine)
-            found.append(Scored(words, (layers + closeness) / self.victim.num_layers, layers))
-        return found
+        for number, found in enumerate(outcomes.values()):
+            found += scored[number * len(texts) : (number + 1) * len(texts)]
+
+    def _scored(self, words: tuple[str, ...], outcomes: Sequence[Outcome]) -> Scored:
+        layers = sum(outcome.exit_layer for outcome in outcomes) / len(outcomes)
+        closeness = sum(outcome.closeness for outcome in outcomes) / len(outcomes)
+        return Scored(words, (layers + closeness) / self.victim.num_layers, layers)
 
     def _check_affordable(self, wanted: int) -> None:
         if self.victim.budget.affordable(wanted) < wanted:

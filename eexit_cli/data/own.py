@@ -89,8 +89,10 @@ def read_told(path: Path, reading: Reading, progress: Progress) -> Table:
     """A file's table; a delimiter that was found out, and that few would expect, is said."""
     table = read_table(path, reading)
     if table.delimiter not in (None, ","):
-        sign = next((word for word, each in DELIMITERS.items() if each == table.delimiter), "")
-        progress.message(f"{table.path.name}: its fields are parted by the sign '{sign}'")
+        sign = next(
+            (f"{word}s" for word, each in DELIMITERS.items() if each == table.delimiter), ""
+        )
+        progress.message(f"{table.path.name}: its fields are parted by {sign}")
     return table
 
 

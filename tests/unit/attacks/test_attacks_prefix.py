@@ -10,7 +10,7 @@ from textattack.attack_results import SkippedAttackResult
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS
-from eexit_cli.attacks.prefix import PrefixSearch, attacked, with_prefix
+from eexit_cli.attacks.prefix import attacked, with_prefix
 from eexit_cli.attacks.slowdown_loss import slowdown_loss
 from eexit_cli.attacks.vocabulary import WordTable
 from eexit_cli.attacks.words import changed_words
@@ -107,12 +107,16 @@ def test_a_learned_prefix_beats_its_starting_point_and_most_random_ones(
     learned: dict[str, object],
 ) -> None:
     victim = victim_for(threshold=0.55, layers=5)
-    search = PrefixSearch(victim, loss, SEARCH, length=2, top_n=16, beam_width=2, rounds=4)
     dice = stream(1, "random prefixes")
-    rivals = search._on([tuple(dice.choices(WORDS, k=2)) for _ in range(20)], list(SEARCH))
     history = learned["history"]
     assert isinstance(history, list)
-    assert sum(history[-1]["score"] >= rival.score for rival in rivals) >= 18
+    beaten = 0
+    for _ in range(20):
+        prefix = " ".join(dice.choices(WORDS, k=2))
+        found = victim.score([f"{prefix} {text}" for text in SEARCH])
+        score = sum(one.exit_layer + one.closeness for one in found) / len(found) / 5
+        beaten += history[-1]["score"] >= score
+    assert beaten >= 18
 
 
 def test_every_input_gets_the_prefix_at_two_queries() -> None:
