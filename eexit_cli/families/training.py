@@ -22,6 +22,7 @@ from eexit_cli.families import FAMILIES
 from eexit_cli.families.data import KEY, held_out, path_of_data
 from eexit_cli.families.seen_rows import note_training_rows
 from eexit_cli.families.training_data import tell_data
+from eexit_cli.families.training_log import recorder, still_falling
 from eexit_cli.families.training_source import Source, splits
 from eexit_cli.models.encoder.conversion import as_dtype
 from eexit_cli.store.models import ModelRef
@@ -173,6 +174,10 @@ class Job(ABC):
         """
         progress, settings = self.progress, self.settings
         training, validation = self.tokenized(self.training), self.tokenized(self.validation)
+        lengths = sorted(training.lengths)
+        progress.message(
+            f"Lengths: {lengths[len(lengths) // 2]} tokens in the median, {lengths[-1]} at most"
+        )
         for name, split in (("training", training), ("validation", validation)):
             for what, number, limit in split.cut:
                 if number:
@@ -236,6 +241,8 @@ class Job(ABC):
             size = sum(item.stat().st_size for item in folder.iterdir())
         self.progress.message(f"Model written to {output} ({size / 1e6:.1f} MB)")
         self.progress.message(remembers)
+        if (advice := still_falling(run.records(), config.epochs)) is not None:
+            self.progress.message(advice)
         timings = {**timings, "seconds": sum(timings.values())}
         metrics = {**metrics, "epochs": config.epochs, "examples": len(self.training)}
         metrics["seconds"] = timings["seconds"]
@@ -342,35 +349,6 @@ def training_settings(
     given = {name: getattr(config, name) for name in shared}
     chosen = {name: defaults[name] if value is None else value for name, value in given.items()}
     return TrainingSettings(device=device, **chosen)
-
-
-def recorder(run: Run | None, stage: str, progress: Progress) -> Callable[[dict[str, float]], None]:
-    """Appends one record per validation, once, however often the training was resumed."""
-    if run is None:
-        return lambda values: None
-    seen = {(record["stage"], record["step"]) for record in run.records()}
-
-    def record(measured: dict[str, float]) -> None:
-        # JSON has no NaN: the figure is not there.
-        values: dict[str, Any] = {
-            name: None if value != value else value for name, value in measured.items()
-        }
-        by_metric: dict[str, list[str]] = {}
-        for name, value in values.items():
-            metric, found, _ = name.partition("_exit_")
-            if found:
-                by_metric.setdefault(metric, []).append("-" if value is None else f"{value:.3f}")
-        scores = [
-            f", {metric.replace('_', ' ')} of exits 1 to {len(each)}: {' '.join(each)}"
-            for metric, each in by_metric.items()
-        ]
-        progress.message(
-            f"Epoch {values['epoch']:.2f}: validation loss {values['loss']:.3f}{''.join(scores)}"
-        )
-        if (stage, values["step"]) not in seen:
-            run.append({"stage": stage} | values)
-
-    return record
 
 
 def made_by(config: TrainConfig) -> str:

@@ -87,8 +87,8 @@ def settled(config: TrainConfig) -> TrainConfig:
     if config.model == OF_BACKBONE:
         family = _family(config.backbone) or DEFAULT_FAMILY
         config = replace(config, model=family)
-    if config.backbone is None and config.confidence is None and not installed_backbone():
-        config = replace(config, backbone=_bundled_encoder(config.model))
+    if config.backbone is None and config.confidence is None:
+        config = replace(config, backbone=_bundled(config))
     if config.backbone is not None and (config.task is None or config.confidence is not None):
         source = source_of(config.backbone)
         if source.family is not None:
@@ -110,9 +110,14 @@ def told(asked: TrainConfig, found: TrainConfig) -> list[str]:
     """What :func:`settled` chose that a user should know."""
     said = []
     if asked.backbone is None and found.backbone is not None:
+        better = (
+            "google-t5/t5-small (a hub id) or a T5's folder"
+            if found.model == DECODER_FAMILY
+            else f"bert-base-uncased (a hub id) or a folder, or {INSTALL_BACKBONE}"
+        )
         said.append(
             f"Backbone: the bundled model {found.backbone}; to start from one that knows more, "
-            f"give --backbone bert-base-uncased (a hub id) or a folder, or {INSTALL_BACKBONE}"
+            f"give --backbone {better}"
         )
     if asked.data_file is None and found.data_file is not None:
         said.append(
@@ -127,10 +132,21 @@ def installed_backbone() -> bool:
     return find_spec(BACKBONE_PACKAGE) is not None
 
 
-def _bundled_encoder(family: str) -> str | None:
-    """The bundled classifier with the exits of this family."""
+def _bundled(config: TrainConfig) -> str | None:
+    """The bundled model to start from; None where there is something that knows more.
+
+    An encoder is one with the exits of this family, unless a small one is installed; a decoder is
+    trained from scratch on its own task, whose words a new vocabulary is made for.
+    """
+    decoder = config.model == DECODER_FAMILY
+    if decoder and (config.data_file is None or config.task is not None):
+        return None
+    if not decoder and installed_backbone():
+        return None
     for name, folder in bundled().items():
-        if not is_decoder(folder) and read_config(folder).get("family") == family:
+        if is_decoder(folder) == decoder and (
+            decoder or read_config(folder).get("family") == config.model
+        ):
             return name
     return None
 

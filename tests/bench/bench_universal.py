@@ -45,7 +45,10 @@ def main() -> None:
     torch.set_num_threads(1)
     seconds = {}
     for name, changes in (("race", {}), ("every", EVERY)):
-        with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(prefix, **changes):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mock.patch.multiple(prefix, LOWER=prefix.LOWER, **changes),
+        ):
             config = AttackConfig(
                 model=options.model,
                 recipe="universal",

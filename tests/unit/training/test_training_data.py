@@ -13,6 +13,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.families.training_data import tell_data
+from eexit_cli.families.training_log import still_falling
 
 NAMES = ("bad", "good", "rare")
 
@@ -108,3 +109,22 @@ def test_values() -> None:
     lines = told(rows, TaskInfo("mine", "regression"))
     assert "holds numbers with fractions" in line(lines, "Kind")
     assert line(lines, "Values") == "Values: 0 to 1, median 0.5"
+
+
+@pytest.mark.parametrize(
+    ("losses", "falling"),
+    [
+        ([1.0, 0.9], True),
+        ([1.0, 0.99], False),
+        ([0.5, 0.9], False),
+        ([1.0], False),
+        ([1.0, None], False),
+    ],
+)
+def test_a_loss_that_still_falls_is_said(losses, falling) -> None:
+    records = [{"stage": "first", "loss": 9.0}, *({"stage": "last", "loss": x} for x in losses)]
+    said = still_falling(records, 3)
+    assert (said is not None) == falling
+    if said is not None:
+        assert "1.000 to 0.900" in said
+        assert "--epochs 6" in said

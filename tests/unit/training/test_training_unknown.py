@@ -166,7 +166,7 @@ def test_a_classifier_says_what_it_cannot_read(tmp_path: Path, known: str, outco
     (backbone / "tokenizer.json").unlink()
     (backbone / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     BertTokenizerFast(str(backbone / "vocab.txt")).save_pretrained(backbone)
-    rows = [f"{'zebra abc' if n else 'o ¢'},{'ab'[n % 2]}" for n in range(20)]
+    rows = [f"{'zebra abc' * (1 + n // 2) if n else 'o ¢'},{'ab'[n % 2]}" for n in range(20)]
     data = tmp_path / "texts.csv"
     data.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
     config = TrainConfig(
