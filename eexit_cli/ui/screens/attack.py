@@ -75,6 +75,11 @@ def show_attack(output: Output, result: RunResult) -> None:
 
 def _hints(output: Output, result: RunResult, figure: str) -> None:
     output.hint(f"Run:  {result.path}")
+    if result.document["metrics"].get("attacked") == 0:
+        # No figure shows anything of an attack that found nothing to slow down.
+        model = result.document["config"]["model"]
+        output.hint(f"Next: eexit evaluate --model {model} --sweep (an exit that saves layers)")
+        return
     output.hint(f"Next: eexit plot {figure} --run {result.document['run_id']}")
 
 
@@ -110,7 +115,7 @@ def slowdown(document: Mapping[str, Any]) -> Sheet:
     rows += [
         {"metric": name, "before": None, "after": metrics[name]}
         for name in _SINGLES
-        if name in metrics
+        if metrics.get(name) is not None
     ]
     return Sheet(
         [
