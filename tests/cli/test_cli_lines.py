@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
+from synthetic_runs import attack_run, evaluate_run
 
+from eexit_cli.core.types import RunResult
+from eexit_cli.store.results import ResultStore
+from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens import show_result
 from eexit_cli.ui.screens.attack_table import gain_words
 from eexit_cli.ui.screens.listings import run_data, run_setting, runs
 from eexit_cli.ui.screens.predict import _draw_opinions
@@ -66,8 +73,6 @@ def test_answers_of_any_length_are_aligned() -> None:
     output = Shown()
     _draw_opinions(output, {"exits": exits, "exit_layer": 3, **exits[2]}, 3)  # type: ignore[arg-type]
     lines = output.console.file.getvalue().splitlines()[:3]  # type: ignore[attr-defined]
-    from rich.cells import cell_len
-
     assert len({cell_len(line[: line.index("entropy")]) for line in lines}) == 1
 
 
@@ -110,8 +115,6 @@ def test_runs_are_told_apart(config, data, setting) -> None:
 
 
 def test_a_run_that_is_not_finished_says_so_in_place_of_a_result(tmp_path) -> None:
-    from eexit_cli.store.results import ResultStore
-
     store = ResultStore(tmp_path)
     store.create("attack", {"model": "m", "task": "t"}).close()
     (row,) = runs(store.list()).rows
@@ -119,3 +122,54 @@ def test_a_run_that_is_not_finished_says_so_in_place_of_a_result(tmp_path) -> No
     assert row["status"] != "finished"
     (outcome,) = [column for column in sheet.columns if column.key == "result"]
     assert outcome.cell(row) == row["status"]
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+def test_several_recipes_are_the_screens_few_columns(tmp_path, capsys, form) -> None:
+    run = _of_two_recipes(tmp_path)
+    show_result(Output(format=form), RunResult(run.document(), run.path))
+    out = capsys.readouterr().out
+    heads = [line for line in out.splitlines() if "Recipe" in line]
+    assert len(heads) == 2
+    separator = "|" if form == "markdown" else "&"
+    assert all(3 < head.count(separator) < 13 for head in heads)
+    # Two Markdown tables without a blank line between are one.
+    assert "\n\n" in out
+    show_result(Output(format="csv"), RunResult(run.document(), run.path))
+    names = set(capsys.readouterr().out.splitlines()[0].split(","))
+    assert names == {name for row in run.document()["rows"] for name in row}
+
+
+def _of_two_recipes(folder):
+    """With what the screens of several recipes read beside the figures."""
+    store = ResultStore(folder)
+    run = attack_run(store, recipes=("same-token", "random"))
+    path = run.path / "all_results.json"
+    document = json.loads(path.read_text())
+    document["report"] = {"metrics_of": "same-token", "comparisons": []}
+    path.write_text(json.dumps(document))
+    return store.open(run.id)
+
+
+def test_an_attack_that_found_nothing_leads_to_exits_that_save_layers(tmp_path, capsys) -> None:
+    store = ResultStore(tmp_path)
+    run = attack_run(store, strength=0.0)
+    path = run.path / "all_results.json"
+    document = json.loads(path.read_text())
+    show_result(Output(), RunResult(document, run.path))
+    assert "eexit plot slowdown" in capsys.readouterr().err
+    document["metrics"]["attacked"] = 0
+    show_result(Output(), RunResult(document, run.path))
+    said = capsys.readouterr().err
+    assert "eexit evaluate --model deebert --sweep" in said
+    assert "eexit plot" not in said
+
+
+def test_settings_that_were_listed_stand_for_themselves(tmp_path, capsys) -> None:
+    run = evaluate_run(ResultStore(tmp_path), sweep=True)
+    document = run.document()
+    show_result(Output(), RunResult(document, run.path))
+    assert "Exit by exit" in capsys.readouterr().out
+    document["config"]["sweep"] = False
+    show_result(Output(), RunResult(document, run.path))
+    assert "Exit by exit" not in capsys.readouterr().out

@@ -248,6 +248,12 @@ def test_without_a_backbone_the_bundled_one_of_the_family(
     assert said.startswith(f"Backbone: the bundled model {family}; ")
     assert "--backbone" in said
     assert training_source.told(found, training_source.settled(found)) == []
+    # Pairs of one's own start a decoder from the bundled one; its own task a new one.
+    pairs = replace(asked, model="calm")
+    assert training_source.settled(pairs).backbone == "calm"
+    assert "google-t5/t5-small" in training_source.told(pairs, training_source.settled(pairs))[0]
+    own = replace(pairs, data_file=None, text_column=None, label_column=None)
+    assert training_source.settled(own).backbone is None
     with pytest.raises(MissingArtifactError) as caught:  # a resumption whose package has gone
         train_encoder.plan(replace(found, backbone=None))
     assert "--backbone" in (caught.value.hint or "")
