@@ -13,7 +13,7 @@ from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import task_info
 from eexit_cli.families.class_names import classes_of
-from eexit_cli.pipelines.attack.records import pair_of
+from eexit_cli.pipelines.attack.subject import pair_of
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from eexit_cli.config.resume import resumed
 from eexit_cli.config.train import OF_BACKBONE, TrainConfig
 from eexit_cli.core.errors import MissingArtifactError, NotFiniteError, UsageError
 from eexit_cli.core.progress import SilentProgress
@@ -19,7 +20,6 @@ from eexit_cli.families.data import task_of_export
 from eexit_cli.families.loading import resolve_device
 from eexit_cli.families.training import Shared, plan, training_settings
 from eexit_cli.families.training_source import settled, told
-from eexit_cli.pipelines.resume import resumed
 from eexit_cli.store.results import ResultStore, Run
 from eexit_cli.training.checkpoints import Workspace, storage_errors
 

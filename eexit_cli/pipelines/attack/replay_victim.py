@@ -18,13 +18,10 @@ from eexit_cli.data.labels import are_generic
 from eexit_cli.families.calibrated import with_calibrated
 from eexit_cli.families.opening import open_model
 from eexit_cli.families.seen_rows import tell_trained
-from eexit_cli.pipelines.attack.defences import Inputs, Outcome, defences, undefended
-from eexit_cli.pipelines.attack.latency import attack_latency
-from eexit_cli.pipelines.attack.records import WHEN, answer_record, pair_of
-from eexit_cli.pipelines.attack.replay_source import Record, Source, of_row, rows_of
-from eexit_cli.pipelines.attack.replies import Replies, Text
-from eexit_cli.pipelines.attack.report import depth_and_quality, leading
-from eexit_cli.pipelines.attack.table import intervals
+from eexit_cli.pipelines.attack.defences import Inputs, Outcome, Replies, Text, defences, undefended
+from eexit_cli.pipelines.attack.replay import Record, Source, of_row, rows_of
+from eexit_cli.pipelines.attack.report import attack_latency, depth_and_quality, intervals, leading
+from eexit_cli.pipelines.attack.subject import WHEN, answer_record, pair_of
 from eexit_cli.store.results import Run
 
 if TYPE_CHECKING:

@@ -19,21 +19,20 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.opening import family_of
 from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.pipelines.attack.attacker import Attacker
-from eexit_cli.pipelines.attack.latency import attack_latency
-from eexit_cli.pipelines.attack.learning import learned_for, search_texts
+from eexit_cli.pipelines.attack.attacker import Attacker, learned_for, search_texts
 from eexit_cli.pipelines.attack.plan import (
     Plan,
     check_numbers,
+    check_samples,
     check_settings,
+    check_unchanged,
     list_recipes,
     plan_recipes,
+    resumed_config,
     with_one_budget,
 )
-from eexit_cli.pipelines.attack.report import attack_metrics
-from eexit_cli.pipelines.attack.resume import check_samples, check_unchanged, resumed_config
+from eexit_cli.pipelines.attack.report import attack_latency, attack_metrics, comparisons, strongest
 from eexit_cli.pipelines.attack.subject import Subject, open_subject
-from eexit_cli.pipelines.attack.table import comparisons, strongest
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:

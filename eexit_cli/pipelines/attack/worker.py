@@ -48,9 +48,9 @@ def _serve(lines: IO[str], answers: IO[str]) -> None:
 
     torch.set_num_threads(1)
     from eexit_cli.config.attack import AttackConfig
+    from eexit_cli.config.resume import config_from
     from eexit_cli.families.opening import open_model
     from eexit_cli.pipelines.attack.attacker import Attacker
-    from eexit_cli.pipelines.resume import config_from
 
     config = config_from(AttackConfig, setup["config"])
     attacker = Attacker(config, open_model(config), learned=setup["learned"])

@@ -32,7 +32,7 @@ from eexit_cli.families.data import is_task
 from eexit_cli.families.opening import open_model
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.metrics.task import compute
-from eexit_cli.pipelines.attack.records import as_examples
+from eexit_cli.pipelines.attack.subject import as_examples
 from eexit_cli.pipelines.calibrate.samples import calibration_examples
 from eexit_cli.pipelines.calibrate.subject import FULL_SPEED, Calibratable, Provenance
 from eexit_cli.store.calibrations import text_digest, weights_digest

@@ -21,8 +21,8 @@ from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.attacker import Attacker
+from eexit_cli.pipelines.attack.report import comparisons
 from eexit_cli.pipelines.attack.run import run_attack
-from eexit_cli.pipelines.attack.table import comparisons
 from eexit_cli.store.results import ResultStore
 
 

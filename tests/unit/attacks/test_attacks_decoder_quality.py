@@ -15,9 +15,8 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
-from eexit_cli.pipelines.attack.report import attack_metrics, task_quality
+from eexit_cli.pipelines.attack.report import attack_metrics, comparisons, task_quality
 from eexit_cli.pipelines.attack.run import run_attack
-from eexit_cli.pipelines.attack.table import comparisons
 from eexit_cli.pipelines.evaluate import run_evaluation
 
 TEXTS = (*SENTENCES, "slow cold river of the mountain", "great actor short ending plot cast")

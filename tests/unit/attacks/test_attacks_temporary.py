@@ -79,7 +79,7 @@ def test_a_killed_worker_and_an_ended_one_leave_nothing(
 
 RUN = """
 from eexit_cli.config import AttackConfig
-from eexit_cli.pipelines.resume import config_from
+from eexit_cli.config.resume import config_from
 from eexit_cli.pipelines.attack.workers import Workers
 with Workers(1, config_from(AttackConfig, {config!r}), {{}}) as pool:
     pool.run([("random", {sample!r})] * 10_000, lambda record: print("record", flush=True))

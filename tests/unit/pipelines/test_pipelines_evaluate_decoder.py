@@ -19,8 +19,7 @@ from eexit_cli.families.seq2seq.costs import token_flops
 from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import SWEEP, decoder_settings, full_model
 from eexit_cli.families.seq2seq.model import load_decoder
-from eexit_cli.pipelines.evaluate import run_evaluation
-from eexit_cli.pipelines.exit_grid import choices
+from eexit_cli.pipelines.evaluate import choices, run_evaluation
 from eexit_cli.pipelines.predict import run_prediction
 from eexit_cli.store.calibrations import StoredCalibration, keep, text_digest, weights_digest
 from eexit_cli.store.models import resolve

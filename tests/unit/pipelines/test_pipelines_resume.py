@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from eexit_cli.config import AttackConfig, CalibrateConfig, TrainConfig
+from eexit_cli.config.resume import config_from, resumed
 from eexit_cli.core.errors import UsageError
-from eexit_cli.pipelines.resume import config_from, resumed
 
 KINDS = (AttackConfig, CalibrateConfig, TrainConfig)
 SAYS: dict[str, Any] = {"what": "run", "repair": "go on"}
