@@ -123,7 +123,7 @@ def _of_classes(rows: _Rows, names: Sequence[str]) -> Iterator[str]:
     trained = Counter(rows.labels[: rows.training])
     total = len(rows.labels)
     shown = [
-        f"{names[index]} {counts[index]} ({100 * counts[index] / total:.0f} %)"
+        f"{names[index]}: {counts[index]} ({100 * counts[index] / total:.0f} %)"
         for index in range(min(len(names), _SHOWN_CLASSES))
     ]
     more = f", and {len(names) - len(shown)} more" if len(names) > len(shown) else ""

@@ -61,7 +61,7 @@ def test_split_kind_classes_and_texts() -> None:
         "Data: mine.csv, 8 rows to train on, 2 to validate (a tenth of the texts, drawn by seed 42)"
     )
     assert line(lines, "Kind").endswith("as column 'label' holds 3 different names")
-    assert line(lines, "Classes") == "Classes: bad 3 (30 %), good 5 (50 %), rare 2 (20 %)"
+    assert line(lines, "Classes") == "Classes: bad: 3 (30 %), good: 5 (50 %), rare: 2 (20 %)"
     assert line(lines, "Texts").endswith('smallest class, rare: "so so"; "so what"')
 
 
