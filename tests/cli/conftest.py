@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,39 @@ def eexit_process(tmp_path: Path) -> Invoke:
             check=False,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return invoke
+
+
+_IN_TURN = """
+import contextlib, io, json, sys
+from eexit_cli.main import main
+for arguments in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+@pytest.fixture
+def eexit_in_turn(tmp_path: Path) -> Callable[..., list[Outcome]]:
+    """Run commands one after the other in one process of their own: torch is imported once."""
+
+    def invoke(*commands: Sequence[object], **environment: str) -> list[Outcome]:
+        done = subprocess.run(
+            [sys.executable, "-c", _IN_TURN],
+            input=json.dumps([[str(word) for word in command] for command in commands]),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            timeout=250,
+            check=True,
+        )
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(found) == len(commands)
+        return [Outcome(*each) for each in found]
 
     return invoke
 

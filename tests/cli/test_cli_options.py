@@ -49,6 +49,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "split": (["--split", "validation"], "validation"),
     "delimiter": (["--delimiter", ";", "--data-file", "a.csv"], ";"),
     "encoding": (["--encoding", "cp1252", "--data-file", "a.csv"], "cp1252"),
+    "label_kind": (["--label-kind", "number", "--data-file", "a.csv"], "number"),
     "skip_faulty_rows": (["--skip-faulty-rows", "--data-file", "a.csv"], True),
     "include_training_rows": (["--include-training-rows"], True),
     "limit": (["--limit", "0"], 0),

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.conftest import Invoke, eexit_process, reviews, tiny_model
+from cli.conftest import Outcome, eexit_in_turn, reviews, tiny_model
 
-__all__ = ["eexit_process", "reviews", "tiny_model"]
+__all__ = ["eexit_in_turn", "reviews", "tiny_model"]
 
 DRIFT = '''
 """Leave when the logits hardly moved since the layer before."""
@@ -91,12 +91,15 @@ def install(folder: Path, package: str, files: Mapping[str, str], points: str) -
     return {"PYTHONPATH": os.pathsep.join(places), "COLUMNS": "120"}
 
 
-Run = Callable[..., dict[str, Any]]
+Run = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def run(eexit_process: Invoke, tmp_path: Path, tiny_model: Path, reviews: Path) -> Run:
-    """A command on the tiny model, with the package installed; its document."""
+def run(
+    eexit_in_turn: Callable[..., list[Outcome]], tmp_path: Path, tiny_model: Path, reviews: Path
+) -> Run:
+    """Commands with the package installed; the documents of those that name no model are of the
+    tiny one."""
     folder = tmp_path / "site"
     folder.mkdir()
     seen = install(
@@ -106,78 +109,76 @@ def run(eexit_process: Invoke, tmp_path: Path, tiny_model: Path, reviews: Path) 
         "[console_scripts]\nx = y:z\n\n[eexit.exits]\ndrift = eexit_drift:DriftExit\n\n"
         "[eexit.measures]\ngap = eexit_gap:MEASURE\n",
     )
+    data = ("--model", tiny_model, "--data-file", reviews, "--latency-samples", 0, "--json")
 
-    def invoke(command: str, *options: object) -> dict[str, Any]:
-        data = ("--model", tiny_model, "--data-file", reviews, "--json")
-        done = eexit_process(command, *data, *options, **seen)
-        assert done.code in (0, 4), done.err
-        found: dict[str, Any] = json.loads(done.out)
+    def invoke(*commands: tuple[object, ...]) -> list[Any]:
+        """A document of each command that reads data, the outcome of each other."""
+        asked = [
+            (*one, *data) if one[0] in ("evaluate", "attack", "calibrate") and "--help" not in one
+            else one
+            for one in commands
+        ]  # fmt: skip
+        found: list[Any] = []
+        for command, done in zip(asked, eexit_in_turn(*asked, **seen), strict=True):
+            if "--json" in command:
+                assert done.code in (0, 4), done.err
+                found.append(json.loads(done.out))
+            else:
+                found.append(done)
         return found
 
-    invoke.seen = seen  # type: ignore[attr-defined]
     return invoke
 
 
-def test_a_criterion_is_evaluated_attacked_calibrated_and_plotted(
-    run: Run, eexit_process: Invoke, tmp_path: Path
-) -> None:
-    seen: dict[str, str] = run.seen  # type: ignore[attr-defined]
-    untimed = ("--latency-samples", 0)
-    rows = run("evaluate", "--drift", "0,2,100", *untimed)["rows"]
-    depths = [row["mean_exit_layer"] for row in rows]
+def test_a_criterion_is_evaluated_attacked_calibrated_and_plotted(run: Run, tmp_path: Path) -> None:
+    listed, later, swept, drawn, shown, attacked, calibrated, stored, thresholded = run(
+        ("evaluate", "--drift", "0,2,100"),
+        ("evaluate", "--drift", 100, "--drift-from", 3),
+        ("evaluate", "--sweep"),
+        ("plot", "tradeoff", "--output", "a.svg"),
+        ("results", "show", "latest"),
+        ("attack", "--drift", 3, "--query-budget", 30, "--limit", 4, "--recipe", "random"),
+        ("calibrate", "--criterion", "drift", "--delta", 0.6, "--epsilon", 0.4),
+        ("evaluate", "--threshold", "calibrated"),
+        ("evaluate", "--confidence", "gap", "--threshold", 0.2),
+    )
+    depths = [row["mean_exit_layer"] for row in listed["rows"]]
     # A drift of 0 is the full model, of 100 the second layer: the first has none before it.
     assert (depths[0], depths[2]) == (4.0, 2.0)
     assert depths == sorted(depths, reverse=True)
-    later = run("evaluate", "--drift", 100, "--drift-from", 3, *untimed)
     assert later["metrics"]["mean_exit_layer"] == 3.0
-
-    swept = run("evaluate", "--sweep", *untimed)
     assert len([row for row in swept["rows"] if row["criterion"] == "drift"]) == 9
     assert len([row for row in swept["rows"] if row.get("confidence") == "gap"]) == 41
-    drawn = eexit_process("plot", "tradeoff", "--output", "a.svg", **seen)
     assert drawn.code == 0, drawn.err
     assert "<svg" in (tmp_path / "a.svg").read_text(encoding="utf-8")
-    shown = eexit_process("results", "show", swept["run_id"], **seen)
     assert "drift 2" in shown.out
-
-    budget = ("--query-budget", 30, "--limit", 4, "--recipe", "random")
-    attacked = run("attack", "--drift", 3, *budget, *untimed)
     assert attacked["config"]["exit"] == {"criterion": "drift", "drift": 3.0, "drift_from": 1}
-
-    calibrated = run(
-        *("calibrate", "--criterion", "drift", "--delta", 0.6, "--epsilon", 0.4, *untimed)
-    )
     assert calibrated["config"]["criterion"] == "drift"
-    stored = run("evaluate", "--threshold", "calibrated", *untimed)
     assert stored["config"]["exit"]["criterion"] == "drift"
-
-
-def test_a_measure_of_another_package_is_swept_and_thresholded(run: Run) -> None:
-    found = run("evaluate", "--confidence", "gap", "--threshold", 0.2, "--latency-samples", 0)
-    assert found["config"]["exit"] == {
+    # A measure of another package too is swept and thresholded.
+    assert thresholded["config"]["exit"] == {
         "criterion": "threshold",
         "confidence": "gap",
         "threshold": 0.2,
     }
 
 
-def test_options_of_another_package_stand_in_help_and_exclude_the_others(
-    run: Run, eexit_process: Invoke
-) -> None:
-    seen: dict[str, str] = run.seen  # type: ignore[attr-defined]
-    shown = eexit_process("evaluate", "--help", **seen)
+def test_options_of_another_package_stand_in_help_and_exclude_the_others(run: Run) -> None:
+    shown, clash, alone = run(
+        ("evaluate", "--help"),
+        ("predict", "--drift", 1, "--patience", 2, "text"),
+        ("predict", "--model", "deebert", "--drift-from", 2, "text"),
+    )
     assert "--drift X[,X...]" in shown.out
     assert "--drift-from N" in shown.out
-    clash = eexit_process("predict", "--drift", 1, "--patience", 2, "text", **seen)
     assert clash.code == 2
     assert "exclude each other" in clash.err
-    alone = eexit_process("predict", "--model", "deebert", "--drift-from", 2, "text", **seen)
     assert alone.code == 2
     assert "--drift-from goes with --drift" in alone.err
 
 
 def test_what_does_not_load_is_a_row_and_an_error_when_used(
-    eexit_process: Invoke, tmp_path: Path, tiny_model: Path
+    eexit_in_turn: Callable[..., list[Outcome]], tmp_path: Path, tiny_model: Path
 ) -> None:
     folder = tmp_path / "site"
     folder.mkdir()
@@ -189,26 +190,26 @@ def test_what_does_not_load_is_a_row_and_an_error_when_used(
         "threshold = eexit_broken:Exit\n\n"
         "[eexit.measures]\nlost = eexit_broken:MEASURE\n\n[eexit.attacks]\nodd = eexit_broken:X\n",
     )
-    shown = eexit_process("evaluate", "--help", **seen)
-    assert shown.code == 0
-    assert "--broken" in shown.out
-    assert "does not load: ModuleNotFoundError" in " ".join(shown.out.split())
-    used = eexit_process("predict", "--model", tiny_model, "--broken", 1, "good film", **seen)
-    assert used.code == 1
-    assert "of the package broken 1.0 does not load" in used.err
-    assert "Traceback" not in used.err
-    measured = eexit_process(
-        *("predict", "--model", tiny_model, "--confidence", "lost", "--threshold", 1, "good"),
+    plain, shown, used, measured, listed = eexit_in_turn(
+        ("predict", "--model", tiny_model, "good film"),
+        ("evaluate", "--help"),
+        ("predict", "--model", tiny_model, "--broken", 1, "good film"),
+        ("predict", "--model", tiny_model, "--confidence", "lost", "--threshold", 1, "good"),
+        ("attack", "--list-recipes", "--json"),
         **seen,
     )
-    assert measured.code == 1
-    assert "Confidence measure 'lost' of the package broken 1.0 does not load" in measured.err
     # Its option is one of the attack's: the attack keeps it.
-    plain = eexit_process("predict", "--model", tiny_model, "good film", **seen)
     assert plain.code == 0
     assert "Exit criterion 'threshold' of the package broken 1.0 is not used" in plain.err
     assert "Exit criterion 'lam' of the package broken 1.0 does not load" in plain.err
-    listed = eexit_process("attack", "--list-recipes", "--json", **seen)
+    assert shown.code == 0
+    assert "--broken" in shown.out
+    assert "does not load: ModuleNotFoundError" in " ".join(shown.out.split())
+    assert used.code == 1
+    assert "of the package broken 1.0 does not load" in used.err
+    assert "Traceback" not in used.err
+    assert measured.code == 1
+    assert "Confidence measure 'lost' of the package broken 1.0 does not load" in measured.err
     assert listed.code == 0
     row = next(row for row in json.loads(listed.out)["recipes"] if row["recipe"] == "odd")
     assert "does not load: ModuleNotFoundError" in row["description"]

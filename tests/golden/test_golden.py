@@ -26,7 +26,14 @@ def done() -> dict[str, dict[str, Any]]:
     return {}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Workers are compared with one process in the tests of attacks too.
+        pytest.param(name, marks=pytest.mark.slow) if golden.same_as else name
+        for name, golden in RUNS.items()
+    ],
+)
 def test_a_run_tells_what_it_told(
     name: str,
     folder: Path,
