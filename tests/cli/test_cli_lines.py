@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from synthetic_calibrations import calibration_run
 from synthetic_runs import attack_run, evaluate_run
 
 from eexit_cli.core.types import RunResult
@@ -17,6 +18,7 @@ from eexit_cli.store.results import ResultStore
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens import show_result
 from eexit_cli.ui.screens.attack_table import gain_words
+from eexit_cli.ui.screens.calibrate import _telling
 from eexit_cli.ui.screens.listings import run_data, run_setting, runs
 from eexit_cli.ui.screens.predict import _draw_opinions
 from eexit_cli.ui.screens.speed import speed_words
@@ -173,3 +175,56 @@ def test_settings_that_were_listed_stand_for_themselves(tmp_path, capsys) -> Non
     document["config"]["sweep"] = False
     show_result(Output(), RunResult(document, run.path))
     assert "Exit by exit" not in capsys.readouterr().out
+
+
+def test_a_calibrations_verdict_comes_first_and_only_rows_that_differ(tmp_path, capsys) -> None:
+    run = calibration_run(ResultStore(tmp_path / "results"), delta=0.2, curves=False)
+    document = run.document()
+    lines = shown_lines(document, run, capsys)
+    first = next(line for line in lines if line.strip())
+    mean = document["metrics"]["mean_exit_layer"]
+    assert first.startswith("Certified: threshold ")
+    assert f"{mean:.2f}" in first
+    assert "layers on average" in first
+    assert any("Certified  Chosen" in line for line in lines)
+    assert not any("Rejected" in line for line in lines)
+    # All other p-values give the same: no table of equal rows.
+    own = document["report"]["alternatives"]
+    chosen = next(row for row in own if row["p_value"] == document["config"]["p_value"])
+    for row in own:
+        row |= {"threshold": chosen["threshold"], "at_least": chosen["at_least"]}
+    lines = shown_lines(document, run, capsys)
+    assert not any("What each p-value" in line for line in lines)
+    assert any(line.startswith("The same threshold by: ") for line in lines)
+
+
+def test_halves_of_one_split_are_called_so(tmp_path, capsys) -> None:
+    run = calibration_run(ResultStore(tmp_path / "results"), curves=False)
+    document = run.document()
+    document["config"] |= {"calibration_split": "test", "test_split": "test"}
+    said = " ".join(shown_lines(document, run, capsys))
+    assert "300 samples of test" in said
+    assert "300 others of it, none in both" in said
+    document["config"]["criterion"] = "patience"
+    assert any(line.startswith(" Patience ") for line in shown_lines(document, run, capsys))
+
+
+def test_many_thresholds_are_thinned_and_the_accepted_one_stays() -> None:
+    rows = [
+        {"index": at, "threshold": 1 - at / 40, "mean_loss": at / 100, "mean_exit_layer": 6.0,
+         "rejected": at <= 30, "chosen": at == 30}
+        for at in range(33)
+    ]  # fmt: skip
+    kept = [row["index"] for row in _telling(rows)]
+    assert len(kept) < 18
+    assert {0, 29, 30, 31, 32} <= set(kept)
+    assert kept == sorted(kept)
+    # What is written alike says nothing.
+    same = [{**row, "mean_loss": 0.0, "rejected": True} for row in rows]
+    assert [row["index"] for row in _telling(same)] == [0, 29, 30, 31, 32]
+
+
+def shown_lines(document, run, capsys) -> list[str]:
+    capsys.readouterr()
+    show_result(Output(), RunResult(document, run.path))
+    return capsys.readouterr().out.splitlines()

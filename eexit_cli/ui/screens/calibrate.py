@@ -97,9 +97,10 @@ def _verdict(output: Output, document: Mapping[str, Any]) -> None:
     accepted = "p_value" in metrics
     if accepted:
         done = "Certified" if metrics["certified"] else "Accepted without a guarantee"
-        faster = metrics.get("speedup_layers")
-        gain = "" if faster is None else f", {faster:.1f} times fewer layers than the full model"
-        said = f"{done}: {where}{gain}"
+        mean, layers = metrics.get("mean_exit_layer"), metrics.get("num_layers")
+        of = "" if layers is None else f" of {layers:g}"
+        depth = "" if mean is None else f", {mean:.2f}{of} layers on average"
+        said = f"{done}: {where}{depth}"
     else:
         instead = "; the answer is the full model" if where is not None else ""
         said = f"Nothing certified: no early exit at delta {exact(metrics['delta'])}{instead}"
@@ -162,7 +163,7 @@ def chosen(document: Mapping[str, Any]) -> Sheet:
     ]
     return Sheet(
         [
-            _metric(metrics),
+            _metric(metrics, document["config"].get("criterion")),
             value_column("calibration", f"Calibration, {metrics['samples']:,} samples"),
             value_column(
                 "test", f"Test, {metrics['test_samples']:,}" if "test_samples" in metrics else ""
@@ -311,10 +312,12 @@ def _threshold(row: Row) -> str:
 _BOUNDS = ("mean_loss_bound", "mean_loss_low", "mean_loss_high")
 
 
-def _metric(metrics: Mapping[str, Any]) -> Column:
-    """Names of figures; those of bounds say how surely they hold."""
+def _metric(metrics: Mapping[str, Any], criterion: str | None = None) -> Column:
+    """Names of figures; those of bounds say how surely they hold, a threshold what it is of."""
 
     def text(row: Row) -> str:
+        if row["metric"] == "threshold" and criterion not in (None, "threshold"):
+            return str(criterion).capitalize()
         name = label(row["metric"])
         return (
             f"{name} ({confidence(metrics['epsilon'])} sure)" if row["metric"] in _BOUNDS else name

@@ -72,7 +72,7 @@ def tiny_data(path: Path, *, samples: int = 120, seed: int = 0) -> Path:
     return path
 
 
-THRESHOLDS = (1.0, 0.999, 0.99, 0.98, *(round(1 - 0.05 * step, 2) for step in range(1, 20)))
+THRESHOLDS = tuple(round(1 - 0.05 * step, 2) for step in range(20))
 
 
 def graded_losses(samples: int = 400, *, top: float = 0.4, seed: int = 0) -> np.ndarray:

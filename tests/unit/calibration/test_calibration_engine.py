@@ -386,3 +386,39 @@ class TestCurves:
         assert sample_sizes(2000) == [50, 100, 200, 500, 1000]
         assert sample_sizes(30) == [15]
         assert sample_sizes(1) == [1]
+
+
+@given(
+    scale=st.floats(0.05, 0.9),
+    seed=st.integers(0, 5),
+    p_value=st.sampled_from(["hoeffding", "betting"]),
+)
+@settings(max_examples=30, deadline=None)
+def test_where_everything_passed_the_named_delta_shows_a_choice(scale, seed, p_value):
+    rng = np.random.default_rng(seed)
+    losses = np.c_[np.zeros(400), scale * rng.random((400, 3)) * np.array([0.2, 0.5, 1.0])]
+    ledger = Ledger(MatrixSource(THRESHOLDS[:4], losses, full_model=True))
+    answer = calibrate(ledger, question(delta=0.95, p_value=p_value))
+    assert answer.chosen == 3
+    (note,) = needs(answer, ledger)
+    finer = float(note.rpartition("--delta ")[2].rstrip("."))
+    assert 0 < finer < 0.95
+    assert calibrate(ledger, question(delta=finer, p_value=p_value)).chosen < 3
+    # A choice says nothing of a delta.
+    middle = calibrate(ledger, question(delta=finer, p_value=p_value))
+    if middle.certified:
+        assert needs(middle, ledger) == []
+
+
+@given(mean=st.floats(0.02, 0.6), seed=st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_where_nothing_passed_the_named_delta_certifies_the_first_threshold(mean, seed):
+    rng = np.random.default_rng(seed)
+    losses = np.c_[np.zeros(300), mean * (0.5 + rng.random(300))]
+    ledger = Ledger(MatrixSource(THRESHOLDS[:2], np.clip(losses, 0, 1), full_model=True))
+    delta = float(ledger.get(1).losses.mean()) * 0.9
+    answer = calibrate(ledger, question(delta=delta))
+    note = needs(answer, ledger)[-1]
+    larger = float(note.rpartition("--delta ")[2].removesuffix(" would."))
+    assert larger > delta
+    assert calibrate(ledger, question(delta=larger)).chosen == 1

@@ -266,7 +266,8 @@ class TestEncoders:
 
     def test_the_full_model_comes_first_and_the_grid_is_the_default(self, calibrate):
         document = calibrate(confidence="margin").document
-        assert [row["threshold"] for row in document["rows"]] == list(THRESHOLDS)
+        grid = [1.0, 0.999, 0.99, 0.98, *(step / 20 for step in range(19, 0, -1))]
+        assert [row["threshold"] for row in document["rows"]] == grid
         assert document["rows"][0]["mean_loss"] == 0
         assert document["rows"][0]["mean_exit_layer"] == 4
         assert document["config"]["confidence"] == "margin"
