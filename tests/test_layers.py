@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,21 @@ def test_files_stay_readable() -> None:
     too_long = {name: lines for name, lines in lengths.items() if lines > 450}
     assert too_long.keys() <= {"ui/options.py"}, too_long
     assert not [name for name in lengths if name.endswith("utils.py")]
+
+
+def test_modules_import_one_another_in_no_circle() -> None:
+    """At module level: such a circle imports or not depending on where it is entered."""
+    modules = {_module(path): path for path in _files()}
+    imports: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        named = set()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= (full | {node.module}) & modules.keys()
+        # A package's own names come from its __init__, which is there before its modules are.
+        imports[name] = {each for each in named if not f"{name}.".startswith(f"{each}.")}
+    try:
+        list(TopologicalSorter(imports).static_order())
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None

@@ -4,225 +4,268 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig, TimingConfig
-from eexit_cli.core.answers import CLASSES, KIND_WORDS, TEXTS
-from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.errors import UsageError
 from eexit_cli.core.option import flag
-from eexit_cli.core.seed import seed_everything
+from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult, TaskInfo
-from eexit_cli.data import task_info
-from eexit_cli.data.generation import OWN_METRICS
-from eexit_cli.families.class_names import classes_of
-from eexit_cli.families.opening import family_of
+from eexit_cli.data import TASKS, task_info
+from eexit_cli.data.labels import are_generic
+from eexit_cli.families.calibrated import with_calibrated
+from eexit_cli.families.opening import family_of, open_model
+from eexit_cli.families.seen_rows import tell_trained
 from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.pipelines.attack.defences import NONE, Outcome, described
-from eexit_cli.pipelines.attack.replay_victim import ReplayVictim, open_victim
+from eexit_cli.pipelines.attack.defences import Inputs, Outcome, Replies, Text, defences, undefended
+from eexit_cli.pipelines.attack.replay_source import (
+    Record,
+    Source,
+    check_kind,
+    of_row,
+    open_source,
+    rows_of,
+)
+from eexit_cli.pipelines.attack.report import attack_latency, depth_and_quality, intervals, leading
+from eexit_cli.pipelines.attack.subject import WHEN, answer_record, pair_of
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
 
 
-Record = dict[str, Any]
-
-_UNTOLD = (
-    "model",
-    "recipe",
-    "device",
-    "batch_size",
-    "workers",
-    "results_dir",
-    "resume",
-    "latency_samples",
-    "timing_repeats",
-    "label_names",
-)
-"""Options that have a column of their own, or change no input."""
-
-
 @dataclass(frozen=True)
-class Source:
-    """An attack run and its records.
+class ReplayVictim:
+    """A model that inputs are replayed on.
 
     Attributes:
-        run: the run.
-        kind: of the attacked model: what it answers with.
-        records: by recipe.
+        name: as it was given.
+        prefix: stands before its inputs; None keeps the attacked model's.
     """
 
-    run: Run
-    kind: str
-    records: Mapping[str, list[Record]]
+    name: str
+    model: Model
+    exit: Exit
+    prefix: str | None
 
-    @property
-    def model(self) -> str:
-        return str(self.run.config["model"])
+    def replayed(
+        self, run: Run, config: AttackConfig, source: Source, progress: Progress
+    ) -> list[dict[str, Any]]:
+        """The rows of one source run; appends the records."""
+        names = self.model.label_names or ()
+        asked = source.info
+        info = dataclasses.replace(asked, label_names=names)
+        given = {
+            recipe: self._prefixed(_relabelled(records, asked, names), source)
+            for recipe, records in source.records.items()
+        }
+        # All recipes together, so that batches are full; most have the same texts before.
+        pairs = any(r.get("text_pair") is not None for own in given.values() for r in own)
+        texts = {
+            (recipe, when): [_text(record, key, pairs) for record in records]
+            for recipe, records in given.items()
+            for when, key in WHEN.items()
+        }
+        everything = list(chain.from_iterable(texts.values()))
+        replies = Replies(
+            self.model,
+            everything,
+            batch_size=config.batch_size,
+            progress=progress,
+            title=f"{source.model}'s inputs on {self.name}",
+        )
+        for exit in (self.exit, self.model.full()):
+            replies.of(everything, exit)
+        rows: list[dict[str, Any]] = []
+        for recipe, records in given.items():
+            ids = [str(record["id"]) for record in records]
+            inputs = Inputs(replies, ids, texts[recipe, "before"], texts[recipe, "after"])
+            outcomes = [undefended(inputs, self.exit)]
+            if config.defences:
+                seed = derive_seed(config.seed, "defences", source.run.config.get("seed", 0))
+                outcomes += defences(inputs, self.exit, seed=seed)
+            seed = derive_seed(config.seed, "intervals", recipe)
+            latency = partial(attack_latency, model=self.model, config=config, progress=progress)
+            belongs = of_row(recipe, source, self.name)
+            judged = ((each, _records(records, inputs, each, belongs)) for each in outcomes)
+            figures = partial(self._figures, info, seed)
+            rows += rows_of(run, belongs, judged, figures, latency, leading(info))
+        return rows
 
-    @property
-    def prefix(self) -> str:
-        """What stands before each text."""
-        return str(self.run.config.get("source_prefix") or "")
-
-    @property
-    def info(self) -> TaskInfo:
-        """The task, as ``data.load_examples`` found it; of a user's own file what the run noted."""
-        task, file = self.run.config.get("task"), self.run.config.get("data_file")
-        if self.kind == TEXTS:
-            if task is not None:
-                return task_info(str(task))
-            return TaskInfo(Path(str(file)).stem, kind="generation", metrics=OWN_METRICS)
-        known = file is None and task is not None
-        info = task_info(str(task)) if known else TaskInfo(str(file), kind="classification")
-        names = classes_of(self.run)
-        return dataclasses.replace(info, label_names=names) if names else info
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What the run was asked beside the defaults: may tell it from others on this model."""
-        defaults, config = AttackConfig().as_dict(), self.run.config
+    def _figures(self, info: TaskInfo, seed: int, found: list[Record]) -> dict[str, Any]:
+        num_layers = self.model.num_layers
         return {
-            name: config[name]
-            for name, default in defaults.items()
-            if name not in _UNTOLD and config.get(name) not in (None, default)
+            **depth_and_quality(info, found, num_layers),
+            **intervals(found, num_layers, seed=seed),
         }
 
+    def _prefixed(self, records: list[Record], source: Source) -> list[Record]:
+        """Records whose texts begin as this model was trained to read them."""
+        if self.prefix in (None, source.prefix):
+            return records
+        prefixed = []
+        for record in records:
+            texts = {
+                key: f"{self.prefix}{record[key].removeprefix(source.prefix)}"
+                for key in WHEN.values()
+            }
+            # Their places count from the beginning of the other text.
+            others = {key: value for key, value in record.items() if key != "changed_words"}
+            prefixed.append(others | texts)
+        return prefixed
 
-def open_source(store: ResultStore, name: str) -> Source:
-    """A finished attack run.
+
+def open_victim(
+    config: AttackConfig, sources: Sequence[Source], progress: Progress
+) -> ReplayVictim:
+    """Load what ``config.model`` names.
 
     Raises:
-        MissingArtifactError: no such run.
-        UsageError: a run that replays another one's inputs itself.
-        EexitError: a run that is not finished.
+        UsageError: options that do not fit, a run of another task, or an exit that depends on
+            other inputs.
+        MissingArtifactError: no such model.
     """
-    run = store.open(name, command="attack")
-    if run.config.get("transfer"):
-        raise UsageError(
-            f"Run '{run.id}' replays another run's inputs itself",
-            hint=f"Replay that one: --transfer {run.config['transfer'][0]}",
-        )
-    if run.document() is None:
-        raise EexitError(
-            f"Run '{run.id}' is not finished", hint=f"Go on with: eexit attack --resume {run.id}"
-        )
-    records: dict[str, list[Record]] = {}
-    written = run.records()
-    for record in written:
-        recipe = record.get("recipe", run.config.get("recipe"))
-        records.setdefault(str(recipe), []).append(record)
-    # The model may be gone; what it did with each token is in the records.
-    texts = any("token_layers_before" in record for record in written)
-    return Source(run, TEXTS if texts else CLASSES, records)
+    name, first = config.model, sources[0]
+    model = open_model(config, progress=progress)
+    prefix = model.source_prefix if config.source_prefix is None else config.source_prefix
+    of_run = dataclasses.replace(config, task=first.run.config.get("task"))
+    model.name_outputs(of_run, progress)
+    for source in sources:
+        if model.label_names is None:
+            _tell_task(source, model, name, progress)
+        else:
+            _check_task(source, model, name, progress)
+        tell_trained(model, chain.from_iterable(source.records.values()), source.prefix, progress)
+    config = with_calibrated(
+        config,
+        model,
+        task=first.info.name,
+        prefix=first.prefix if prefix is None else prefix,
+        progress=progress,
+    )
+    return ReplayVictim(name, model, model.exit_by_input(config), prefix)
 
 
-def check_kind(source: Source, kind: str, name: str) -> None:
-    """A classifier's inputs are replayed on classifiers, a decoder's on decoders.
+def _tell_task(source: Source, model: Model, name: str, progress: Progress) -> None:
+    """Who writes reads any text; whether it was trained on such texts is worth a line."""
+    asked, own = source.info.name, model.trained_on
+    if own is not None and source.run.config.get("task") not in (None, own):
+        progress.message(
+            f"Run '{source.run.id}' attacked '{asked}', '{name}' was trained on '{own}'"
+        )
+
+
+def _check_task(source: Source, model: Model, name: str, progress: Progress) -> None:
+    """Same classes, in whatever order, and as many texts per sample.
 
     Args:
-        kind: of the victim.
-        name: of the victim.
+        progress: told where classes without names are taken to be the same.
 
     Raises:
-        UsageError: they are of two kinds.
+        UsageError: they are not.
     """
-    if source.kind != kind:
-        words = KIND_WORDS[source.kind]
+    info = source.info
+    answers, asked = model.label_names or (), info.label_names
+    same = sorted(map(str.casefold, answers)) == sorted(map(str.casefold, asked))
+    nameless = are_generic(answers) or are_generic(asked)
+    if info.kind != "classification" or not (same or (nameless and len(answers) == len(asked))):
         raise UsageError(
-            f"Run '{source.run.id}' attacked the {words} '{source.model}'; "
-            f"'{name}' is a {KIND_WORDS[kind]}",
-            hint=f"Replay it on a {words}: eexit models list",
+            f"Run '{source.run.id}' attacked '{info.name}' ({_listed(asked)}), "
+            f"'{name}' answers {_listed(answers)}",
+            hint="Replay it on a model of the same task: eexit models list",
+        )
+    if name == source.model:
+        return  # it was attacked with these inputs, whatever it was trained on
+    _check_pairs(source, model, name)
+    if nameless:
+        progress.message(
+            f"The classes of run '{source.run.id}' ({_listed(asked)}) and of '{name}' "
+            f"({_listed(answers)}) have no names to compare; taking them in this order"
         )
 
 
-def of_row(recipe: str, source: Source, victim: str) -> dict[str, str]:
-    """What a row, or a record, belongs to."""
-    return {
-        "recipe": recipe,
-        "source": source.model,
-        "source_run": source.run.id,
-        "victim": victim,
+def _check_pairs(source: Source, model: Model, name: str) -> None:
+    """A model of a known task was trained on single texts, or on pairs.
+
+    Raises:
+        UsageError: the run's inputs are the other.
+    """
+    task = model.trained_on
+    if task is None or task not in TASKS:
+        return  # a file's name, or nothing: nobody knows
+    records = [record for of_recipe in source.records.values() for record in of_recipe]
+    pairs = any(record.get("text_pair") is not None for record in records)
+    if pairs != task_info(task).pair:
+        words = {True: "pairs of texts", False: "single texts"}
+        raise UsageError(
+            f"Run '{source.run.id}' attacked {words[pairs]}; '{name}' was trained on "
+            f"{words[not pairs]} ('{task}')",
+            hint="Replay it on a model of the same task: eexit models list",
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if names else "no classes"
+
+
+def _relabelled(records: list[Record], info: TaskInfo, names: tuple[str, ...]) -> list[Record]:
+    """Labels in the order of the victim's classes."""
+    order = {name.casefold(): index for index, name in enumerate(names)}
+    places = [order.get(name.casefold(), index) for index, name in enumerate(info.label_names)]
+    return [
+        record if record.get("label") is None else {**record, "label": places[int(record["label"])]}
+        for record in records
+    ]
+
+
+def _text(record: Mapping[str, Any], key: str, pairs: bool) -> Text:
+    return (record[key], pair_of(record, key) or "") if pairs else record[key]
+
+
+_KEPT = (
+    "id",
+    "text",
+    "text_pair",
+    "label",
+    "target",
+    "references",
+    "perturbed_text",
+    "perturbed_text_pair",
+    "unit",
+    "changed_words",
+    "num_words",
+    "similarity_characters",
+    "similarity_embedding",
+)
+
+
+def _records(
+    records: Iterable[Record], inputs: Inputs, outcome: Outcome, belongs: dict[str, str]
+) -> list[Record]:
+    answers = {
+        when: zip(replies, inputs.replies.full(texts), strict=True)
+        for when, replies, texts in (
+            ("before", outcome.before, inputs.before),
+            ("after", outcome.after, inputs.after),
+        )
     }
-
-
-Speeds = Mapping[str, Mapping[str, float]]
-
-
-def rows_of(
-    run: Run,
-    belongs: Mapping[str, str],
-    judged: Iterable[tuple[Outcome, list[Record]]],
-    figures: Callable[[list[Record]], dict[str, Any]],
-    latency: Callable[[Mapping[str, tuple[list[Record], Sequence[Any]]]], Speeds],
-    quality: str,
-) -> list[dict[str, Any]]:
-    """The rows of one recipe's inputs on one victim.
-
-    Args:
-        run: gets the records of the victim's own exit.
-        belongs: what the rows belong to, of :func:`of_row`.
-        judged: each way of leaving with its records, the victim's own exit first.
-        figures: of those records.
-        latency: of all ways in turn: number -> their records and the exit of each.
-        quality: the metric that says how good the answers are.
-    """
-    judged = list(judged)
-    rows: list[dict[str, Any]] = []
-    times = latency({str(at): (records, way.exits) for at, (way, records) in enumerate(judged)})
-    for at, (way, records) in enumerate(judged):
-        if way.defence == NONE:
-            for record in records:
-                run.append(record)
-        row = {
-            **belongs,
-            "defence": way.defence,
-            **described(way.settings),
-            **figures(records),
-            **times[str(at)],
-        }
-        rows.append(row | recovered(rows[0] if rows else row, row, quality))
-    return rows
-
-
-LEAST_LOSS = 0.01
-"""Of quality; see :func:`recovered`."""
-
-
-def recovered(
-    undefended: Mapping[str, Any], defended: Mapping[str, Any], quality: str
-) -> dict[str, float | None]:
-    """What a defence gives back of what the attack took.
-
-    Args:
-        undefended: the row of the victim's own exit.
-        defended: the row of the defence.
-        quality: the metric that says how good the answers are.
-
-    Returns:
-        ``layers_recovered``: of the layers that the attack added, the share that the defence saves
-        again, counted in layers used after the attack. ``<quality>_recovered``: the same of the
-        quality lost. Negative where the defence costs even more; None where too little was taken
-        for a share of it to mean anything: no more layers than chance may add, or less quality
-        than :data:`LEAST_LOSS`.
-    """
-    # An attack adds layers and takes quality away.
-    taken = {"layers": ("mean_exit_layer", 1, 0.0), quality: (quality, -1, LEAST_LOSS)}
-    low = undefended.get("gain_removed_low")
-    by_chance = low is not None and low <= 0
-    found: dict[str, float | None] = {}
-    for name, (figure, sign, least) in taken.items():
-        before, after = (undefended.get(f"{figure}_{when}") for when in ("before", "after"))
-        value = defended.get(f"{figure}_after")
-        found[f"{name}_recovered"] = None
-        if before is None or value is None or (name == "layers" and by_chance):
-            continue
-        if sign * (after - before) > max(least, 1e-12):
-            found[f"{name}_recovered"] = (after - value) / (after - before) + 0.0
+    found = []
+    for record in records:
+        made: Record = {**belongs, "status": "replayed"}
+        made |= {name: record[name] for name in _KEPT if name in record}
+        for when, pairs in answers.items():
+            one, full = next(pairs)
+            made |= answer_record(when, one.output, one.layers, full.output)
+        found.append(made)
     return found
 
 

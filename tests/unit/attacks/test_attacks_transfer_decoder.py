@@ -21,7 +21,7 @@ from eexit_cli.families.seq2seq.decoding import decode_examples
 from eexit_cli.families.seq2seq.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.pipelines.attack.replay import LEAST_LOSS
+from eexit_cli.pipelines.attack.replay_source import LEAST_LOSS
 from eexit_cli.pipelines.attack.report import attack_latency
 from eexit_cli.pipelines.attack.run import run_attack
 

@@ -242,7 +242,7 @@ def test_a_parquet_file_without_rows(load, tmp_path):
     ("name", "content", "message"),
     [
         ("x.csv", b"text,label\na,1,2\n", "x.csv, line 2: 3 fields where the header has 2"),
-        ("x.tsv", b"text\tlabel\na\n", "x.tsv, line 2: 1 fields where the header has 2"),
+        ("x.tsv", b"text\tlabel\na\n", "x.tsv, line 2: 1 field where the header has 2"),
         ("x.csv", b'text,label\n"a,1\n', "x.csv, line 2: not a readable row"),
         ("x.csv", b"text,text\na,1\n", "x.csv has two columns 'text'"),
         ("x.csv", b"text,label\n\xff\xfe,1\n", "x.csv is not UTF-8 text"),
