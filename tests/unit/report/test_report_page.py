@@ -152,7 +152,7 @@ def test_hostile_texts_are_texts(store: ResultStore) -> None:
     said = "".join(reader.texts)
     for text in HOSTILE:
         assert readable(text) in said  # whole, and as it stands
-    assert "49" not in said.replace(HOSTILE[7], "")[: said.index("Results")]
+    assert "83810205" not in said
     commands = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
     assert commands.search(page) is None
     assert str(escape(HOSTILE[0])) in page
