@@ -24,7 +24,7 @@ HOSTILE = [
     f"</style></title></svg><svg onload={MARK}>",
     f"<!-- --!><script>{MARK}</script> -->",
     f"]]><script>{MARK}</script><![CDATA[",
-    "{{ 7 * 7 }}{% raw %}{{ config }}",
+    "{{ 12345 * 6789 }}{% raw %}{{ config }}",
     "[bold]markup[/] of [link=javascript:alert(1)]rich[/link]",
     "javascript:alert(1)",
     "\u202eturned around\u2066 and hidden\u200f",
