@@ -50,6 +50,7 @@ def test_words_stay_whole(words, width, before) -> None:
 
 def test_what_fits_stays_as_it_is() -> None:
     assert in_lines(COMMAND, 200) == COMMAND
+    assert in_lines(COMMAND, len(COMMAND)) == COMMAND
     assert in_lines("  two  spaces\nand a line", 30) == "  two  spaces\nand a line"
 
 
@@ -219,7 +220,9 @@ def test_many_thresholds_are_thinned_and_the_accepted_one_stays() -> None:
     assert len(kept) < 18
     assert {0, 29, 30, 31, 32} <= set(kept)
     assert kept == sorted(kept)
-    # What is written alike says nothing.
+    # Of a stretch that is written alike its first row stays.
+    steps = [{**row, "mean_loss": row["index"] // 10, "rejected": True} for row in rows]
+    assert [row["index"] for row in _telling(steps)] == [0, 10, 20, 29, 30, 31, 32]
     same = [{**row, "mean_loss": 0.0, "rejected": True} for row in rows]
     assert [row["index"] for row in _telling(same)] == [0, 29, 30, 31, 32]
 
