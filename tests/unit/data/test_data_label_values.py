@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.data.label_values import Cell
+from eexit_cli.data.label_values import MISSING, Cell
 from eexit_cli.data.labels import Classes, infer, parse_classes, parse_values
 
 
@@ -33,12 +33,12 @@ def word_spellings(word: str) -> list[object]:
     return [word, word.upper(), f" {word.title()} ", spaced, spaced.replace(" ", "-"), f"{word}\n"]
 
 
+# However they are spelled, they stand for no label.
+NO_LABELS = {"nan", "inf", "infinity", *(missing.casefold() for missing in MISSING)}
 words = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=5), min_size=1, max_size=3)
 labels = st.one_of(
     st.integers(-(10**6), 10**6).map(number_spellings),
-    words.map("_".join)
-    .filter(lambda word: word not in ("nan", "inf", "infinity"))
-    .map(word_spellings),
+    words.map("_".join).filter(lambda word: word not in NO_LABELS).map(word_spellings),
 )
 
 
