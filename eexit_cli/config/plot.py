@@ -13,7 +13,7 @@ from eexit_cli.config.field import FIGURE, like, opt
 class PlotConfig:
     """A figure drawn from finished runs. The default size, in inches, is one column of a paper."""
 
-    figure: str = opt(
+    figure: str | None = opt(
         "slowdown", "Which figure: {{figure}}.", argument=True, names="figure", metavar="FIGURE"
     )
     runs: tuple[str, ...] = opt(

@@ -42,6 +42,8 @@ def run_plot(config: PlotConfig, *, progress: Progress | None = None) -> list[Pa
     import_matplotlib()
     from eexit_cli.plots.lettering import lacking
 
+    if config.figure is None:
+        raise UsageError("No figure is named", hint="They are listed by: eexit plot --list")
     spec: FigureSpec = FIGURES.load(config.figure)
     _check_size(config)
     store = ResultStore(config.results_dir)

@@ -73,8 +73,9 @@ def _parameter(item: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     settings = _settings(told, kind)
     if told.argument:
         info = typer.Argument(show_envvar=False, **settings)
-        # Several may be none: where else they come from is the command's business.
-        default: Any = [] if item.default == () else inspect.Parameter.empty
+        # Several may be none, one may be left out: the rest is the command's business.
+        optional = None if type(None) in get_args(hint) else inspect.Parameter.empty
+        default: Any = [] if item.default == () else optional
     else:
         if (
             told.parse not in PARSERS
