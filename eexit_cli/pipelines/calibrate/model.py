@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -268,9 +269,12 @@ class ModelCalibration(Calibratable):
         loss = words[samples.consistency.name].format(metric=named)
         self.subject = Subject(knob=knob.name, loss=loss, num_layers=samples.model.num_layers)
         first, test = samples.examples["calibration"], samples.examples.get("test")
+        file = samples.config.data_file
         self.described = {
             "task": samples.config.task,
             "source_prefix": samples.config.source_prefix,
+            # Of a model's own file too, which no option names.
+            "data": None if file is None else Path(file).name,
             "calibration_split": first.split,
             "test_split": None if test is None else test.split,
             "criterion": knob.criterion,

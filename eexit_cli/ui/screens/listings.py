@@ -228,9 +228,13 @@ def _outcome(row: Row) -> str:
     return str(row["result"] if row["status"] == "finished" else row["status"])
 
 
+_DATA = ("losses", "data_file", "data", "task")
+"""What a run read, the most telling first."""
+
+
 def run_data(config: Mapping[str, Any]) -> str:
     """What a run read, and how much of it: "movie-reviews, 40"."""
-    of = config.get("losses") or config.get("data_file") or config.get("task")
+    of = next((config[key] for key in _DATA if config.get(key)), None)
     if of is None:
         return ""
     limit = config.get("limit")

@@ -116,8 +116,8 @@ def value_column(key: str, heading: str) -> Column:
 
 def source_of_data(config: Mapping[str, Any]) -> str | None:
     """The file or the task and split that a run read."""
-    if config.get("data_file"):
-        return str(config["data_file"])
+    if config.get("data_file") or config.get("data"):
+        return str(config.get("data_file") or config["data"])
     task, split = config.get("task"), config.get("split")
     return f"{task}, {split}" if task and split else task
 

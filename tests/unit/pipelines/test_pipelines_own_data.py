@@ -271,3 +271,10 @@ def test_a_file_is_read_again_as_in_training(config: TrainConfig) -> None:
     assert {name: record[name] for name in reading} == reading
     result = run_evaluation(EvaluateConfig(**_options(config), latency_samples=0))
     assert result.document["metrics"]["samples"] == 10
+
+
+def test_a_calibration_names_the_file_that_no_option_named(config: TrainConfig) -> None:
+    run_training(config)
+    options = {"delta": 0.9, "latency_samples": 0, "store": False}
+    document = run_calibration(CalibrateConfig(**_options(config), **options)).document
+    assert (document["config"]["data_file"], document["config"]["data"]) == (None, "mine.csv")
