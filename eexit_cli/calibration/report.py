@@ -79,9 +79,7 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     asked = f"delta {delta}"
     if question.guarantees:
         asked += f" and epsilon {exact(question.epsilon)}"
-    # In a procedure that divides epsilon, a single hypothesis gets only its part.
-    hypotheses = len(ledger) - (1 if ledger.source.full_model else 0)
-    level = question.procedure.level(question.epsilon, max(1, hypotheses), starts=question.starts)
+    level = _level(question, ledger)
     least = samples_needed(question.p_value, question.delta, level)
     notes = []
     if least is None:
@@ -117,6 +115,12 @@ def needs(answer: Answer, ledger: Ledger) -> list[str]:
     return notes
 
 
+def _level(question: Question, ledger: Ledger) -> float:
+    """Of one threshold's test: in a procedure that divides epsilon it gets only its part."""
+    hypotheses = len(ledger) - (1 if ledger.source.full_model else 0)
+    return question.procedure.level(question.epsilon, max(1, hypotheses), starts=question.starts)
+
+
 def _larger(question: Question, losses: FloatArray, level: float) -> str:
     """The smallest round delta at which these losses would pass."""
     bound = upper_bound(question.p_value, losses, level)
@@ -129,8 +133,8 @@ def _finer(answer: Answer, ledger: Ledger) -> list[str]:
     question, last = answer.question, len(ledger) - 1
     if answer.chosen != last or not answer.rejected.all():
         return []
-    level = question.procedure.level(question.epsilon, max(1, last), starts=question.starts)
-    finer = _round(upper_bound(question.p_value, ledger.get(last).losses, level), up=False)
+    bound = upper_bound(question.p_value, ledger.get(last).losses, _level(question, ledger))
+    finer = _round(bound, up=False)
     return [
         f"Every threshold passed, the most eager one too: at delta {exact(question.delta)} there "
         f"is nothing to choose. A smaller delta tells more, such as --delta {exact(finer)}."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from eexit_cli import __version__
+from eexit_cli.config.command_line import command_line
 from eexit_cli.config.train import TrainConfig
 from eexit_cli.core.catalog import unknown_name
 from eexit_cli.core.protocols import Progress
@@ -28,7 +29,7 @@ from eexit_cli.models.encoder.conversion import as_dtype
 from eexit_cli.store.models import ModelRef
 from eexit_cli.store.training_rows import read_training_rows
 from eexit_cli.training.batches import Tokenized
-from eexit_cli.training.card import command_line, describe_exit, write_card
+from eexit_cli.training.card import describe_exit, write_card
 from eexit_cli.training.checkpoints import Workspace
 from eexit_cli.training.quiet import no_bars
 from eexit_cli.training.settings import TrainingSettings
@@ -353,17 +354,7 @@ def training_settings(
 
 def made_by(config: TrainConfig) -> str:
     """The exact command, options that differ from their defaults only."""
-    always = ("model", "task", "output")
-    defaults = TrainConfig().as_dict()
-    given = config.as_dict()
-    hidden = ("resume", "results_dir")
-    return command_line(
-        {
-            name: value
-            for name, value in given.items()
-            if name not in hidden and (name in always or value != defaults[name])
-        }
-    )
+    return command_line("train", config.as_dict() | {"results_dir": None})
 
 
 def versions() -> dict[str, str]:

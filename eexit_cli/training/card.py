@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eexit_cli.core.digits import exact
-from eexit_cli.core.option import flag
-
-
-def command_line(options: Mapping[str, Any]) -> str:
-    """The ``eexit train`` command with these options.
-
-    Args:
-        options: option names (with underscores) to values; True is a bare flag, False its
-            ``--no-`` form, None is left out, a list has commas between.
-    """
-    words = ["eexit", "train"]
-    for name, value in options.items():
-        if value is None:
-            continue
-        if value is True or value is False:
-            words.append(flag(name if value else f"no_{name}"))
-        else:
-            said = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            words += [flag(name), said]
-    return shlex.join(words)
 
 
 def describe_exit(settings: Mapping[str, Any]) -> str:

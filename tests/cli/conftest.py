@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,20 +47,28 @@ def eexit(
     return invoke
 
 
+def _python(
+    arguments: list[str], folder: Path, environment: Mapping[str, str], said: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        input=said,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+        timeout=250,
+        check=False,
+    )
+
+
 @pytest.fixture
 def eexit_process(tmp_path: Path) -> Invoke:
     """Run the command in a process of its own, in an empty folder."""
 
     def invoke(*arguments: object, **environment: str) -> Outcome:
-        done = subprocess.run(
-            [sys.executable, "-m", "eexit_cli", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            timeout=200,
-            check=False,
-        )
+        done = _python(["-m", "eexit_cli", *map(str, arguments)], tmp_path, environment)
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return invoke
@@ -82,16 +90,9 @@ def eexit_in_turn(tmp_path: Path) -> Callable[..., list[Outcome]]:
     """Run commands one after the other in one process of their own: torch is imported once."""
 
     def invoke(*commands: Sequence[object], **environment: str) -> list[Outcome]:
-        done = subprocess.run(
-            [sys.executable, "-c", _IN_TURN],
-            input=json.dumps([[str(word) for word in command] for command in commands]),
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            timeout=250,
-            check=True,
-        )
+        asked = json.dumps([[str(word) for word in command] for command in commands])
+        done = _python(["-c", _IN_TURN], tmp_path, environment, asked)
+        assert done.returncode == 0, done.stderr
         found = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(found) == len(commands)
         return [Outcome(*each) for each in found]
