@@ -12,7 +12,7 @@ from eexit_cli.config.common import (
     TimingConfig,
     UnseenDataConfig,
 )
-from eexit_cli.config.field import ATTACK, ENCODER, RUN, SEQ2SEQ, like, opt
+from eexit_cli.config.field import ATTACK, DECODERS, ENCODER, RUN, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig
         ATTACK,
         least=0,
         most=1,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     score: str = opt(
         "layers-per-token",
@@ -103,7 +103,7 @@ class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig
         ATTACK,
         names="decoder score",
         listed=True,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     compat: str | None = opt(
         None,

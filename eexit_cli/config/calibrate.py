@@ -13,7 +13,7 @@ from eexit_cli.config.common import (
     TimingConfig,
     UnseenDataConfig,
 )
-from eexit_cli.config.field import CALIBRATION, DATA, LOSSES, RUN, SEQ2SEQ, UNDER_ATTACK, like, opt
+from eexit_cli.config.field import CALIBRATION, DATA, DECODERS, LOSSES, RUN, UNDER_ATTACK, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class CalibrateConfig(CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingC
         CALIBRATION,
         names="text metric",
         listed=True,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     p_value: str = opt(
         "hoeffding-bentkus",

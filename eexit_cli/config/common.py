@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.exit_options import exit_options
-from eexit_cli.config.field import DATA, DECODER, ENCODER, MODEL, RUN, SEQ2SEQ, like, opt
+from eexit_cli.config.field import (
+    CAUSAL,
+    DATA,
+    DECODER,
+    DECODERS,
+    ENCODER,
+    MODEL,
+    RUN,
+    SEQ2SEQ,
+    like,
+    opt,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +133,7 @@ class DataConfig:
         DATA,
         metavar="NAME",
         needs="data_file",
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     target_column: str | None = opt(
         None,
@@ -131,14 +142,14 @@ class DataConfig:
         DATA,
         metavar="NAME",
         needs="data_file",
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     source_prefix: str | None = opt(
         None,
         "Put before every source text; by default the task's own.",
         DATA,
         metavar="TEXT",
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     delimiter: str | None = opt(
         None,
@@ -220,11 +231,31 @@ class ExitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
+class PromptConfig:
+    """What stands around a source that a decoder-only model goes on from."""
+
+    prompt_template: str | None = opt(
+        None,
+        "What the model goes on from, with {source} for the input (\\n is a new line); by default "
+        "the one that it was trained with, or the task's.",
+        DECODER,
+        metavar="TEXT",
+        families=(CAUSAL,),
+    )
+    chat: bool | None = opt(
+        None,
+        "Put the prompt into the tokenizer's chat template, as the user's turn.",
+        DECODER,
+        families=(CAUSAL,),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(PromptConfig):
     """How a decoder's tokens leave. All None is the model's own default, stored in its folder."""
 
     min_layer: int | None = opt(
-        None, "The first layer that a token may leave at.", DECODER, least=1, families=(SEQ2SEQ,)
+        None, "The first layer that a token may leave at.", DECODER, least=1, families=DECODERS
     )
     decay: str | None = opt(
         None,
@@ -232,14 +263,14 @@ class DecoderConfig:
         DECODER,
         names="threshold decay",
         listed=True,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     temperature: float | None = opt(
         None,
         "With --decay: how fast the threshold falls; CALM uses 4.",
         DECODER,
         least=0,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     shallow_layer: int | None = opt(
         None,
@@ -260,14 +291,14 @@ class DecoderConfig:
         "The longest output; by default the model's own.",
         DECODER,
         least=1,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     greedy: bool | None = opt(
         None,
         "Decode greedily although the model's generation_config.json asks for beams, sampling or "
         "penalties.",
         DECODER,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
 
 
@@ -282,7 +313,7 @@ class DecoderExitConfig(DecoderConfig):
         DECODER,
         parse="top-k",
         metavar="K|none",
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
 
 

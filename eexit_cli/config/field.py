@@ -11,6 +11,8 @@ from collections.abc import Collection
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import CAUSAL as CAUSAL
+from eexit_cli.core.option import DECODERS as DECODERS
 from eexit_cli.core.option import ENCODER as ENCODER
 from eexit_cli.core.option import EXITS, FAMILIES, Option, flag
 from eexit_cli.core.option import SEQ2SEQ as SEQ2SEQ
@@ -18,7 +20,7 @@ from eexit_cli.core.option import opt as opt
 
 MODEL = "Model"
 DATA = "Data"
-DECODER = "Decoder (CALM)"
+DECODER = "Decoder (CALM, LayerSkip)"
 TRAINING = "Training"
 ATTACK = "Attack"
 EVALUATION = "Evaluation"

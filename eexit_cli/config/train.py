@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eexit_cli.config.common import CommonConfig, DataConfig
-from eexit_cli.config.field import DATA, DECODER, ENCODER, MODEL, SEQ2SEQ, TRAINING, like, opt
+from eexit_cli.config.common import CommonConfig, DataConfig, PromptConfig
+from eexit_cli.config.field import (
+    CAUSAL,
+    DATA,
+    DECODER,
+    DECODERS,
+    ENCODER,
+    MODEL,
+    SEQ2SEQ,
+    TRAINING,
+    like,
+    opt,
+)
 
 ENCODER_TASK, DECODER_TASK = "movie-reviews", "pronunciation"
 """What is trained on where nothing says so."""
 
-DECODER_FAMILY = "calm"
+OF_FAMILY = {"calm": SEQ2SEQ, "layerskip": CAUSAL}
+"""Families of models that write text, by what ``--model`` of a training calls their exits."""
 
 OF_BACKBONE = "auto"
 """The family of the exits that the backbone has; one without any gets the default's."""
@@ -33,11 +45,17 @@ SHAPE_OPTIONS = ("num_layers", "num_decoder_layers", "d_model", "d_ff", "num_hea
 """Of a decoder that is trained from scratch."""
 
 FREE_OPTIONS = ("shallow_layer", "distillation", "distillation_weight")
+LAYERSKIP_OPTIONS = (
+    "layer_dropout",
+    "early_exit_scale",
+    "curriculum",
+    "curriculum_interval",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(CommonConfig, DataConfig):
-    """Training a multi-exit model. Here ``model`` is the family: deebert, pabee or calm.
+class TrainConfig(CommonConfig, DataConfig, PromptConfig):
+    """Training a multi-exit model. Here ``model`` is the kind of exits.
 
     Each stage's learning rate rises over the warm-up and falls linearly to 0; biases and norms are
     spared the weight decay. bfloat16 and float16 run the model under autocast over float32 weights.
@@ -54,7 +72,8 @@ class TrainConfig(CommonConfig, DataConfig):
     backbone: str | None = opt(
         None,
         "What to start from: a folder or a hub id of an encoder (by default an installed MiniLM) "
-        "or, for calm, of a T5 (by default a new one), or a model with exits, to go on.",
+        "or, for calm, of a T5 (by default a new one), for layerskip of a decoder-only model (by "
+        "default a new one), or a model with exits, to go on.",
         MODEL,
         metavar="FOLDER|ID",
     )
@@ -84,7 +103,9 @@ class TrainConfig(CommonConfig, DataConfig):
         families=(ENCODER,),
     )
     task: str | None = like(
-        DataConfig, "task", help="Which data; by default movie-reviews, for calm pronunciation."
+        DataConfig,
+        "task",
+        help="Which data; by default movie-reviews, for calm and layerskip pronunciation.",
     )
     label_kind: str | None = opt(
         None,
@@ -107,7 +128,7 @@ class TrainConfig(CommonConfig, DataConfig):
         DECODER,
         metavar="NAME,...|all",
         suggests="confidence classifier",
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     shallow_layer: int | None = opt(
         None,
@@ -132,23 +153,55 @@ class TrainConfig(CommonConfig, DataConfig):
         least=0,
         families=(SEQ2SEQ,),
     )
+    layer_dropout: float | None = opt(
+        None,
+        "LayerSkip: how often the last layer is dropped, earlier ones less; by default 0.1.",
+        DECODER,
+        least=0,
+        most=1,
+        families=(CAUSAL,),
+    )
+    early_exit_scale: float | None = opt(
+        None,
+        "LayerSkip: what the losses of early layers count; by default 1.",
+        DECODER,
+        least=0,
+        families=(CAUSAL,),
+    )
+    curriculum: str | None = opt(
+        None,
+        "LayerSkip: which layers' losses count at a step; by default rotating.",
+        DECODER,
+        names="curriculum",
+        listed=True,
+        families=(CAUSAL,),
+    )
+    curriculum_interval: int | None = opt(
+        None,
+        "LayerSkip: with the rotating curriculum every N-th layer counts; by default 2.",
+        DECODER,
+        least=1,
+        metavar="N",
+        families=(CAUSAL,),
+    )
     dropout: float | None = opt(
         None,
         "In all layers; by default the backbone's, 0.1 from scratch.",
         DECODER,
         least=0,
         most=1,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     max_target_length: int | None = opt(
-        None, "Tokens per target; by default 128.", DECODER, least=2, families=(SEQ2SEQ,)
+        None, "Tokens per target; by default 128.", DECODER, least=2, families=DECODERS
     )
     num_layers: int | None = opt(
         None,
-        "Encoder layers of a T5 trained from scratch; by default 6.",
+        "Layers of a model trained from scratch, of a T5 its encoder's; by default 6, for "
+        "layerskip 8.",
         DECODER,
         least=1,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     num_decoder_layers: int | None = opt(
         None,
@@ -159,24 +212,24 @@ class TrainConfig(CommonConfig, DataConfig):
     )
     d_model: int | None = opt(
         None,
-        "Width of a T5 trained from scratch; by default 128.",
+        "Width of a model trained from scratch; by default 128.",
         DECODER,
         least=1,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     d_ff: int | None = opt(
         None,
-        "Inner width of a T5 trained from scratch; by default 512.",
+        "Inner width of a model trained from scratch; by default 512.",
         DECODER,
         least=1,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     num_heads: int | None = opt(
         None,
-        "Attention heads of a T5 trained from scratch; by default 4.",
+        "Attention heads of a model trained from scratch; by default 4.",
         DECODER,
         least=1,
-        families=(SEQ2SEQ,),
+        families=DECODERS,
     )
     strategy: str | None = opt(
         None,
@@ -188,7 +241,8 @@ class TrainConfig(CommonConfig, DataConfig):
     epochs: float = opt(3.0, "Passes over the data, per stage.", TRAINING, least=0, metavar="N")
     learning_rate: float | None = opt(
         None,
-        "The largest one; by default 3e-5, for calm 1e-4, from scratch and for classifiers 1e-3.",
+        "The largest one; by default 3e-5, for calm and layerskip 1e-4, from scratch and for "
+        "classifiers 1e-3.",
         TRAINING,
         least=0,
     )
@@ -226,7 +280,7 @@ class TrainConfig(CommonConfig, DataConfig):
     @property
     def default_task(self) -> str:
         """What the family is trained on where nothing says so."""
-        return DECODER_TASK if self.model == DECODER_FAMILY else ENCODER_TASK
+        return DECODER_TASK if self.model in OF_FAMILY else ENCODER_TASK
 
     def completed(self) -> TrainConfig:
         """The same, with the default task and output folder where nothing says.

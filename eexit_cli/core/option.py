@@ -12,12 +12,16 @@ from typing import Any
 EXITS = "Exits"
 """The panel of the help screen that a criterion's options stand in."""
 
-ENCODER, SEQ2SEQ = "encoder", "seq2seq"
+ENCODER, SEQ2SEQ, CAUSAL = "encoder", "seq2seq", "causal"
 FAMILIES = {
     ENCODER: ("classifiers", "a classifier", "deebert"),
-    SEQ2SEQ: ("decoders (CALM)", "a decoder", "calm"),
+    SEQ2SEQ: ("encoder-decoders (CALM)", "an encoder-decoder", "calm"),
+    CAUSAL: ("decoder-only models (LayerSkip)", "a decoder-only model", "layerskip"),
 }
 """Families of models: several of them and one of them in words, and a bundled one."""
+
+DECODERS = (SEQ2SEQ, CAUSAL)
+"""Those whose tokens leave."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,16 @@ PRONUNCIATION = PronunciationTask(
 )
 
 
+BETWEEN = "="
+PROMPT = f"{{source}}{BETWEEN}"
+"""What a decoder-only model reads of a word; one token says that the word is whole."""
+
+
+def prompt_tokenizer() -> Any:
+    """The task's tokenizer for a decoder-only model: one symbol more, and nothing behind a text."""
+    return _tokenizer((*SYMBOLS, BETWEEN), ends=False)
+
+
 def pronunciation_tokenizer() -> Any:
     """A new tokenizer of the task, for words and phonemes alike.
 
@@ -87,10 +97,14 @@ def pronunciation_tokenizer() -> Any:
     Returns:
         A ``transformers.PreTrainedTokenizerFast`` of 69 symbols that saves and loads as any other.
     """
+    return _tokenizer(SYMBOLS, ends=True)
+
+
+def _tokenizer(symbols: Sequence[str], *, ends: bool) -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    ids = {symbol: index for index, symbol in enumerate(SYMBOLS)}
+    ids = {symbol: index for index, symbol in enumerate(symbols)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -98,9 +112,10 @@ def pronunciation_tokenizer() -> Any:
             pre_tokenizers.Split(Regex(r"[A-Z]+|[^A-Z]"), "isolated"),
         ]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {END}", pair=f"$A $B {END}", special_tokens=[(END, ids[END])]
-    )
+    if ends:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {END}", pair=f"$A $B {END}", special_tokens=[(END, ids[END])]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

@@ -13,6 +13,7 @@ FAMILIES = Catalog(
     {
         "encoder": "eexit_cli.families.encoder.family:FAMILY",
         "seq2seq": "eexit_cli.families.seq2seq.family:FAMILY",
+        "causal": "eexit_cli.families.causal.family:FAMILY",
     },
     plugins="eexit.families",
 )

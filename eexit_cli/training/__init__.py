@@ -24,6 +24,7 @@ DECODER_STRATEGIES = Catalog(
         "weighted-ce": "eexit_cli.training.decoder_strategies:WEIGHTED",
         "last-ce": "eexit_cli.training.decoder_strategies:LAST",
         "free": "eexit_cli.training.decoder_strategies:FREE",
+        "layerskip": "eexit_cli.training.decoder_strategies:LAYERSKIP",
     },
     aliases={"weighted_ce": "weighted-ce", "shallowdeep_kd_dyna": "free"},
 )

@@ -78,6 +78,39 @@ class Tokenized(Dataset[dict[str, Any]]):
             [("sources", sources_cut, max_source), ("targets", targets_cut, max_target)],
         )
 
+    @classmethod
+    def of_prompts(
+        cls,
+        prompts: Any,
+        tokenizer: Any,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        max_target: int,
+        end: int | None = None,
+    ) -> Tokenized:
+        """Prompts with the completion to write after each; a length is that of both together.
+
+        Args:
+            prompts: a batcher of them, with ``rows``, ``truncated`` and ``max_length``.
+            tokenizer: of the completions, which get no special token but the end.
+            max_target: tokens kept of a completion, the end token included.
+            end: what ends a completion; None is the tokenizer's end token.
+        """
+        read = prompts.rows(sources)
+        written, cut = [], 0
+        last = tokenizer.eos_token_id if end is None else end
+        rows = tokenizer(list(targets), add_special_tokens=False, verbose=False)["input_ids"]
+        for row in rows:
+            whole = [*row, last] if last is not None else row
+            cut += len(whole) > max_target
+            written.append(whole[:max_target])
+        return cls(
+            {"input_ids": read, "labels": written},
+            [len(one) + len(other) for one, other in zip(read, written, strict=True)],
+            [("prompts", prompts.truncated, prompts.max_length), ("targets", cut, max_target)],
+        )
+
     def __len__(self) -> int:
         return len(self.lengths)
 

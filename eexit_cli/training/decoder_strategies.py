@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import DataCollatorForSeq2Seq
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import CAUSAL, SEQ2SEQ
 from eexit_cli.training.losses import (
     IGNORED,
     Distillation,
@@ -79,13 +80,15 @@ class DecoderStrategy:
         name: the catalog's.
         source: the paper.
         description: what is trained, in a user's words.
-        loss: None where FREE's settings are the loss.
+        loss: None where FREE's or LayerSkip's settings are the loss.
+        families: that it trains; empty is all.
     """
 
     name: str
     source: str
     description: str
     loss: LayerLoss | None = None
+    families: tuple[str, ...] = ()
 
     def build(self, free: ShallowDeep | None) -> LayerLoss:
         """The loss.
@@ -121,6 +124,14 @@ FREE = DecoderStrategy(
     "free",
     "FREE, EMNLP 2023, arXiv:2310.05424",
     "a shallow and the last exit, the shallow layers distilled from the deep ones",
+    families=(SEQ2SEQ,),
+)
+
+LAYERSKIP = DecoderStrategy(
+    "layerskip",
+    "LayerSkip, ACL 2024, arXiv:2404.16710",
+    "all layers, later ones weigh more, deep ones are dropped at random",
+    families=(CAUSAL,),
 )
 
 

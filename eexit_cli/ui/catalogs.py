@@ -35,9 +35,10 @@ CATALOGS = Catalog(
 )
 
 FIXED: dict[str, tuple[str, ...]] = {
-    "model family": ("auto", "deebert", "pabee", "calm"),
+    "model family": ("auto", "deebert", "pabee", "calm", "layerskip"),
     "optimizer": ("adamw", "sgd", "adafactor"),
     "distillation": ("dynamic", "uniform", "last", "none"),
+    "curriculum": ("rotating", "gradual", "none"),
     "vocabulary rule": ("texts", "frequency"),
     "label kind": ("class", "number"),
     "pooling": ("first", "mean"),

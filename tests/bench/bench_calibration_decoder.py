@@ -20,8 +20,8 @@ from eexit_cli.calibration.sources import Ledger
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import load_examples
-from eexit_cli.families.seq2seq.decoding import decode_examples
-from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.decoders.decoding import decode_examples
+from eexit_cli.families.decoders.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.t5.model import MultiExitT5
 from eexit_cli.pipelines.calibrate.model import ModelCalibration, ModelSamples

@@ -26,7 +26,7 @@ from eexit_cli.config import EvaluateConfig
 from eexit_cli.core.decoding import DecoderMeasure
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.families.seq2seq.decoding import prepare_sources
+from eexit_cli.families.decoders.decoding import prepare_sources
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.results import Decoded
 from eexit_cli.models.decoding.settings import DecodeSettings

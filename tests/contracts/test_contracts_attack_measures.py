@@ -14,7 +14,7 @@ import pytest
 from eexit_cli.config import AttackConfig, EvaluateConfig
 from eexit_cli.core.types import RunResult
 from eexit_cli.data import task_info
-from eexit_cli.families.seq2seq.training_report import DecodedSetting
+from eexit_cli.families.decoders.training_report import DecodedSetting
 from eexit_cli.pipelines.attack.report import attack_metrics
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.evaluate import run_evaluation

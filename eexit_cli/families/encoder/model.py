@@ -45,7 +45,7 @@ from eexit_cli.families.loading import (
 )
 from eexit_cli.families.seen_rows import leaving_out
 from eexit_cli.models.encoder.conversion import load_classifier
-from eexit_cli.store.models import is_decoder, resolve
+from eexit_cli.store.models import config_of, is_causal, is_seq2seq, resolve
 
 
 class EncoderModel(LoadedModel):
@@ -235,9 +235,9 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> En
     dtype = resolve_dtype(config.dtype, device)
     ref = resolve(config.model)
     folder = folder_of(ref)
-    if is_decoder(folder):
+    if is_seq2seq(folder) or is_causal(config_of(folder) or {}):
         raise UsageError(
-            f"Model '{ref.name}' writes text (an encoder-decoder); this needs a classifier",
+            f"Model '{ref.name}' writes text; this needs a classifier",
             hint="Use an encoder with exits such as deebert, or evaluate this one: "
             f"eexit evaluate --model {ref.name}",
         )

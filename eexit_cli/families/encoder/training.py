@@ -49,7 +49,7 @@ def plan(config: TrainConfig) -> Plan:
     refuse_unread(config, ENCODER, model=config.model)
     strategy: Strategy = STRATEGIES.load(config.strategy or FAMILY_STRATEGIES[config.model])
     source, origin = _source(config)
-    refuse_kind(source, decoder=False)
+    refuse_kind(source, ENCODER)
     return Plan(
         defaults=ENCODER_DEFAULTS,
         start=lambda shared: EncoderJob(shared, source, strategy),

@@ -10,8 +10,8 @@ from eexit_cli.config.field import SEQ2SEQ
 from eexit_cli.core.answers import TEXTS
 from eexit_cli.core.published import decoder_exit
 from eexit_cli.store.models import (
-    DECODER_TYPES,
     OWN_DECODER_TYPE,
+    SEQ2SEQ_TYPES,
     Kind,
     ModelSummary,
     megabytes,
@@ -33,7 +33,7 @@ class Seq2SeqFamily:
     kind = TEXTS
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
-        return config.get("model_type") in DECODER_TYPES
+        return config.get("model_type") in SEQ2SEQ_TYPES
 
     def summary(
         self, name: str, kind: Kind, path: Path, config: Mapping[str, Any]

@@ -22,54 +22,66 @@ def attend(
     *,
     bias: Tensor | None = None,
     padding: Tensor | None = None,
+    cap: float | None = None,
 ) -> Tensor:
-    """Attention of one token per row, unscaled as in T5.
+    """Attention of one token per row; the query is scaled already.
 
     When few of the slots are running their caches are gathered; when many are, all slots are
     computed and the idle ones' results are dropped, which moves less memory.
 
     Args:
         query: Shape: [rows, heads, size].
-        cache: keys and values. Shape: [2, slots, heads, capacity, size].
+        cache: keys and values; several heads may share them (grouped queries).
+            Shape: [2, slots, key heads, capacity, size].
         length: positions to attend to.
         bias: added to every row's scores. Shape: [heads, length].
         padding: additive mask by slot. Shape: [slots, length].
+        cap: scores become cap * tanh(scores / cap) before anything is added to them (Gemma 2).
 
     Returns:
         Shape: [rows, heads * size].
     """
     if rows.index is None:
-        return _attend(query, cache, length, bias, padding)
+        return _attend(query, cache, length, bias, padding, cap)
     count = len(rows)
     if count == 1:
         near = slice(rows.slots[0], rows.slots[0] + 1)
         chosen = None if padding is None else padding[near]
-        return _attend(query, cache[:, near], length, bias, chosen)
-    if _gathering_pays(query, count, rows.capacity, length):
+        return _attend(query, cache[:, near], length, bias, chosen, cap)
+    if _gathering_pays(cache, count, rows.capacity, length):
         chosen = None if padding is None else padding.index_select(0, rows.index)
         gathered = cache[:, :, :, :length].index_select(1, rows.index)
-        return _attend(query, gathered, length, bias, chosen)
+        return _attend(query, gathered, length, bias, chosen, cap)
     # What the idle slots hold is computed with and dropped; rows do not mix.
     everyone = query.new_empty(rows.capacity, *query.shape[1:])
     everyone.index_copy_(0, rows.index, query)
-    attended = _attend(everyone, cache, length, bias, padding)
+    attended = _attend(everyone, cache, length, bias, padding, cap)
     return attended.index_select(0, rows.index)
 
 
-def _gathering_pays(query: Tensor, count: int, capacity: int, length: int) -> bool:
-    copied = 2 * query.numel() * query.element_size() * length
+def _gathering_pays(cache: Tensor, count: int, capacity: int, length: int) -> bool:
+    copied = 2 * count * cache.shape[2] * cache.shape[4] * cache.element_size() * length
     share = NEAR_SHARE if copied <= NEAR_MEMORY else FAR_SHARE
     return count < share * capacity
 
 
 def _attend(
-    query: Tensor, cache: Tensor, length: int, bias: Tensor | None, padding: Tensor | None
+    query: Tensor,
+    cache: Tensor,
+    length: int,
+    bias: Tensor | None,
+    padding: Tensor | None,
+    cap: float | None,
 ) -> Tensor:
     count, heads, size = query.shape
-    # Shape: 2 x [count * heads, length, size]; views, the cache is contiguous over slots and heads
+    held = cache.shape[2]
+    # Shape: 2 x [count * key heads, length, size]; views, the cache is contiguous over slots and
+    # heads
     keys, values = cache[:, :, :, :length].flatten(1, 2).unbind(0)
-    # Shape: [count * heads, 1, length]
-    scores = torch.bmm(query.reshape(count * heads, 1, size), keys.transpose(1, 2))
+    # Shape: [count * key heads, heads per key, length]
+    scores = torch.bmm(query.reshape(count * held, heads // held, size), keys.transpose(1, 2))
+    if cap is not None:
+        scores = scores.div_(cap).tanh_().mul_(cap)
     if bias is not None:
         scores.view(count, heads, length).add_(bias)
     if padding is not None:

@@ -8,7 +8,8 @@ range of positions, so one number per row and layer says it all.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -87,7 +88,9 @@ class SingleRowCache:
         self._keys = [one[1].transpose(1, 2) for one in split]
         self._values = [one[2] for one in split]
         self._done = [0] * depth
-        self._bias = stack.bias(max_tokens).unsqueeze(1)
+        bias = stack.bias(max_tokens)
+        assert bias is not None
+        self._bias = bias.unsqueeze(1)
         self.filled = 0
 
     def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
@@ -119,11 +122,11 @@ class SingleRowCache:
         first = index + 1
         if not self._immediate or first == self._depth:
             return
-        made = self._model.skipped_key_values(unit, first)[0]
         inner = self._model.inner
-        for offset in range(self._depth - first):
-            self._fused[first + offset][position, inner:] = made[offset]
-            self._done[first + offset] = position + 1
+        made = self._model.skipped_key_values(unit, first, None)
+        for later, each in zip(range(first, self._depth), made, strict=False):
+            self._fused[later][position, inner:] = each[0]
+            self._done[later] = position + 1
         self.filled += self._depth - first
         if self._watch is not None:
             self._watch.filling()
@@ -143,7 +146,7 @@ class BatchCache:
         max_tokens: of one output.
         depth: layers that run.
         window: what each slot sees; None is every place.
-        spare: places beyond ``max_tokens``, for outputs that start late.
+        spare: places beyond ``max_tokens``: for prompts, and for outputs that start late.
         immediate: fill the skipped layers as a token leaves, in one product; for comparison.
     """
 
@@ -173,13 +176,14 @@ class BatchCache:
         self._make = like.new_zeros if spare else like.new_empty
         # Shape: [slots, places, d]
         self._states = like.new_empty(slots, places, stack.width)
-        self._shape = (stack.heads, places, stack.head_size)
+        self._shape = (stack.kv_heads, places, stack.head_size)
         # Keys and values, Shape: layers x [2, slots, heads, places, size], made when a layer
         # first runs
         self._caches: list[Tensor | None] = [None] * depth
         # Shape: [layers, slots]: places before which keys and values are there
         self._done = np.zeros((depth, slots), dtype=np.int64)
         self._bias = stack.bias(max_tokens)
+        self._turned: tuple[Rows, int, Any] | None = None
         self.filled = 0
 
     def layer(self, index: int) -> Tensor:
@@ -192,65 +196,98 @@ class BatchCache:
 
     def bias(self, end: int) -> Tensor:
         """Of the query at position ``end`` - 1. Shape: [heads, end]."""
+        assert self._bias is not None
         return self._bias[:, self._capacity - end :]
 
+    def _turn(self, rows: Rows, position: int) -> Any:
+        """What the stack makes of the running tokens' positions; the same in every layer."""
+        if self._turned is None or self._turned[0] is not rows or self._turned[1] != position:
+            turn = self._model.turn(self._window.ages(rows.host, position))
+            self._turned = rows, position, turn
+        return self._turned[2]
+
     def attend(self, index: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
-        heads, _, size = self._shape
+        held, _, size = self._shape
         count = len(rows)
         cache = self.layer(index)
-        project = self._model.projection(index)
+        window = self._window
         waiting = position - self._done[index, rows.host]
         total = int(waiting.sum())
         if total == 0:
-            # Shape: [3, rows, heads, size]
-            fused = project(unit).view(count, 3, heads, size).transpose(0, 1)
-            query = fused[0]
+            query, made = self._model.project(index, unit, self._turn(rows, position))
+            # Shape: [2, rows, key heads, size]
+            made = made.view(count, 2, held, size).transpose(0, 1)
             here = cache.select(3, position)
             if rows.index is None:
-                here.copy_(fused[1:])
+                here.copy_(made)
             else:
-                here.index_copy_(1, rows.index, fused[1:])
+                here.index_copy_(1, rows.index, made)
         else:
-            slots, places = self._owed(rows.host, waiting, position)
+            owed = self._owed(rows.host, waiting, position)
+            slots, places = torch.from_numpy(owed).to(unit.device)
             source = torch.cat((unit, self._states[slots[count:], places[count:]]))
-            made = project(source)
-            query = made[:count, : heads * size].view(count, heads, size)
-            self.write(index, slots, places, made[:, heads * size :])
+            turn = self._model.turn(window.since(*owed)) if self._model.turns_by_place else None
+            query, made = self._model.project(index, source, turn)
+            query = query[:count]
+            self.write(index, slots, places, made)
             self.filled += total
             if self._watch is not None:
                 self._watch.shared_product(index, total / (count + total))
         self._done[index, rows.host] = position + 1
-        window = self._window
-        length = position + 1 - window.first
+        first = window.first
+        reach = self._model.reach(index)
+        if reach is not None:
+            first = max(first, position + 1 - reach)
+        length = position + 1 - first
         return attend(
-            query,
-            cache.narrow(3, window.first, length),
+            query.view(count, -1, size),
+            cache.narrow(3, first, length),
             rows,
             length,
-            bias=self.bias(length),
-            padding=window.hidden(position + 1),
+            bias=None if self._bias is None else self.bias(length),
+            padding=window.hidden(position + 1, first),
+            cap=self._model.cap,
         )
 
-    def _owed(self, slots: np.ndarray, waiting: np.ndarray, position: int) -> tuple[Tensor, Tensor]:
-        """Slots and places of the running tokens, and after them of all that wait before them."""
+    @staticmethod
+    def _owed(slots: np.ndarray, waiting: np.ndarray, position: int) -> np.ndarray:
+        """Slots and places of the running tokens, and after them of all that wait before them.
+
+        Shape: [2, tokens].
+        """
         total = int(waiting.sum())
         starts = np.repeat(position - waiting, waiting)
         offsets = np.arange(total) - np.repeat(np.cumsum(waiting) - waiting, waiting)
-        where = np.stack(
+        return np.stack(
             (
                 np.concatenate((slots, np.repeat(slots, waiting))),
                 np.concatenate((np.full(len(slots), position), starts + offsets)),
             )
         )
-        both = torch.from_numpy(where).to(self._states.device)
-        return both[0], both[1]
+
+    def put(self, index: int, slots: Sequence[int], start: int, made: Tensor) -> None:
+        """Keys and values of whole spans, from place ``start`` on.
+
+        Args:
+            made: Shape: [2, slots given, key heads, places, size].
+        """
+        span = self.layer(index).narrow(3, start, made.shape[3])
+        if len(slots) == span.shape[1]:
+            span.copy_(made)
+        else:
+            span.index_copy_(1, torch.tensor(slots, device=made.device), made)
+
+    def settle(self, slots: Sequence[int], place: int, state: Tensor) -> None:
+        """The tokens at ``place`` have been through all layers. Shape: [slots given, d]."""
+        self._states[:, place].index_copy_(0, torch.tensor(slots, device=state.device), state)
+        self._done[:, slots] = place + 1
 
     def write(self, index: int, slots: Tensor, positions: Tensor, made: Tensor) -> None:
         """Put keys and values in their places. Shapes: [n], [n], [n, 2 * inner]."""
-        heads, _, size = self._shape
-        # Shape: [slots, positions, 2, heads, size]
+        held, _, size = self._shape
+        # Shape: [slots, positions, 2, key heads, size]
         by_token = self.layer(index).permute(1, 3, 0, 2, 4)
-        by_token.index_put_((slots, positions), made.view(-1, 2, heads, size))
+        by_token.index_put_((slots, positions), made.view(-1, 2, held, size))
 
     def enter(self, slots: list[int], place: int) -> None:
         """New outputs start in these slots; no layer owes anything of what came before."""
@@ -262,6 +299,7 @@ class BatchCache:
         for cache in (self._states, *(one for one in self._caches if one is not None)):
             cache.narrow(-2, 0, kept).copy_(cache.narrow(-2, offset, kept).clone())
         self._done -= offset
+        self._turned = None
 
     def leave(
         self, index: int, unit: Tensor, rows: Rows, position: int, leaving: list[int] | None
@@ -275,12 +313,13 @@ class BatchCache:
             return
         if leaving is not None:
             rows, unit = rows.take(leaving), unit[leaving]
-        made = self._model.skipped_key_values(unit, first)
         slots = torch.tensor(rows.slots, device=unit.device)
         places = torch.full_like(slots, position)
-        for offset in range(self._depth - first):
-            self.write(first + offset, slots, places, made[:, offset])
-            self._done[first + offset, rows.host] = position + 1
+        made = self._model.skipped_key_values(unit, first, self._turn(rows, position))
+        for later, each in enumerate(made, start=first):
+            if later < self._depth:
+                self.write(later, slots, places, each)
+                self._done[later, rows.host] = position + 1
         self.filled += (self._depth - first) * len(rows)
         if self._watch is not None:
             self._watch.filling()

@@ -39,10 +39,16 @@ class Batch:
         start: id that every output starts from.
         end: ids that end an output.
         rules: which tokens may be chosen; None is all of them.
+        longest: tokens of the longest input that will come; None is this batch's.
+
+    Attributes:
+        window: where each slot's output starts.
+        sight: where what each slot sees starts: its prompt or, where none is decoded, its output.
+        origin: the place that the outputs start at.
     """
 
     spare = 0
-    """Places of the caches beyond the longest output."""
+    """Places of the caches for outputs that start late."""
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class Batch:
         start: int,
         end: frozenset[int],
         rules: TokenRules | None = None,
+        longest: int | None = None,
     ) -> None:
         self.stack = stack
         self.settings = settings
@@ -70,8 +77,16 @@ class Batch:
             self.watch.encoder()
         self.depth = settings.static_layer or stack.depth
         self.memory = stack.memory(inputs, self.depth, self.watch)
-        self.window = Window(batch, self.places, stack.embedding)
+        self.origin = stack.places_before(longest or input_ids.shape[1])
+        self.window = Window(batch, self.places, stack.embedding, start=self.origin)
+        self.sight = self.window
+        if not stack.shared_sight:
+            # A prompt may enter when the last place has just been filled: one more for its end.
+            self.sight = Window(batch, self.places + 1, stack.embedding)
         self.cache = self._new_cache(batch)
+        self.memory.start(self.cache, self.sight, self.origin)
+        if self.watch is not None:
+            self.watch.encoder()
         self.session: MeasureSession | None = None
         if settings.measure is not None:
             self.session = settings.measure.session(
@@ -89,11 +104,12 @@ class Batch:
         # Index into outputs of each cache slot; slots shrink, outputs do not.
         self.owners = list(range(batch))
         self.rows = Rows(list(range(batch)), batch, self.device)
+        self.sight.look(self.rows.slots)
         self.tokens = torch.full((batch,), start, dtype=torch.int64, device=self.device)
         self.pairs: list[tuple[float, bool]] = []
 
     def _new_cache(self, batch: int) -> SelfCache:
-        if batch > 1:
+        if batch > 1 or not self.stack.single:
             return self._batch_cache(batch)
         return SingleRowCache(
             self.stack,
@@ -109,8 +125,8 @@ class Batch:
             batch,
             self.settings.max_new_tokens,
             self.depth,
-            window=self.window,
-            spare=self.spare,
+            window=self.sight,
+            spare=self.places - self.settings.max_new_tokens + (self.sight is not self.window),
             immediate=self.settings.filling == "immediate",
             watch=self.watch,
         )
@@ -118,11 +134,11 @@ class Batch:
     @property
     def places(self) -> int:
         """Places of the caches."""
-        return self.settings.max_new_tokens + self.spare
+        return self.origin + self.settings.max_new_tokens + self.spare
 
     def run(self) -> Decoded:
         """All steps, until every output has ended or is as long as it may be."""
-        for position in range(self.settings.max_new_tokens):
+        for position in range(self.origin, self.origin + self.settings.max_new_tokens):
             chosen = self.step(position)
             self.advance(chosen, position)
             if not len(self.rows):
@@ -141,21 +157,25 @@ class Batch:
     def step(self, position: int) -> list[int]:
         """One token for every running row. Returns the tokens, in the rows' order."""
         stack, watch, session, settings = self.stack, self.watch, self.session, self.settings
-        rows = self.rows
+        rows, tokens = self.rows, self.tokens
         chosen: dict[int, int] = {}
+        fresh = [number for number, slot in enumerate(rows.slots) if slot in self.memory.fresh]
+        if fresh:
+            rows, tokens = self._beside(fresh)
         self.scorer.begin()
+        depth = self.depth if len(rows) else 0
         # Shape: [rows, d]
-        x = stack.embed(self.tokens)
+        x = stack.embed(tokens, self.sight.ages(rows.host, position))
         unit = stack.unit(x)
         if watch is not None:
             watch.other()
-        for index in range(self.depth):
+        for index in range(depth):
             previous = x
             x = self.layer(index, x, unit, rows, position)
             unit = stack.unit(x)
             if watch is not None:
                 watch.layer(index)
-            if index + 1 == self.depth:
+            if index + 1 == depth:
                 self.record(rows, self.depth, [math.nan] * len(rows))
                 self.cache.leave(index, unit, rows, position, None)
                 break
@@ -171,8 +191,8 @@ class Batch:
                 continue
             gone = rows.take(leaving) if staying else rows
             if self.scores_layers:
-                tokens = self.scorer.choose(leaving if staying else None)
-                chosen.update(zip(gone.slots, tokens, strict=True))
+                told = self.scorer.choose(leaving if staying else None)
+                chosen.update(zip(gone.slots, told, strict=True))
                 if watch is not None:
                     watch.head()
             values = confidence.tolist()
@@ -187,7 +207,23 @@ class Batch:
             rows = rows.take(staying)
             if watch is not None:
                 watch.other()
+        if fresh:
+            rows = self._joined(rows, fresh)
         return self.choose(rows, position, chosen)
+
+    def _beside(self, fresh: list[int]) -> tuple[Rows, Tensor]:
+        """The running rows without those whose prompt has just been run, and what they read."""
+        old = [number for number in range(len(self.rows)) if number not in set(fresh)]
+        gone = self.rows.take(fresh)
+        self.record(gone, self.depth, [math.nan] * len(gone))
+        self.counts.layer_tokens += self.depth * len(gone)
+        return self.rows.take(old), self.tokens[old]
+
+    def _joined(self, rest: Rows, fresh: list[int]) -> Rows:
+        """Rows that reached the last layer now, or in their prompt's pass."""
+        slots = {*rest.slots, *(self.rows.slots[number] for number in fresh)}
+        self.memory.fresh.clear()
+        return Rows(sorted(slots), self.rows.capacity, self.device)
 
     @property
     def scores_layers(self) -> bool:
@@ -255,8 +291,12 @@ class Batch:
     def compact(self, slots: list[int], done: int) -> None:
         """Keep these cache slots, renumbered; ``done`` positions are in use."""
         index = torch.tensor(slots, device=self.device)
-        self.cache.compact(slots, done)
+        # Prompts that have just been run end at the place of the coming step.
+        self.cache.compact(slots, done + bool(self.memory.fresh))
         self.window.compact(slots)
+        if self.sight is not self.window:
+            self.sight.compact(slots)
+            self.sight.look(list(range(len(slots))))
         self.memory.compact(index)
         if self.session is not None:
             self.session.compact(index)

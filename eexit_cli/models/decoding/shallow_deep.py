@@ -43,7 +43,7 @@ class ShallowDeepBatch(Batch):
         assert shallow is not None
         assert self.session is not None
         rows, watch = self.rows, self.watch
-        x = previous = self.stack.embed(self.tokens)
+        x = previous = self.stack.embed(self.tokens, position)
         unit = self.stack.unit(x)
         if watch is not None:
             watch.other()

@@ -1,13 +1,13 @@
 """What decoding asks of a model: the steps of its layers, made for one token per row.
 
 A model provides a :class:`Stack` (T5's is ``models.t5.stack``) and the rest of this package does
-not know which model it decodes. Layers read ``unit``, the residual stream under a norm without its
-scale: one of it serves every layer, which is what lets a token's state stand in for the states
-that the layers which it skipped would have had.
+not know which model it decodes. Layers read ``unit``: the residual stream or, where all layers norm
+it alike but for a scale (T5), the stream under that norm, so that it is made once for all of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -15,16 +15,6 @@ from torch import Tensor
 
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.timing import Stopwatch
-
-
-class Projection(Protocol):
-    """The query, key and value maps of a layer as one. Shape: [n, d] -> [n, 3 * inner]."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-    def into(self, x: Tensor, out: Tensor) -> None:
-        """Write the product to its place."""
-        ...
 
 
 class Inputs(Protocol):
@@ -40,10 +30,25 @@ class Inputs(Protocol):
 class Memory(Protocol):
     """What the running rows are conditioned on beside their own outputs: of an encoder-decoder
     the encoder's outputs, with the keys and values that each layer makes of them when it first
-    runs."""
+    runs; of a decoder-only model its prompts, which are run into the rows' own caches.
 
-    def enter(self, slots: list[int], inputs: Any) -> None:
-        """New inputs in these slots."""
+    Attributes:
+        fresh: slots whose first token comes from their prompt's pass, not from a step.
+    """
+
+    @property
+    def fresh(self) -> Any: ...
+
+    def start(self, cache: Any, sight: Any, place: int) -> None:
+        """The first inputs go into the slots in order, their outputs start at this place.
+
+        Args:
+            cache, sight: of the batch.
+        """
+        ...
+
+    def enter(self, slots: list[int], inputs: Any, place: int) -> None:
+        """New inputs in these slots, whose outputs start at this place."""
         ...
 
     def look(self, slots: list[int]) -> None:
@@ -60,13 +65,18 @@ class Stack(Protocol):
 
     Attributes:
         depth: L.
-        width: d.
+        width: of ``unit``, d.
         heads, head_size, inner: of self-attention; inner = heads * head_size.
+        kv_heads: keys and values that the heads share.
         embedding: word embeddings, whose dtype and device are those of states.
-            Shape: [vocabulary, d].
+            Shape: [vocabulary, ...].
         stream: dtype of the residual stream after a layer.
-        head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, d].
+        head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, ...].
         head_is_finite: it has no NaN and no infinity.
+        single: :class:`~eexit_cli.models.decoding.caches.SingleRowCache` fits it.
+        shared_sight: rows see their outputs and nothing before.
+        turns_by_place: keys depend on their own positions.
+        cap: of attention scores; None for none.
     """
 
     @property
@@ -75,6 +85,8 @@ class Stack(Protocol):
     def width(self) -> int: ...
     @property
     def heads(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
     @property
     def head_size(self) -> int: ...
     @property
@@ -87,6 +99,22 @@ class Stack(Protocol):
     def head_rows(self) -> Tensor: ...
     @property
     def head_is_finite(self) -> bool: ...
+    @property
+    def single(self) -> bool: ...
+    @property
+    def shared_sight(self) -> bool: ...
+    @property
+    def turns_by_place(self) -> bool: ...
+    @property
+    def cap(self) -> float | None: ...
+
+    def places_before(self, longest: int) -> int:
+        """Places of the caches before that of the first token of an output.
+
+        Args:
+            longest: tokens of the longest input.
+        """
+        ...
 
     def read(self, input_ids: Tensor, mask: Tensor | None) -> Inputs:
         """Inputs ready to be answered.
@@ -101,26 +129,48 @@ class Stack(Protocol):
         """Of all of these inputs, one per slot, for a decoder of which ``depth`` layers run."""
         ...
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """The stream before the first layer. Shape: [rows] -> [rows, d]."""
-        ...
+    def embed(self, tokens: Tensor, positions: int | Tensor) -> Tensor:
+        """The stream before the first layer. Shape: [rows] -> [rows, d].
 
-    def unit(self, x: Tensor) -> Tensor:
-        """The stream under a norm without its scale. Shape: [..., d]."""
-        ...
-
-    def projection(self, index: int) -> Projection:
-        """Of layer ``index`` (0-based)."""
-        ...
-
-    def skipped_key_values(self, unit: Tensor, first: int) -> Tensor:
-        """Keys and values of every layer from ``first`` on, of a state that skipped them.
-
-        Shape: [rows, d] -> [rows, layers, 2 * inner].
+        Args:
+            positions: of the tokens in what their rows see; one number where all are equal.
         """
         ...
 
-    def bias(self, tokens: int) -> Tensor:
+    def unit(self, x: Tensor) -> Tensor:
+        """What layers read of the stream. Shape: [..., d]."""
+        ...
+
+    def turn(self, positions: int | Tensor) -> Any:
+        """What :meth:`project` needs of positions, the same in every layer."""
+        ...
+
+    def project(self, index: int, unit: Tensor, turn: Any) -> tuple[Tensor, Tensor]:
+        """Query, and key and value, of layer ``index`` (0-based), the query scaled.
+
+        Shapes: [n, d] -> [n, inner] and [n, 2 * key heads * size], or split.
+        """
+        ...
+
+    def projection(self, index: int) -> Any:
+        """Where ``single`` or FREE runs: the maps of layer ``index`` as one product.
+
+        Shape: [n, d] -> [n, 3 * inner].
+        """
+        ...
+
+    def skipped_key_values(self, unit: Tensor, first: int, turn: Any) -> Iterable[Tensor]:
+        """Keys and values of every layer from ``first`` on, of a state that skipped them.
+
+        Shape: layers x [rows, 2 * key heads * size], or split.
+        """
+        ...
+
+    def reach(self, index: int) -> int | None:
+        """Places that layer ``index`` sees, the token's own among them; None is all."""
+        ...
+
+    def bias(self, tokens: int) -> Tensor | None:
         """Added to scores by the distance of the key, the largest distance first.
 
         Shape: [heads, tokens].

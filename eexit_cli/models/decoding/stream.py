@@ -40,6 +40,7 @@ class Stream(Batch):
         start: id that every output starts from.
         end: ids that end an output.
         rules: which tokens may be chosen; None is all of them.
+        longest: tokens of the longest input.
         finished: called with the number of outputs that a step has ended.
     """
 
@@ -54,10 +55,14 @@ class Stream(Batch):
         *,
         start: int,
         end: frozenset[int],
+        longest: int,
         rules: TokenRules | None = None,
         finished: Callable[[int], None] | None = None,
     ) -> None:
-        super().__init__(stack, *next(batches), settings, start=start, end=end, rules=rules)
+        first = next(batches)
+        super().__init__(
+            stack, *first, settings, start=start, end=end, rules=rules, longest=longest
+        )
         self._batches = batches
         self._waiting: Inputs | None = None
         self._start = start
@@ -71,12 +76,12 @@ class Stream(Batch):
 
     def run(self) -> Decoded:
         """All steps, until every output has ended or is as long as it may be."""
-        position = 0
+        position = self.origin
         while len(self.rows):
             self.advance(self.step(position), position)
             position += 1
             if position == self.places and len(self.rows):
-                position -= self._rewind()
+                position -= self._rewind(position)
         return self.result()
 
     def advance(self, chosen: list[int], position: int) -> None:
@@ -100,6 +105,8 @@ class Stream(Batch):
             self.rows = Rows(alive, self.rows.capacity, self.device)
             self.window.look(alive)
             self.memory.look(alive)
+            if self.sight is not self.window:
+                self.sight.look(alive)
 
     def _refill(self, alive: list[int], place: int) -> list[int]:
         """The running slots after new inputs came in, or after the slots were made fewer."""
@@ -133,22 +140,27 @@ class Stream(Batch):
         self._free = self._free[count:]
         if self.watch is not None:
             self.watch.other()
-        self.memory.enter(slots, inputs.take(count))
+        self.cache.enter(slots, place)
+        self.window.enter(slots, [place] * len(slots))
+        self.memory.enter(slots, inputs.take(count), place)
         if self.watch is not None:
             self.watch.encoder()
-        self.cache.enter(slots, place)
-        self.window.enter(slots, place)
         for slot in slots:
             self.owners[slot] = len(self.outputs)
             self.outputs.append(DecodedSample([], [], []))
             self._next[slot] = self._start
         return slots
 
-    def _rewind(self) -> int:
-        """Move what the running rows still see to the front; by how many places."""
-        offset = self.window.first
+    def _rewind(self, position: int) -> int:
+        """Move what the running rows still see to the front; by how many places.
+
+        The longest input must still have room before its output.
+        """
+        offset = min(self.sight.first, position - self.origin)
         self.cache.shift(offset)
         self.window.shift(offset)
+        if self.sight is not self.window:
+            self.sight.shift(offset)
         if self.session is not None:
             self.session.shift(offset)
         return offset

@@ -2,10 +2,13 @@
 
 All running rows write to the same place of the caches at each step, whatever the length of their
 own outputs. A row that came later does not see the places before its start. T5's position bias
-depends on distances alone, so nothing else changes for it.
+depends on distances alone, so nothing else changes for it. Prompts are seen too, so that where
+they are decoded a row sees more places than its output has (:meth:`Window.enter` twice).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,31 +22,33 @@ class Window:
         slots: of the caches.
         places: of the caches.
         like: a tensor with the states' dtype and device.
+        start: where all of them start.
 
     Attributes:
         first: the earliest place that a running row sees.
     """
 
-    def __init__(self, slots: int, places: int, like: Tensor) -> None:
-        self._starts = np.zeros(slots, dtype=np.int64)
+    def __init__(self, slots: int, places: int, like: Tensor, *, start: int = 0) -> None:
+        self._starts = np.full(slots, start, dtype=np.int64)
         self._places = places
         self._like = like
         # Additive, made when the first slot starts late. Shape: [slots, places]
         self._mask: Tensor | None = None
         # Do all running rows see the same?
         self._even = True
-        self.first = 0
+        self.first = start
 
-    def enter(self, slots: list[int], place: int) -> None:
-        """New outputs start in these slots."""
-        self._starts[slots] = place
+    def enter(self, slots: list[int], places: Sequence[int]) -> None:
+        """What these slots see starts at these places."""
+        self._starts[slots] = places
         if self._mask is None:
             self._mask = self._like.new_zeros(len(self._starts), self._places)
         lowest = torch.finfo(self._like.dtype).min
         index = torch.tensor(slots, device=self._like.device)
-        rows = self._like.new_zeros(1, self._places)
-        rows[:, :place] = lowest
-        self._mask.index_copy_(0, index, rows.expand(len(slots), -1))
+        before = torch.arange(self._places) < torch.tensor(places).unsqueeze(1)
+        rows = self._like.new_zeros(len(slots), self._places)
+        rows.masked_fill_(before.to(rows.device), lowest)
+        self._mask.index_copy_(0, index, rows)
 
     def look(self, slots: list[int]) -> None:
         """These slots are running now."""
@@ -51,26 +56,34 @@ class Window:
         self.first = int(starts.min()) if len(starts) else 0
         self._even = bool((starts == self.first).all())
 
-    def hidden(self, end: int) -> Tensor | None:
+    def hidden(self, end: int, first: int | None = None) -> Tensor | None:
         """Added to the scores of places ``first`` to ``end`` - 1; None when nothing is hidden.
 
-        Shape: [slots, end - first].
+        Args:
+            first: by default the earliest place that a running row sees.
+
+        Returns:
+            Shape: [slots, end - first].
         """
         if self._even or self._mask is None:
             return None
-        return self._mask[:, self.first : end]
+        return self._mask[:, self.first if first is None else first : end]
 
     def ages(self, slots: np.ndarray, place: int) -> int | Tensor:
-        """Tokens that the slots' outputs had before this place; one number if all are equal.
+        """Places from the slots' starts to this one; one number if all are equal.
 
         Shape: [slots given], int64.
         """
         if self._even:
             return place - self.first
-        return torch.from_numpy(place - self._starts[slots])
+        return self.since(slots, place)
+
+    def since(self, slots: np.ndarray, places: np.ndarray | int) -> Tensor:
+        """Places from the slots' starts to these. Shape: [slots given], int64."""
+        return torch.from_numpy(places - self._starts[slots])
 
     def age(self, slot: int, place: int) -> int:
-        """Tokens that one slot's output had before this place."""
+        """Places from one slot's start to this one."""
         return place - int(self._starts[slot])
 
     def shift(self, offset: int) -> None:

@@ -124,11 +124,11 @@ def build_without_init(config: MultiExitConfig) -> MultiExitClassifier:
     Drawing random numbers only to overwrite them takes seconds for a BERT-base, and would move
     the global random stream.
     """
-    with _SkipDraws():
+    with SkipDraws():
         return MultiExitClassifier(config)
 
 
-class _SkipDraws(TorchFunctionMode):
+class SkipDraws(TorchFunctionMode):
     """Answers calls that would draw random values with the tensor as it is."""
 
     # By name: transformers 5 puts functions of its own in place of torch.nn.init's.

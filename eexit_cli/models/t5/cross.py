@@ -82,7 +82,12 @@ class CrossAttention:
         slots, tokens, _ = encoded.shape
         return key_values.view(slots, tokens, 2, self._heads, -1).permute(2, 0, 3, 1, 4)
 
-    def enter(self, slots: list[int], inputs: tuple[Tensor, Tensor | None]) -> None:
+    fresh: frozenset[int] = frozenset()
+
+    def start(self, cache: object, sight: object, place: int) -> None:
+        """The first sources are there already."""
+
+    def enter(self, slots: list[int], inputs: tuple[Tensor, Tensor | None], place: int) -> None:
         """New sources in these slots.
 
         Args:

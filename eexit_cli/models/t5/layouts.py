@@ -7,8 +7,6 @@ and said so: LongT5, and LoRA adapters.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,13 @@ from torch import Tensor
 from eexit_cli.core.decoding import ClassifierFactory
 from eexit_cli.core.errors import EexitError
 from eexit_cli.core.published import PUBLISHED_CLASSIFIERS, decoder_exit
-from eexit_cli.models.checkpoints import find_folder, read_config, read_tensors, unwrapped
+from eexit_cli.models.checkpoints import (
+    find_folder,
+    read_config,
+    read_tensors,
+    replace_file,
+    unwrapped,
+)
 from eexit_cli.models.decoding.generation import as_generation_config, read_generation
 from eexit_cli.models.encoder.conversion import as_dtype, fill
 from eexit_cli.models.t5.config import MultiExitT5Config
@@ -130,24 +134,14 @@ def write_model(
         if name not in left_out
     }
     model.config.architectures = [type(model).__name__]
-    _replace(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
-    _replace(
+    replace_file(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
+    replace_file(
         folder / "generation_config.json", model.generation_config.to_json_string().encode("utf-8")
     )
     # Last, because a folder with a configuration is a model.
-    _replace(folder / "config.json", model.config.to_json_string(use_diff=False).encode("utf-8"))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(
+        folder / "config.json", model.config.to_json_string(use_diff=False).encode("utf-8")
+    )
 
 
 Reading = tuple[MultiExitT5Config, dict[str, Tensor], Callable[[str], str]]

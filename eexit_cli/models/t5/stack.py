@@ -8,8 +8,7 @@ which is what makes the keys and values of all skipped layers one product.
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from eexit_cli.models.decoding.products import Activation, HalfProduct, Product, gelu_new
+from eexit_cli.models.decoding.rearranged import rearranged
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.timing import Stopwatch
 from eexit_cli.models.t5.cross import CrossAttention, Encoded
-from eexit_cli.models.t5.products import Activation, HalfProduct, Product, gelu_new
 
 if TYPE_CHECKING:
     from eexit_cli.models.t5.model import MultiExitT5
@@ -111,6 +111,11 @@ class T5Stack:
         head_is_finite: it has no NaN and no infinity.
     """
 
+    single = True
+    shared_sight = True
+    turns_by_place = False
+    cap: float | None = None
+
     def __init__(self, model: MultiExitT5, *, pack: bool = True) -> None:
         config = model.config
         d = config.d_model
@@ -123,6 +128,7 @@ class T5Stack:
         self.width = d
         self.heads = int(config.num_heads)
         self.head_size = int(config.d_kv)
+        self.kv_heads = self.heads
         self.inner = self.heads * self.head_size
         self._epsilon = self.embedding.new_tensor(math.sqrt(d * config.layer_norm_epsilon))
         self._wide = self.embedding.dtype in (torch.float16, torch.bfloat16)
@@ -175,11 +181,26 @@ class T5Stack:
         maps = [layer.cross_key_value for layer in self.decoder[:depth]]
         return CrossAttention(inputs.states, inputs.padding, self.heads, maps, watch)
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def places_before(self, longest: int) -> int:
+        """None: an output begins with its start token."""
+        return 0
+
+    def embed(self, tokens: Tensor, positions: int | Tensor) -> Tensor:
         return self.embedding.index_select(0, tokens)
 
     def projection(self, index: int) -> Product:
+        """The query, key and value maps of a layer as one. Shape: [n, d] -> [n, 3 * inner]."""
         return self.decoder[index].qkv
+
+    def turn(self, positions: int | Tensor) -> None:
+        return None
+
+    def project(self, index: int, unit: Tensor, turn: None) -> tuple[Tensor, Tensor]:
+        made = self.decoder[index].qkv(unit)
+        return made[:, : self.inner], made[:, self.inner :]
+
+    def reach(self, index: int) -> int | None:
+        return None
 
     def prepare(self, index: int, memory: CrossAttention) -> None:
         memory.prepare(index)
@@ -216,15 +237,12 @@ class T5Stack:
     def head_input(self, unit: Tensor) -> Tensor:
         return unit * self.head_scale
 
-    def skipped_key_values(self, unit: Tensor, first: int) -> Tensor:
-        """Keys and values of every layer from index ``first`` on, in one product.
-
-        Shape: [rows, d] -> [rows, layers, 2 * inner].
-        """
+    def skipped_key_values(self, unit: Tensor, first: int, turn: None) -> Iterable[Tensor]:
+        """In one product. Shape: layers x [rows, 2 * inner]."""
         if self._stacked is None:
             self._stacked = torch.cat([layer.key_value_weight for layer in self.decoder])
         weight = self._stacked[first * 2 * self.inner :]
-        return F.linear(unit, weight).view(unit.shape[0], -1, 2 * self.inner)
+        return F.linear(unit, weight).view(unit.shape[0], -1, 2 * self.inner).unbind(1)
 
     def encode(self, input_ids: Tensor, padding: Tensor | None) -> Tensor:
         """The encoder's output as ``unit``: its final norm is folded into the cross-attention.
@@ -297,28 +315,6 @@ def _stack(*maps: nn.Linear) -> Tensor:
     return torch.cat([item.weight.detach() for item in maps])
 
 
-_MADE: weakref.WeakKeyDictionary[nn.Module, dict[bool, tuple[tuple[object, ...], T5Stack]]]
-_MADE = weakref.WeakKeyDictionary()
-
-
 def stack_of(model: MultiExitT5, *, pack: bool = True) -> T5Stack:
-    """The model's rearranged weights, made again only when a parameter has changed.
-
-    Args:
-        model: not referenced by the result's cache, so that it can be freed, copied and pickled.
-        pack: False keeps the plain products.
-    """
-    key = tuple(_fingerprint(model))
-    made = _MADE.setdefault(model, {})
-    if pack not in made or made[pack][0] != key:
-        # Normal tensors, not inference ones, so that they outlive this call's mode.
-        with torch.inference_mode(False), torch.no_grad():
-            made[pack] = (key, T5Stack(model, pack=pack))
-    return made[pack][1]
-
-
-def _fingerprint(model: nn.Module) -> Iterator[object]:
-    for parameter in model.parameters():
-        yield parameter.data_ptr()
-        yield parameter.dtype
-        yield 0 if parameter.is_inference() else parameter._version
+    """The model's rearranged weights, made again only when a parameter has changed."""
+    return rearranged(model, T5Stack, pack=pack)

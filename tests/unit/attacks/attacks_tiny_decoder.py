@@ -14,7 +14,7 @@ from eexit_cli.attacks.decoder_victim import DecoderVictim
 from eexit_cli.confidence.decoder import build_measure
 from eexit_cli.data.pronunciation import pronunciation_tokenizer
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.families.seq2seq.attack_exits import exit_reader
+from eexit_cli.families.decoders.attack_exits import exit_reader
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.decoding.settings import DecodeSettings
 

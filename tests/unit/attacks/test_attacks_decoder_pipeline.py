@@ -16,8 +16,8 @@ from eexit_cli.config import AttackConfig
 from eexit_cli.core.edits import edit_distance
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
-from eexit_cli.families.seq2seq.decoding import decode_examples
-from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.decoders.decoding import decode_examples
+from eexit_cli.families.decoders.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.attacker import Attacker

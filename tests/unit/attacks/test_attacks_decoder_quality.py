@@ -12,8 +12,8 @@ from tiny_decoders import random_decoder
 
 from eexit_cli.config import AttackConfig, EvaluateConfig
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.families.seq2seq.decoding import decode_examples
-from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.decoders.decoding import decode_examples
+from eexit_cli.families.decoders.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.pipelines.attack.report import attack_metrics, comparisons, task_quality
 from eexit_cli.pipelines.attack.run import run_attack

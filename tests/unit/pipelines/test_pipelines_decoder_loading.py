@@ -18,8 +18,8 @@ from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.families.encoder.model import load_model
 from eexit_cli.families.listing import summarise
 from eexit_cli.families.opening import family_of
-from eexit_cli.families.seq2seq.decoding import decode_examples, prepare_sources
-from eexit_cli.families.seq2seq.exits import (
+from eexit_cli.families.decoders.decoding import decode_examples, prepare_sources
+from eexit_cli.families.decoders.exits import (
     decoder_settings,
     describe_settings,
     full_model,

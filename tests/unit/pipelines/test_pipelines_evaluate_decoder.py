@@ -15,9 +15,9 @@ from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.edits import edit_distance
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.families import stopwatch
-from eexit_cli.families.seq2seq.costs import token_flops
-from eexit_cli.families.seq2seq.decoding import decode_examples
-from eexit_cli.families.seq2seq.exits import SWEEP, decoder_settings, full_model
+from eexit_cli.families.decoders.costs import token_flops
+from eexit_cli.families.decoders.decoding import decode_examples
+from eexit_cli.families.decoders.exits import SWEEP, decoder_settings, full_model
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.pipelines.evaluate import choices, run_evaluation
 from eexit_cli.pipelines.predict import run_prediction

@@ -12,9 +12,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from eexit_cli.config import EvaluateConfig
-from eexit_cli.families.seq2seq.costs import encoder_flops, token_flops
-from eexit_cli.families.seq2seq.decoding import decode_examples, prepare_sources
-from eexit_cli.families.seq2seq.exits import settings_from
+from eexit_cli.families.decoders.costs import encoder_flops, token_flops
+from eexit_cli.families.decoders.decoding import decode_examples, prepare_sources
+from eexit_cli.families.decoders.exits import settings_from
 from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
 
 WORDS = ["queue", "knight", "thoroughly"]

@@ -17,7 +17,7 @@ from eexit_cli.exits.decay import TokenThreshold
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
-from eexit_cli.models.t5.products import HalfProduct
+from eexit_cli.models.decoding.products import HalfProduct
 from eexit_cli.models.t5.stack import stack_of
 
 TOKENS = 10

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from eexit_cli.models.decoding.kernels import packing_is_available
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.t5.flops import T5Flops
-from eexit_cli.models.t5.products import Product, gelu_new
+from eexit_cli.models.decoding.products import Product, gelu_new
 from eexit_cli.models.t5.stack import T5Stack, padding_bias, stack_of
-from eexit_cli.models.t5.tracing import trace_tokens
+from eexit_cli.models.decoding.tracing import trace_tokens
 
 VARIANTS = [
     pytest.param(V10, id="v1.0"),
@@ -175,7 +175,7 @@ WEIGHTS = T5Stack(MODEL)
 
 def test_skipped_layers_in_one_product() -> None:
     unit = torch.randn(3, 32, dtype=torch.float64)
-    made = WEIGHTS.skipped_key_values(unit, 1)
+    made = torch.stack(list(WEIGHTS.skipped_key_values(unit, 1, None)), dim=1)
     assert made.shape == (3, 3, 64)
     for offset, index in enumerate((1, 2, 3)):
         with torch.no_grad():

@@ -176,13 +176,13 @@ def test_the_window_hides_what_came_before_a_slot_started() -> None:
     window.look([0, 1, 2])
     assert window.hidden(2) is None
     assert window.ages(torch.tensor([0, 1, 2]).numpy(), 4) == 4
-    window.enter([1], 2)
+    window.enter([1], [2])
     window.look([0, 1, 2])
     hidden = window.hidden(4)
     assert hidden is not None
     assert (hidden == 0).tolist() == [[True] * 4, [False, False, True, True], [True] * 4]
     assert window.ages(torch.tensor([0, 1]).numpy(), 4).tolist() == [4, 2]  # type: ignore[union-attr]
-    window.enter([0, 2], 3)
+    window.enter([0, 2], [3, 3])
     window.look([0, 1, 2])
     assert window.first == 2
     window.shift(2)

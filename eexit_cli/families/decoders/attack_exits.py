@@ -13,13 +13,13 @@ from eexit_cli.confidence.saturation import saturation
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
-from eexit_cli.families.seq2seq.exits import decoder_settings
+from eexit_cli.families.decoders.exits import decoder_settings
+from eexit_cli.models.decoding.decoder import ExitDecoder, LayerStates
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.models.t5.model import LayerStates, MultiExitT5
 
 if TYPE_CHECKING:
     from eexit_cli.attacks.decoder_victim import ExitReader
-    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+    from eexit_cli.families.decoders.loaded import LoadedDecoder
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TeacherForcedReader:
         read: of one exit layer. Shape: [batch, tokens, ...].
     """
 
-    model: MultiExitT5
+    model: ExitDecoder
     layers: tuple[int, ...]
     width: int
     read: Callable[[LayerStates, int], Tensor]

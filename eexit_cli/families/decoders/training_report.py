@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eexit_cli.config.train import TrainConfig
-from eexit_cli.families.seq2seq.decoding import (
+from eexit_cli.families.decoders.decoding import (
     DecodedSet,
     Sources,
     decode_examples,
     prepare_sources,
 )
-from eexit_cli.families.seq2seq.exits import full_model, settings_from
-from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+from eexit_cli.families.decoders.exits import full_model, settings_from
+from eexit_cli.families.decoders.loaded import LoadedDecoder
 from eexit_cli.families.training import Metrics, Rows, by_exit
 from eexit_cli.metrics.depth import depth_metrics
 from eexit_cli.metrics.generation import GENERATION_METRICS, compute_generation
@@ -25,7 +25,7 @@ from eexit_cli.training.card import describe_exit, table
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Ticker
     from eexit_cli.core.types import Examples
-    from eexit_cli.families.seq2seq.training import DecoderJob
+    from eexit_cli.families.decoders.training import DecoderJob
     from eexit_cli.store.results import Run
 
 TOLERANCE = 0.003
@@ -35,6 +35,21 @@ point on others."""
 
 THRESHOLDS = tuple(round(0.95 - 0.05 * step, 2) for step in range(19))
 """From cautious to eager, as in calibration."""
+
+
+@dataclass(frozen=True)
+class CardWords:
+    """What a card says of a family.
+
+    Attributes:
+        tag: of the card, and what ``--model`` of a training calls it.
+        what: a model of it.
+        how: its tokens leave, with the source.
+    """
+
+    tag: str
+    what: str
+    how: str
 
 
 @dataclass(frozen=True)
@@ -131,9 +146,7 @@ def measure(job: DecoderJob, run: Run, dtype: torch.dtype) -> tuple[Metrics, Row
     settings.max_source_length = job.max_source
     settings.max_target_length = job.max_target
     settings.exit_defaults = {}
-    loaded = LoadedDecoder(
-        **job.loaded(dtype), max_length=job.max_source, max_new_tokens=job.max_target
-    )
+    loaded = job.loaded_model(dtype)
     with job.progress.task("Choosing the exit", total=job.depth + len(THRESHOLDS)) as ticker:
         return _layer_metrics(job, Validation(loaded, job.validation, ticker))
 
@@ -216,8 +229,8 @@ def card_facts(job: DecoderJob, dtype: str) -> dict[str, Any]:
 
     It is all from the model's configuration: classifiers come to a model that was made before.
     """
-    config, name = job.model.config.to_dict(), job.workspace.output.name
-    training, depth = config["training"], config["num_decoder_layers"]
+    config, name, words = job.model.config.to_dict(), job.workspace.output.name, job.words
+    training, depth = config["training"], job.depth
     backbone, classifiers = training.get("backbone"), training.get("classifiers", {})
     entries = (training, *classifiers.values())
     sections = (
@@ -226,17 +239,15 @@ def card_facts(job: DecoderJob, dtype: str) -> dict[str, Any]:
     if classifiers:
         sections.append(_classifiers(classifiers))
     return {
-        "tag": "calm",
+        "tag": words.tag,
         "backbone": backbone,
         "task": config.get("task"),
-        "what": f"""A T5 for `{config.get("task")}` whose tokens may leave the decoder early \
-(CALM, NeurIPS 2022,
-arXiv:2207.07061): a token that a layer is sure about leaves there, the rest goes on, at most to
+        "what": f"""{words.what} for `{config.get("task")}` {words.how}: \
+a token that a layer is sure about leaves there, the rest goes on, at most to
 layer {depth}.""",
         "points": [
-            f"{config['num_layers']} encoder and {depth} decoder layers, width "
-            f"{config['d_model']}, vocabulary {config['vocab_size']}, {job.weights / 1e6:.2f} M "
-            f"weights\n  (classifiers included), stored in {dtype}",
+            f"{_shape(config, depth)}, vocabulary {config['vocab_size']}, "
+            f"{job.weights / 1e6:.2f} M weights\n  (classifiers included), stored in {dtype}",
             f"Started from: {backbone or 'random weights'}",
             f"Training: {training.get('strategy', 'not known')} "
             f"({training.get('source', 'not by eexit')}), {training.get('train_samples', '?')} "
@@ -261,6 +272,14 @@ out of its domain. A
 confident early exit can be wrong, and inputs can be made to leave late on purpose \
 (`eexit attack`).""",
     }
+
+
+def _shape(config: Mapping[str, Any], depth: int) -> str:
+    if "num_decoder_layers" in config:
+        return (
+            f"{config['num_layers']} encoder and {depth} decoder layers, width {config['d_model']}"
+        )
+    return f"{depth} layers, width {config.get('hidden_size') or config.get('n_embd')}"
 
 
 def _layers(training: Mapping[str, Any], exits: Mapping[str, Any], depth: int) -> tuple[str, str]:

@@ -11,15 +11,15 @@ from eexit_cli.core.answers import Knob
 from eexit_cli.core.criterion import confidence_scale
 from eexit_cli.core.errors import UsageError
 from eexit_cli.families.calibration import distinct, knob, measures_of
-from eexit_cli.families.seq2seq.exits import FULL, resolve_settings, settings_from
+from eexit_cli.families.decoders.exits import FULL, resolve_settings, settings_from
 
 if TYPE_CHECKING:
-    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+    from eexit_cli.families.decoders.loaded import LoadedDecoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Asked(ExitConfig, DecoderExitConfig):
-    """Exit options as ``families.seq2seq.exits`` reads them."""
+    """Exit options as ``families.decoders.exits`` reads them."""
 
 
 def knobs(loaded: LoadedDecoder, config: CalibrateConfig) -> list[Knob]:

@@ -10,10 +10,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from eexit_cli.core.answers import Exit
 from eexit_cli.families.batches import to_device
-from eexit_cli.families.seq2seq.decoding import DecodedSet, decode_examples
-from eexit_cli.families.seq2seq.exits import full_model
-from eexit_cli.families.seq2seq.loaded import LoadedDecoder
-from eexit_cli.models.t5.tracing import IGNORED, trace_tokens
+from eexit_cli.families.decoders.decoding import DecodedSet, decode_examples
+from eexit_cli.families.decoders.exits import full_model
+from eexit_cli.families.decoders.loaded import LoadedDecoder
+from eexit_cli.models.decoding.tracing import IGNORED, trace_tokens
 
 if TYPE_CHECKING:
     from eexit_cli.config.evaluate import PredictConfig

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eexit_cli.models.batching import TextBatcher
-from eexit_cli.models.t5.model import MultiExitT5
 from eexit_cli.store.models import ModelRef
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class LoadedDecoder:
 
     ref: ModelRef
     folder: Path
-    model: MultiExitT5
+    model: Any
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     dtype: torch.dtype
@@ -65,6 +64,6 @@ class LoadedDecoder:
         prefix: str = self.model.config.source_prefix
         return prefix if prefix or self.trained_on is not None else None
 
-    def batcher(self) -> TextBatcher:
+    def batcher(self) -> Any:
         """A new tokenising batcher, whose count of cut sources starts at 0."""
         return TextBatcher(self.tokenizer, self.max_length)

@@ -13,8 +13,8 @@ from eexit_cli.config.common import TimingConfig
 from eexit_cli.core.types import Examples
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.families.seq2seq.costs import layer_milliseconds
-from eexit_cli.families.seq2seq.decoding import decode_batches, prepare_sources, sources_of
+from eexit_cli.families.decoders.costs import layer_milliseconds
+from eexit_cli.families.decoders.decoding import decode_batches, prepare_sources, sources_of
 from eexit_cli.families.stopwatch import time_ways
 from eexit_cli.metrics.latency import Spread, speed_figures, throughput_figures
 from eexit_cli.models.decoding.results import Decoded
@@ -22,8 +22,8 @@ from eexit_cli.models.decoding.settings import DecodeSettings
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.families.seq2seq.costs import Measured
-    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+    from eexit_cli.families.decoders.costs import Measured
+    from eexit_cli.families.decoders.loaded import LoadedDecoder
 
 LEAST_BATCHES = 4
 """Of samples in a timed batch size: as many as keep a stream of batches full for a while."""
@@ -113,7 +113,7 @@ def time_batches(
 
     Returns:
         For each ``tokens_per_second`` and the milliseconds of each layer
-        (:func:`~eexit_cli.families.seq2seq.costs.layer_milliseconds`), each with ``_low`` and
+        (:func:`~eexit_cli.families.decoders.costs.layer_milliseconds`), each with ``_low`` and
         ``_high``; ``throughput``, ``throughput_full`` (inputs per second), ``speedup_throughput``
         with ``_low`` and ``_high``; ``throughput_samples`` and ``timing_repeats``.
     """

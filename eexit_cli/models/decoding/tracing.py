@@ -11,7 +11,7 @@ from torch import Tensor
 from eexit_cli.models.decoding.scoring import allowed
 
 if TYPE_CHECKING:
-    from eexit_cli.models.t5.model import MultiExitT5
+    from eexit_cli.models.decoding.decoder import ExitDecoder
 
 IGNORED = -100
 """Label of positions that are padding."""
@@ -43,7 +43,7 @@ class TokenTrace:
 
 @torch.no_grad()
 def trace_tokens(
-    model: MultiExitT5,
+    model: ExitDecoder,
     input_ids: Tensor,
     attention_mask: Tensor | None,
     labels: Tensor,

@@ -14,11 +14,11 @@ from eexit_cli.core.answers import Exit
 from eexit_cli.core.digits import exact
 from eexit_cli.core.types import Examples
 from eexit_cli.families.batches import references_of
-from eexit_cli.families.seq2seq.costs import Measured, encoder_flops, part_seconds, token_flops
-from eexit_cli.families.seq2seq.decoding import decode_examples, prepare_sources, sources_of
-from eexit_cli.families.seq2seq.exits import describe_settings, full_model
-from eexit_cli.families.seq2seq.latency import settled, time_batches, time_singles
-from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+from eexit_cli.families.decoders.costs import Measured, encoder_flops, part_seconds, token_flops
+from eexit_cli.families.decoders.decoding import decode_examples, prepare_sources, sources_of
+from eexit_cli.families.decoders.exits import describe_settings, full_model
+from eexit_cli.families.decoders.latency import settled, time_batches, time_singles
+from eexit_cli.families.decoders.loaded import LoadedDecoder
 from eexit_cli.metrics.generation import score_generation
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WARM_UP_TOKENS = 4
 
 
-class Seq2SeqEvaluation:
+class TextEvaluation:
     """See :class:`eexit_cli.core.family.Evaluation`.
 
     Args:

@@ -1,4 +1,4 @@
-"""One bias-free linear map in the memory layouts that suit its shape and the machine.
+"""One linear map in the memory layouts that suit its shape and the machine.
 
 On the CPU in float32, oneDNN's packed product is up to twice as fast as the plain one on large
 maps with two rows or more, and slower on tiny ones; on AVX2 it only wins while the rows are few.
@@ -45,16 +45,18 @@ def most_packed_rows() -> int:
 
 
 class Product:
-    """x -> x @ weight.T.
+    """x -> x @ weight.T + bias.
 
     Args:
         weight: Shape: [outputs, inputs].
+        bias: None for none. Shape: [outputs].
         pack: False keeps the plain path (for comparisons; kernel gains are not exit gains).
     """
 
-    __slots__ = ("_most", "_packed", "matrix")
+    __slots__ = ("_most", "_packed", "bias", "matrix")
 
-    def __init__(self, weight: Tensor, *, pack: bool = True) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, pack: bool = True) -> None:
+        self.bias = bias
         outputs, inputs = weight.shape
         # Shape: [inputs, outputs]; the memory order is what differs.
         self.matrix = weight.t().contiguous() if outputs >= inputs else weight.contiguous().t()
@@ -68,24 +70,29 @@ class Product:
     def __call__(self, x: Tensor) -> Tensor:
         """Shape: [rows, inputs] -> [rows, outputs]."""
         if not 2 <= x.shape[0] <= self._most:
+            if self.bias is not None:
+                return torch.addmm(self.bias, x, self.matrix)
             return torch.mm(x, self.matrix)
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
-        """residual + x @ weight.T. Shape: [rows, outputs]."""
+        """residual + x @ weight.T + bias. Shape: [rows, outputs]."""
         if not 2 <= x.shape[0] <= self._most:
-            return torch.addmm(residual, x, self.matrix)
-        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._packed, None, "add")
+            total = torch.addmm(residual, x, self.matrix)
+            return total if self.bias is None else total.add_(self.bias)
+        return torch.ops.mkldnn._linear_pointwise.binary(
+            x, residual, self._packed, self.bias, "add"
+        )
 
     def relu(self, x: Tensor) -> Tensor:
-        """max(0, x @ weight.T). Shape: [rows, outputs]."""
+        """max(0, x @ weight.T + bias). Shape: [rows, outputs]."""
         if not 2 <= x.shape[0] <= self._most:
-            return torch.mm(x, self.matrix).relu_()
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "relu", [], "")
+            return self(x).relu_()
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "relu", [], "")
 
     def into(self, x: Tensor, out: Tensor) -> None:
-        """Write x @ weight.T to ``out``. Shape: [rows, outputs], contiguous."""
-        if not 2 <= x.shape[0] <= self._most:
+        """Write x @ weight.T + bias to ``out``. Shape: [rows, outputs], contiguous."""
+        if self.bias is None and not 2 <= x.shape[0] <= self._most:
             torch.mm(x, self.matrix, out=out)
         else:
             out.copy_(self(x))

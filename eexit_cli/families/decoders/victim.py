@@ -11,13 +11,13 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.core.victim import Found
 from eexit_cli.families.batches import to_device
-from eexit_cli.families.seq2seq.attack_exits import exit_reader
-from eexit_cli.families.seq2seq.exits import full_model
+from eexit_cli.families.decoders.attack_exits import exit_reader
+from eexit_cli.families.decoders.exits import full_model
 from eexit_cli.metrics.similarity import edit_similarity
 from eexit_cli.models.decoding.settings import DecodeSettings
 
 if TYPE_CHECKING:
-    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+    from eexit_cli.families.decoders.loaded import LoadedDecoder
 
 
 def check_rates(config: AttackConfig, examples: Examples, prefix: str) -> None:

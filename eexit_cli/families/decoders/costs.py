@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from eexit_cli.core.types import TaskInfo
-from eexit_cli.families.seq2seq.decoding import DecodedSet
+from eexit_cli.families.decoders.decoding import DecodedSet
 from eexit_cli.metrics.depth import depth_metrics, histogram
 from eexit_cli.metrics.generation import GenerationScores, References, score_generation
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.t5.flops import T5Flops
 
 if TYPE_CHECKING:
-    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+    from eexit_cli.families.decoders.loaded import LoadedDecoder
     from eexit_cli.models.decoding.results import DecodeTimings
 
 

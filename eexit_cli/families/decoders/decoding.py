@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+    from eexit_cli.families.decoders.loaded import LoadedDecoder
 
 
 Numbers = TypeVar("Numbers", DecodeCounts, DecodeTimings)
@@ -162,7 +162,7 @@ def decode_examples(
     Args:
         loaded: model and tokenizer.
         samples: as :func:`prepare_sources` takes them, or what it made.
-        settings: from ``families.seq2seq.exits``.
+        settings: from ``families.decoders.exits``.
         batch_size: None is 32; nothing where the sources are prepared.
         progress: told about each batch and about cut sources.
 

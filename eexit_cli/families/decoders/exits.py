@@ -16,7 +16,7 @@ from eexit_cli.exits.decay import TokenThreshold
 from eexit_cli.models.decoding.settings import DecodeSettings
 
 if TYPE_CHECKING:
-    from eexit_cli.families.seq2seq.loaded import LoadedDecoder
+    from eexit_cli.families.decoders.loaded import LoadedDecoder
 
 DEFAULT_MEASURE = "softmax"
 DEFAULT_TEMPERATURE = 4.0

@@ -1,0 +1,1 @@
+"""Decoder-only models whose tokens leave early: LayerSkip, CALM on a causal model."""

@@ -1,0 +1,130 @@
+"""Training a decoder-only model with exits (LayerSkip), or classifiers of when tokens leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eexit_cli.confidence.decoder import build_classifier
+from eexit_cli.config.field import CAUSAL
+from eexit_cli.config.train import SOURCE_TOKENS, TARGET_TOKENS, TrainConfig
+from eexit_cli.core.types import Examples
+from eexit_cli.data.pronunciation import PROMPT, prompt_tokenizer
+from eexit_cli.families.causal.model import CausalModel, load_causal_tokenizer, positions_of
+from eexit_cli.families.causal.prompts import PromptBatcher, prompting
+from eexit_cli.families.decoders.training import DecoderJob, Kind, shape_of
+from eexit_cli.families.decoders.training import plan as plan_of_kind
+from eexit_cli.families.decoders.training_report import CardWords
+from eexit_cli.families.training import Plan
+from eexit_cli.families.training_source import Source
+from eexit_cli.models.causal.config import config_from
+from eexit_cli.models.causal.layouts import load_causal
+from eexit_cli.models.causal.model import causal_class
+from eexit_cli.training.batches import Tokenized
+
+NEW_SHAPE = {"num_layers": 8, "d_model": 128, "d_ff": 384, "num_heads": 4}
+"""Of a model that is trained from scratch, where nobody says; of Llama's layout."""
+
+NEW_POSITIONS = 128
+
+
+class CausalJob(DecoderJob):
+    """See :class:`~eexit_cli.families.decoders.training.DecoderJob`."""
+
+    words = CardWords(
+        tag="layerskip",
+        what="A decoder-only model",
+        how="""whose tokens may leave after any layer (LayerSkip, ACL 2024,
+arXiv:2404.16710; CALM, arXiv:2207.07061)""",
+    )
+
+    def new(self) -> tuple[Any, Any]:
+        tokenizer = prompt_tokenizer()
+        return tokenizer, new_llama(self.config, tokenizer)
+
+    def given(self, source: Source) -> tuple[Any, Any]:
+        model = load_causal(source.folder, build_classifier=build_classifier)
+        return load_causal_tokenizer(source.folder, self.config.lower_case), model
+
+    def load(self) -> None:
+        super().load()
+        config, model = self.config, self.model
+        self.prompting = prompting(
+            config.prompt_template,
+            config.chat,
+            model.config,
+            self.info.extra.get("prompt_template"),
+            self.tokenizer,
+        )
+        if self.purpose.strategy is not None:
+            model.config.prompt_template = self.prompting.template
+            model.config.chat = self.prompting.chat
+
+    def longest(self) -> tuple[int, int]:
+        positions = positions_of(self.model)
+        target = min(TARGET_TOKENS, positions // 2)
+        return min(SOURCE_TOKENS, positions - target), target
+
+    def loaded_model(self, dtype: torch.dtype) -> CausalModel:
+        return CausalModel(
+            **self.loaded(dtype),
+            max_length=self.max_source,
+            max_new_tokens=self.max_target,
+            prompting=self.prompting,
+        )
+
+    def tokenized(self, examples: Examples) -> Tokenized:
+        ends = sorted(self.model.config.end_tokens)
+        return Tokenized.of_prompts(
+            PromptBatcher(self.tokenizer, self.max_source, self.prompting),
+            self.tokenizer,
+            list(examples.dataset["source"]),
+            list(examples.dataset["target"]),
+            max_target=self.max_target,
+            end=ends[0] if self.tokenizer.eos_token_id not in ends and ends else None,
+        )
+
+
+KIND = Kind(
+    family=CAUSAL,
+    title="a new decoder-only model",
+    bundled="layerskip",
+    strategy="layerskip",
+    backbone="HuggingFaceTB/SmolLM2-135M",
+    job=CausalJob,
+)
+
+
+def plan(config: TrainConfig) -> Plan:
+    """See :func:`eexit_cli.families.decoders.training.plan`."""
+    return plan_of_kind(config, KIND)
+
+
+def new_llama(config: TrainConfig, tokenizer: Any) -> Any:
+    """A Llama with random weights for this tokenizer.
+
+    Raises:
+        UsageError: a shape that cannot be.
+    """
+    shape = shape_of(config, NEW_SHAPE)
+    settings = config_from(
+        {
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": shape["d_model"],
+            "intermediate_size": shape["d_ff"],
+            "num_hidden_layers": shape["num_layers"],
+            "num_attention_heads": shape["num_heads"],
+            "num_key_value_heads": shape["num_heads"],
+            "max_position_embeddings": NEW_POSITIONS,
+            "tie_word_embeddings": False,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "prompt_template": PROMPT,
+        }
+    )
+    model = causal_class("llama")(settings)
+    model.generation_config.bos_token_id = None
+    return model

@@ -1,0 +1,1 @@
+"""What every family whose models write text has in common: each exit decodes anew."""

@@ -1,0 +1,257 @@
+"""What every model that decodes with exits has in common, whatever its layers are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from eexit_cli.core.errors import UsageError
+from eexit_cli.models.decoding.generation import TokenRules
+from eexit_cli.models.decoding.loop import Batch
+from eexit_cli.models.decoding.results import Decoded
+from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.shallow_deep import ShallowDeepBatch
+from eexit_cli.models.decoding.stream import Stream
+from eexit_cli.models.finite import not_finite
+
+if TYPE_CHECKING:
+    from eexit_cli.models.decoding.stack import Stack
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """Every decoder layer of a teacher-forced pass, differentiable.
+
+    Attributes:
+        states: under the decoder's final norm: what the LM head and the classifiers read.
+            Shape: layers x [batch, tokens, d].
+        residuals: as the next layer reads them; what saturation compares.
+            Shape: layers x [batch, tokens, d].
+    """
+
+    states: list[Tensor]
+    residuals: list[Tensor]
+
+
+class ExitDecoder:
+    """Decoding, and confidence classifiers beside the weights; mixed into a transformers model.
+
+    Attributes:
+        config: with ``classifiers``, ``end_tokens``, ``depth``, ``vocab_size``.
+        cm_heads: confidence classifiers by name.
+        wrapped: a tensor's name in the file that a wrapper of the model had saved; None for others.
+        prompted: the first token of an output comes from the pass over its prompt, through all
+            layers.
+    """
+
+    config: Any
+    generation_config: Any
+    lm_head: Any
+    cm_heads: nn.ModuleDict
+    wrapped: str | None = None
+    prompted: bool = False
+    training: bool
+
+    @abstractmethod
+    def stack(self, *, pack: bool = True) -> Stack:
+        """The weights as decoding reads them; ``pack`` False keeps the plain products."""
+
+    @property
+    @abstractmethod
+    def word_embeddings(self) -> nn.Embedding:
+        """Of what the model reads."""
+
+    @property
+    def head(self) -> nn.Linear:
+        """The LM head, whatever its name."""
+        head: nn.Linear = self.lm_head
+        return head
+
+    @abstractmethod
+    def exit_logits(self, state: Tensor) -> Tensor:
+        """The LM head on a final-normed state. Shape: [..., d] -> [..., vocabulary]."""
+
+    @abstractmethod
+    def shift_right(self, labels: Tensor) -> Tensor:
+        """Decoder inputs for these targets; -100 becomes padding. Shape: [batch, tokens]."""
+
+    @abstractmethod
+    def layer_states(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        decoder_input_ids: Tensor,
+        *,
+        inputs_embeds: Tensor | None = None,
+    ) -> LayerStates:
+        """A teacher-forced pass through transformers' own layers, with every layer's states.
+
+        Args:
+            input_ids: Shape: [batch, source tokens].
+            attention_mask: Shape: [batch, source tokens].
+            decoder_input_ids: the targets shifted right (:meth:`shift_right`).
+                Shape: [batch, tokens].
+            inputs_embeds: embeddings of the source in place of ``input_ids``, for gradients with
+                respect to them. Shape: [batch, source tokens, d].
+        """
+
+    @property
+    def depth(self) -> int:
+        """L: exit layers count from 1 to this."""
+        return int(self.config.depth)
+
+    @property
+    def state_width(self) -> int:
+        """d of the states that the LM head and the classifiers read."""
+        return int(self.head.in_features)
+
+    def add_classifier(self, name: str, classifier: nn.Module) -> None:
+        """Put a classifier beside the others, or in place of the one of that name."""
+        weight = self.word_embeddings.weight
+        self.cm_heads[name] = classifier.to(weight.device, weight.dtype)
+        if name not in self.config.classifiers:
+            self.config.classifiers = [*self.config.classifiers, name]
+
+    def drop_classifiers(self) -> tuple[str, ...]:
+        """Remove all of them, for layers that are about to change; the names of the removed."""
+        dropped = tuple(self.cm_heads)
+        self.cm_heads = nn.ModuleDict()
+        self.config.classifiers = []
+        return dropped
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        settings: DecodeSettings | None = None,
+    ) -> Decoded:
+        """Greedy outputs, leaving early as the settings say.
+
+        Without an exit the tokens are those of ``generate(do_sample=False, num_beams=1)``, which
+        reads ``generation_config`` too; what it holds beyond :class:`TokenRules` does not count.
+
+        Args:
+            input_ids: Shape: [batch, tokens].
+            attention_mask: 1 for tokens, 0 for padding (on the right). Shape: [batch, tokens].
+            settings: None is the full model.
+
+        Raises:
+            UsageError: settings that do not fit this model, or a source without tokens.
+            NotFiniteError: a confidence or a chosen token's logit is NaN or infinite.
+        """
+        settings = self._checked(settings)
+        sources = _sources(input_ids, attention_mask)
+        batch = self._batch(settings)(
+            self.stack(pack=settings.packed), *sources, settings, **self._outputs(settings)
+        )
+        return self._finite(batch.run())
+
+    def _batch(self, settings: DecodeSettings) -> type[Batch]:
+        """What decodes one batch by these settings."""
+        return Batch if settings.shallow_layer is None else ShallowDeepBatch
+
+    @torch.inference_mode()
+    def decode_many(
+        self,
+        batches: Sequence[Mapping[str, Tensor]],
+        settings: DecodeSettings | None = None,
+        *,
+        finished: Callable[[int], None] | None = None,
+    ) -> Decoded:
+        """As :meth:`decode` of each batch, faster: an output that ends makes room for the next.
+
+        The first batch has as many inputs as run at a time; give the longest sources first.
+
+        Args:
+            batches: ``input_ids`` and ``attention_mask`` of each, as :meth:`decode` takes them.
+            settings: None is the full model.
+            finished: called with the number of outputs that have ended since the last call.
+
+        Returns:
+            The outputs in the order of the batches and of the inputs in each.
+
+        Raises:
+            UsageError: settings that do not fit this model or go batch by batch (FREE), or a
+                source without tokens.
+            NotFiniteError: as :meth:`decode`.
+        """
+        settings = self._checked(settings)
+        if settings.shallow_layer is not None:
+            raise UsageError("FREE decodes batch by batch", hint="Decode each batch by itself")
+        if len(batches) == 1:
+            decoded = self.decode(**batches[0], settings=settings)
+            if finished is not None:
+                finished(len(decoded.samples))
+            return decoded
+        sources = [_sources(one["input_ids"], one.get("attention_mask")) for one in batches]
+        stream = Stream(
+            self.stack(pack=settings.packed),
+            iter(sources),
+            settings,
+            **self._outputs(settings),
+            longest=max(ids.shape[1] for ids, _ in sources),
+            finished=finished,
+        )
+        return self._finite(stream.run())
+
+    def _checked(self, settings: DecodeSettings | None) -> DecodeSettings:
+        settings = settings or DecodeSettings()
+        settings.check(self.config)
+        if self.training:
+            raise ValueError("decode needs the model in eval mode")
+        return settings
+
+    def _outputs(self, settings: DecodeSettings) -> dict[str, Any]:
+        """Where outputs start and end, and what they may consist of."""
+        return {
+            "start": self.output_start,
+            "end": self.config.end_tokens,
+            "rules": self.token_rules(settings.max_new_tokens),
+        }
+
+    @property
+    def output_start(self) -> int:
+        """The token that an output is decoded from; nothing reads it where prompts are."""
+        return 0
+
+    def token_rules(self, longest: int) -> TokenRules | None:
+        """What ``generation_config`` forces and forbids in outputs of at most ``longest`` tokens.
+
+        None where it does neither.
+        """
+        rules = TokenRules(
+            self.generation_config, sorted(self.config.end_tokens), longest, self.head.weight
+        )
+        return None if rules.say_nothing else rules
+
+    def _finite(self, decoded: Decoded) -> Decoded:
+        if not decoded.finite:
+            raise not_finite(self)
+        return decoded
+
+
+def _sources(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A batch without columns that are padding in every row.
+
+    Raises:
+        UsageError: no source, or one without tokens.
+    """
+    lengths = (
+        torch.full((input_ids.shape[0],), input_ids.shape[1])
+        if attention_mask is None
+        else attention_mask.sum(dim=1)
+    )
+    empty = (lengths == 0).nonzero().flatten().tolist()
+    if empty or not input_ids.shape[0]:
+        which = f"Source {empty[0] + 1} of the batch has" if empty else "An empty batch has"
+        raise UsageError(f"{which} no tokens", hint="Every source needs some text")
+    if attention_mask is not None:
+        longest = int(attention_mask.any(dim=0).nonzero()[-1]) + 1
+        input_ids, attention_mask = input_ids[:, :longest], attention_mask[:, :longest]
+    return input_ids, attention_mask
