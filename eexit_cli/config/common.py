@@ -286,6 +286,21 @@ class DecoderConfig(PromptConfig):
         DECODER,
         families=(SEQ2SEQ,),
     )
+    self_speculative: bool | None = opt(
+        None,
+        "LayerSkip: the first layers draft, the others verify; the full model's outputs in fewer "
+        "passes.",
+        DECODER,
+        families=(CAUSAL,),
+    )
+    draft_threshold: float | None = opt(
+        None,
+        "With --self-speculative: a draft ends with a token less probable than this; by default 0.",
+        DECODER,
+        least=0,
+        most=1,
+        families=(CAUSAL,),
+    )
     max_new_tokens: int | None = opt(
         None,
         "The longest output; by default the model's own.",
@@ -305,6 +320,22 @@ class DecoderConfig(PromptConfig):
 @dataclass(frozen=True, kw_only=True)
 class DecoderExitConfig(DecoderConfig):
     """One way for a decoder's tokens to leave; of ``top_k_propagation`` 0 is all tokens."""
+
+    exit_layer: int | None = opt(
+        None,
+        "With --self-speculative: the layer whose answers are the draft; by default a quarter of "
+        "the layers.",
+        DECODER,
+        least=1,
+        families=(CAUSAL,),
+    )
+    draft_tokens: int | None = opt(
+        None,
+        "With --self-speculative: the longest draft, in tokens; by default 4.",
+        DECODER,
+        least=1,
+        families=(CAUSAL,),
+    )
 
     top_k_propagation: int | None = opt(
         None,
@@ -334,6 +365,20 @@ class ExitGridConfig:
         metavar="K|none[,...]",
         help="With softmax: layers after the first score only its K most probable tokens; 'none' "
         "is all. Several (none,10,20) give one row each.",
+    )
+    exit_layer: int | tuple[int, ...] | None = like(
+        DecoderExitConfig,
+        "exit_layer",
+        several=True,
+        help="With --self-speculative: the layer whose answers are the draft; by default a quarter "
+        "of the layers. Several give one row each.",
+    )
+    draft_tokens: int | tuple[int, ...] | None = like(
+        DecoderExitConfig,
+        "draft_tokens",
+        several=True,
+        help="With --self-speculative: the longest draft, in tokens; by default 4. Several "
+        "give one row each.",
     )
 
 

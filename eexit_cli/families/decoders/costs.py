@@ -12,11 +12,12 @@ from eexit_cli.core.types import TaskInfo
 from eexit_cli.families.decoders.decoding import DecodedSet
 from eexit_cli.metrics.depth import depth_metrics, histogram
 from eexit_cli.metrics.generation import GenerationScores, References, score_generation
+from eexit_cli.models.decoding.results import DecodeCounts
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.models.t5.flops import T5Flops
 
 if TYPE_CHECKING:
     from eexit_cli.families.decoders.loaded import LoadedDecoder
+    from eexit_cli.models.decoding.decoder import Flops
     from eexit_cli.models.decoding.results import DecodeTimings
 
 
@@ -62,18 +63,40 @@ class Measured:
             **part_seconds(self.timings),
             **layer_milliseconds(
                 self.timings,
-                decoded.token_layers,
+                decoded.stepped_layers(loaded.model.prompted),
                 decoded.counts.layer_tokens,
                 self.settings,
                 depth,
             ),
             "tokens": tokens,
             "layers_run_per_token": decoded.counts.layer_tokens / tokens,
+            **speculation_figures(decoded.counts, len(decoded)),
             **{
                 f"exited_at_{layer}": count
                 for layer, count in enumerate(histogram(decoded.token_layers, depth), start=1)
             },
         }
+
+
+def speculation_figures(counts: DecodeCounts, outputs: int) -> dict[str, float]:
+    """What drafts were worth; nothing where there were none.
+
+    Args:
+        outputs: each begins with a token that comes from its prompt's pass, not a verification.
+
+    Returns:
+        ``acceptance_rate`` (accepted of the drafted tokens; 0 where none was drafted),
+        ``tokens_per_verification``, ``drafted_tokens``, ``accepted_tokens``, ``verifications``.
+    """
+    if not counts.verifications:
+        return {}
+    return {
+        "acceptance_rate": counts.accepted / counts.drafted if counts.drafted else 0.0,
+        "tokens_per_verification": (counts.tokens - outputs) / counts.verifications,
+        "drafted_tokens": counts.drafted,
+        "accepted_tokens": counts.accepted,
+        "verifications": counts.verifications,
+    }
 
 
 def score(
@@ -115,6 +138,8 @@ def layer_milliseconds(
         ``decoder_ms_layer_i`` and ``confidence_ms_layer_i``; a layer that no token reached, or
         that no confidence is asked after, has none.
     """
+    if settings.draft_layer is not None:
+        return {}  # its layers run over drafts, in passes
     left = histogram(token_layers, num_layers)
     reached = [sum(left[layer:]) for layer in range(num_layers)]
     if settings.shallow_layer is not None:
@@ -136,14 +161,34 @@ def token_flops(loaded: LoadedDecoder, decoded: DecodedSet, settings: DecodeSett
 
     A token that FREE stacked and ran deep later counts with all its layers.
     """
-    shape = T5Flops.of(loaded.model.config)
+    shape = loaded.model.flops()
     counts = decoded.counts
     total = counts.filled * shape.fill + counts.head_rows * shape.head()
     total += counts.kept_rows * shape.head(settings.top_k or 0)
     total += _confidence_flops(loaded, decoded, settings)
-    for layers, source in zip(decoded.exit_layers, decoded.source_lengths, strict=True):
+    lengths = decoded.source_lengths
+    if settings.draft_layer is not None:
+        runs = zip(decoded.passes, lengths, strict=True)
+        return total + sum(_speculated(shape, loaded, settings, *run) for run in runs)
+    for layers, source in zip(decoded.exit_layers, lengths, strict=True):
         for position, layer in enumerate(_executed(layers, loaded.num_layers, settings)):
             total += layer * shape.decoder_layer(position, source)
+    return total
+
+
+def _speculated(
+    shape: Flops,
+    loaded: LoadedDecoder,
+    settings: DecodeSettings,
+    passes: Sequence[tuple[int, int]],
+    source: int,
+) -> int:
+    """All layers of the newest token and of every draft, whether accepted or not."""
+    total, newest = 0, 1
+    for drafted, accepted in passes:
+        for position in range(newest, newest + drafted + 1):
+            total += loaded.num_layers * shape.decoder_layer(position, source)
+        newest += accepted + 1
     return total
 
 
@@ -153,7 +198,7 @@ def encoder_flops(loaded: LoadedDecoder, decoded: DecodedSet) -> int:
     Each source counts as it would alone: in a batch, a layer that one output reaches makes them
     for all of its sources.
     """
-    shape = T5Flops.of(loaded.model.config)
+    shape = loaded.model.flops()
     return sum(
         shape.encoder(length, max(layers))
         for length, layers in zip(decoded.source_lengths, decoded.exit_layers, strict=True)
@@ -183,6 +228,8 @@ def _confidence_flops(loaded: LoadedDecoder, decoded: DecodedSet, settings: Deco
     total = 0
     for layers in decoded.exit_layers:
         for position, layer in enumerate(layers):
+            if loaded.model.prompted and position == 0:
+                continue  # it comes from the prompt's pass through all layers
             asked = _times_asked(layer, loaded.num_layers, settings)
             scores = 0 if width is None else 2 * 2 * width * (position + 1)
             total += asked * (maps + scores)

@@ -69,6 +69,7 @@ class DecodedSet:
         unfinished: outputs that were as long as they may be before they ended.
         threshold: where FREE's adaptive threshold ended; None for a fixed one.
         pairs: (confidence, agreement) of FREE's deep passes; empty otherwise.
+        passes: of each output, (drafted, accepted) of each verification of self-speculation.
     """
 
     outputs: list[str]
@@ -83,6 +84,7 @@ class DecodedSet:
     unfinished: int
     threshold: float | None = None
     pairs: list[tuple[float, bool]] = field(default_factory=list)
+    passes: list[list[tuple[int, int]]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.outputs)
@@ -91,6 +93,11 @@ class DecodedSet:
     def token_layers(self) -> list[int]:
         """Exit layers of all tokens, sample by sample."""
         return [layer for layers in self.exit_layers for layer in layers]
+
+    def stepped_layers(self, prompted: bool) -> list[int]:
+        """The same without tokens that come from their prompt's pass, the first of each output."""
+        first = int(prompted)
+        return [layer for layers in self.exit_layers for layer in layers[first:]]
 
     @property
     def tokens_per_second(self) -> float:
@@ -214,6 +221,7 @@ def decode_examples(
         unfinished=sum(not ids or ids[-1] not in ends for ids in tokens),
         threshold=None if rule is None else rule.threshold,
         pairs=pairs,
+        passes=[sample.passes for sample in outputs],
     )
 
 
@@ -236,9 +244,10 @@ def _runs(
 ) -> Iterator[tuple[list[int], Callable[[], Decoded]]]:
     """Sources by their place, and what decodes them: all as one stream where that is possible.
 
-    One row at a time has nobody to make room for, and FREE learns from batch to batch.
+    One row at a time has nobody to make room for, FREE learns from batch to batch, and
+    self-speculation's rows write to places of their own.
     """
-    if sources.batch_size > 1 and settings.shallow_layer is None:
+    if sources.batch_size > 1 and not settings.by_batch:
         rows = [row for batch in sources.rows for row in batch]
         yield rows, lambda: loaded.model.decode_many(sources.batches, settings, finished=finished)
         return

@@ -169,6 +169,8 @@ def _title(exit: Exit) -> str:
     described = exit.described
     if "static_layer" in described:
         return f"layer {described['static_layer']}"
+    if "exit_layer" in described:
+        return f"drafts of layer {described['exit_layer']}"
     if "confidence" not in described:
         return "full model"
     top_k = described.get("top_k_propagation")

@@ -13,7 +13,7 @@ from eexit_cli.core.decoding import LeaveRule
 from eexit_cli.core.errors import UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.exits.decay import TokenThreshold
-from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.settings import DRAFT_TOKENS, DecodeSettings
 
 if TYPE_CHECKING:
     from eexit_cli.families.decoders.loaded import LoadedDecoder
@@ -30,6 +30,7 @@ EVERY_TOKEN = 0
 """``top_k_propagation`` that switches off what the model stores."""
 
 FULL, STATIC, THRESHOLD, SHALLOW_DEEP = "full", "static", "threshold", "shallow-deep"
+SPECULATIVE = "self-speculative"
 """Names of a decoder's exit criteria in documents."""
 
 
@@ -54,6 +55,14 @@ class DecoderExitOptions(Protocol):
     def shallow_layer(self) -> int | None: ...
     @property
     def adaptive_threshold(self) -> bool | None: ...
+    @property
+    def self_speculative(self) -> bool | None: ...
+    @property
+    def exit_layer(self) -> int | None: ...
+    @property
+    def draft_tokens(self) -> int | None: ...
+    @property
+    def draft_threshold(self) -> float | None: ...
 
 
 _OF_THRESHOLDS = (
@@ -66,6 +75,9 @@ _OF_THRESHOLDS = (
     "shallow_layer",
     "adaptive_threshold",
 )
+
+
+_OF_DRAFTS = ("exit_layer", "draft_tokens", "draft_threshold")
 
 
 def decoder_settings(
@@ -103,6 +115,23 @@ def resolve_settings(
         UsageError: options that exclude each other, or say nothing.
     """
     given = [name for name in _OF_THRESHOLDS if getattr(options, name) is not None]
+    of_drafts = {name: getattr(options, name, None) for name in _OF_DRAFTS}
+    of_drafts = {name: value for name, value in of_drafts.items() if value is not None}
+    if getattr(options, "self_speculative", None):
+        if options.static_layer is not None:
+            given.append("static_layer")
+        if given:
+            raise UsageError(
+                f"{flag(given[0])} and --self-speculative exclude each other",
+                hint="Its outputs are the full model's, no token leaves early: give one of them",
+            )
+        return {"criterion": SPECULATIVE, **of_drafts}
+    if of_drafts:
+        raise UsageError(
+            f"{flag(next(iter(of_drafts)))} says nothing without --self-speculative",
+            hint="Add --self-speculative; where tokens leave is said by --threshold or "
+            "--static-layer",
+        )
     if options.static_layer is not None:
         if given:
             raise UsageError(
@@ -164,6 +193,8 @@ def settings_from(
     common: dict[str, Any] = {"max_new_tokens": loaded.max_new_tokens, "timings": timings}
     if settings["criterion"] == FULL:
         made = DecodeSettings(**common)
+    elif settings["criterion"] == SPECULATIVE:
+        made = DecodeSettings(**_drafts(settings, loaded), **common)
     elif settings["criterion"] == STATIC:
         made = DecodeSettings(static_layer=int(settings["static_layer"]), **common)
     else:
@@ -184,6 +215,21 @@ def settings_from(
     return made
 
 
+def _drafts(settings: Mapping[str, Any], loaded: LoadedDecoder) -> dict[str, Any]:
+    if not loaded.model.prompted:
+        raise UsageError(
+            f"Self-speculation is for decoder-only models; '{loaded.ref.name}' is none",
+            hint="Use one such as layerskip",
+        )
+    # LayerSkip's models of 16 to 40 layers draft best from the first quarter or so.
+    layer = settings.get("exit_layer") or max(1, round(loaded.num_layers / 4))
+    return {
+        "draft_layer": int(layer),
+        "draft_tokens": int(settings.get("draft_tokens") or DRAFT_TOKENS),
+        "draft_threshold": float(settings.get("draft_threshold") or 0.0),
+    }
+
+
 def full_model(loaded: LoadedDecoder, *, timings: bool = False) -> DecodeSettings:
     """Every token through all layers: what every setting is compared with."""
     return DecodeSettings(max_new_tokens=loaded.max_new_tokens, timings=timings)
@@ -193,6 +239,14 @@ def describe_settings(settings: DecodeSettings) -> dict[str, Any]:
     """Settings for the run's document; the full model has a name of its own."""
     if settings.static_layer is not None:
         return {"criterion": STATIC, "static_layer": settings.static_layer}
+    if settings.draft_layer is not None:
+        threshold = settings.draft_threshold
+        return {
+            "criterion": SPECULATIVE,
+            "exit_layer": settings.draft_layer,
+            "draft_tokens": settings.draft_tokens,
+            **({"draft_threshold": threshold} if threshold else {}),
+        }
     if settings.measure is None or settings.rule is None:
         return {"criterion": FULL}
     shallow = settings.shallow_layer is not None
@@ -238,6 +292,8 @@ def sweep_settings(
         UsageError: a measure whose classifier the model lacks, or top-k propagation of another
             measure than softmax.
     """
+    if getattr(options, "self_speculative", None):
+        return _speculative_sweep(loaded, options)
     untrained = [name for name in DECODER_MEASURES if name in ("softmax", "saturation")]
     swept = [full_model(loaded)]
     for name in measures or [*untrained, *loaded.model.config.classifiers]:
@@ -256,6 +312,15 @@ def sweep_settings(
     if not measures:
         for layer in range(loaded.num_layers - 1, 0, -1):
             swept.append(settings_from({"static_layer": layer}, loaded))
+    return swept
+
+
+def _speculative_sweep(loaded: LoadedDecoder, options: Any) -> list[DecodeSettings]:
+    """The full model, then drafts of every layer, the deepest first."""
+    swept = [full_model(loaded)]
+    for layer in range(loaded.num_layers - 1, 0, -1):
+        choice: Any = dataclasses.replace(options, exit_layer=layer)
+        swept.append(decoder_settings(choice, loaded))
     return swept
 
 
@@ -310,7 +375,7 @@ def _normalised(settings: Mapping[str, Any]) -> dict[str, Any]:
     named = {_OTHER_NAMES.get(name, name): value for name, value in settings.items()}
     if named.get("adaptive_threshold") and "threshold_start" in named:
         named["threshold"] = named["threshold_start"]
-    known = {"criterion", "static_layer", *_OF_THRESHOLDS}
+    known = {"criterion", "static_layer", *_OF_DRAFTS, *_OF_THRESHOLDS}
     return {name: value for name, value in named.items() if name in known and value is not None}
 
 
@@ -318,7 +383,9 @@ def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """With the criterion's name, without what is not set."""
     found = {name: value for name, value in settings.items() if value is not None}
     if found.get("criterion") is None:
-        if "static_layer" in found:
+        if "exit_layer" in found:
+            found["criterion"] = SPECULATIVE
+        elif "static_layer" in found:
             found["criterion"] = STATIC
         elif "shallow_layer" in found:
             found["criterion"] = SHALLOW_DEEP

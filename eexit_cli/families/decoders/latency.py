@@ -147,7 +147,11 @@ def time_batches(
         by_repeat = [
             layer_milliseconds(
                 decoded.timings,
-                [layer for sample in decoded.samples for layer in sample.exit_layers],
+                [
+                    layer
+                    for sample in decoded.samples
+                    for layer in sample.exit_layers[int(loaded.model.prompted) :]
+                ],
                 decoded.counts.layer_tokens,
                 settings[name],
                 loaded.num_layers,

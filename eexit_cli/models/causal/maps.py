@@ -15,6 +15,9 @@ from eexit_cli.models.decoding.products import Activation, Product, gelu_new
 
 Map = Callable[[Tensor], Tensor]
 
+Turn = tuple[Tensor, Tensor]
+"""Cosines and signed sines of positions. Shapes: [n, 1, rotated]."""
+
 _ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": gelu_new,
     "gelu_pytorch_tanh": gelu_new,
@@ -67,7 +70,7 @@ class Layer:
         self.heads = heads
         width = int(config.hidden_size)
         self.size = int(getattr(config, "head_dim", None) or width // heads)
-        self.scale = _scale(attention, config, self.size, index)
+        scale = _scale(attention, config, self.size, index)
         self.window = _window(attention, config, index)
         before_sum = getattr(config, "do_layer_norm_before", True)
         norms = [
@@ -94,6 +97,10 @@ class Layer:
             maps = [_sorted(*maps[0], heads)]
         outputs = sum(weight.shape[0] for weight, _ in maps)
         self.kv_heads = (outputs // self.size - heads) // 2
+        self.scale: float | None = scale
+        if fuse and self.query_norm is None:
+            # In float32 the weights themselves are scaled, which spares a product per layer.
+            maps, self.scale = _scaled(maps, heads * self.size, scale), None
         self.qkv = _product(maps, fuse=fuse, pack=pack)
         self.out = _product([_weights(getattr(attention, row.out), row)], fuse=fuse, pack=pack)
         mlp = getattr(layer, row.mlp) if row.mlp else layer
@@ -104,28 +111,32 @@ class Layer:
         self.gated = row.gated
         self.activation = activation_of(config)
 
-    def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Before rotation, the query scaled.
+    def query_key_value(self, x: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor]:
+        """Rotated, the query scaled.
 
         Args:
             x: the residual stream. Shape: [n, d].
+            turn: of the positions; None without rotary ones.
 
         Returns:
-            Query. Shape: [n, heads, size]; key and value. Shape: [n, key heads, size].
+            Query. Shape: [n, heads, size]; key and value. Shape: [n, 2, key heads, size].
         """
         fused = self.qkv(x if self.before is None else self.before(x))
-        n, size = x.shape[0], self.size
-        inner, held = self.heads * size, self.kv_heads * size
-        query, key, value = fused.split((inner, held, held), dim=-1)
+        n, size, heads, held = x.shape[0], self.size, self.heads, self.kv_heads
+        split = fused.view(n, heads + 2 * held, size)
         if self.query_norm is not None and self.key_norm is not None:
             # Over each head (Qwen3) or over all of them (OLMo 2): the norm's own width says.
-            query = self.query_norm(query.reshape(n, -1, self._normed[0]))
-            key = self.key_norm(key.reshape(n, -1, self._normed[1]))
-        return (
-            query.reshape(n, self.heads, size) * self.scale,
-            key.reshape(n, self.kv_heads, size),
-            value.reshape(n, self.kv_heads, size),
-        )
+            query = self.query_norm(split[:, :heads].reshape(n, -1, self._normed[0]))
+            key = self.key_norm(split[:, heads : heads + held].reshape(n, -1, self._normed[1]))
+            split[:, :heads] = query.view(n, heads, size)
+            split[:, heads : heads + held] = key.view(n, held, size)
+        if turn is not None:
+            turned = split[:, : heads + held, : turn[0].shape[-1]]
+            turned.copy_(rotated(turned, turn))
+        query = split[:, :heads]
+        if self.scale is not None:
+            query = query * self.scale
+        return query, split[:, heads:].view(n, 2, held, size)
 
     def _onto(self, x: Tensor, attended: Tensor) -> Tensor:
         if self.after is None:
@@ -181,6 +192,31 @@ def _weights(module: Any, row: Architecture) -> tuple[Tensor, Tensor | None]:
     weight = module.weight.detach()
     bias = None if module.bias is None else module.bias.detach()
     return (weight.t() if row.transposed else weight), bias
+
+
+def _scaled(
+    maps: list[tuple[Tensor, Tensor | None]], outputs: int, scale: float
+) -> list[tuple[Tensor, Tensor | None]]:
+    """With the first outputs, those of the query, multiplied."""
+
+    def times(tensor: Tensor) -> Tensor:
+        made = tensor.clone()
+        made[:outputs] *= scale
+        return made
+
+    weight, bias = maps[0]
+    return [(times(weight), None if bias is None else times(bias)), *maps[1:]]
+
+
+def rotated(x: Tensor, turn: Turn) -> Tensor:
+    """Rotary positions (RoFormer, arXiv:2104.09864).
+
+    Args:
+        x: Shape: [n, heads, rotated].
+        turn: Shapes: [n or 1, 1, rotated].
+    """
+    cosines, sines = turn
+    return (x * cosines).addcmul_(x.roll(cosines.shape[-1] // 2, -1), sines)
 
 
 def _sorted(weight: Tensor, bias: Tensor | None, heads: int) -> tuple[Tensor, Tensor | None]:

@@ -18,9 +18,13 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrained
 
 from eexit_cli.models.causal.architectures import Architecture, architecture
 from eexit_cli.models.causal.config import config_class
+from eexit_cli.models.causal.flops import CausalFlops
+from eexit_cli.models.causal.speculation import SpeculativeBatch
 from eexit_cli.models.causal.stack import CausalStack
 from eexit_cli.models.decoding.decoder import ExitDecoder, LayerStates
+from eexit_cli.models.decoding.loop import Batch
 from eexit_cli.models.decoding.rearranged import rearranged
+from eexit_cli.models.decoding.settings import DecodeSettings
 
 
 class MultiExitCausal(ExitDecoder):
@@ -71,6 +75,12 @@ class MultiExitCausal(ExitDecoder):
 
     def stack(self, *, pack: bool = True) -> Any:
         return rearranged(cast(Any, self), CausalStack, pack=pack)
+
+    def _batch(self, settings: DecodeSettings) -> Any:
+        return Batch if settings.draft_layer is None else SpeculativeBatch
+
+    def flops(self) -> CausalFlops:
+        return CausalFlops.of(self)
 
     def forward(self, *args: Any, per_layer: bool = False, **kwargs: Any) -> Any:
         """transformers' own forward; with ``per_layer``, :meth:`layer_states`.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eexit_cli.models.causal.maps import Layer, norm_of
+from eexit_cli.models.causal.maps import Layer, Turn, norm_of
 from eexit_cli.models.decoding.products import Product
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.timing import Stopwatch
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 FUSE_UP_TO = 4 << 30
 """Bytes of weights up to which maps are copied into fused products; larger models keep one copy."""
-
-Turn = tuple[Tensor, Tensor]
-"""Cosines and signed sines of positions. Shapes: [n, 1, rotated]."""
 
 
 class Prompts:
@@ -233,10 +230,7 @@ class CausalStack:
         Returns:
             Shapes: [n, heads, size], [n, 2, key heads, size].
         """
-        query, key, value = self.layers[index].query_key_value(x)
-        if turn is not None:
-            query, key = rotated(query, turn), rotated(key, turn)
-        return query, torch.stack((key, value), dim=1)
+        return self.layers[index].query_key_value(x, turn)
 
     def skipped_key_values(self, x: Tensor, first: int, turn: Turn | None) -> Iterator[Tensor]:
         """Layer by layer: each has norms of its own. Shape: layers x [n, 2, key heads, size]."""
@@ -342,17 +336,3 @@ class CausalStack:
         weights = torch.softmax(scores, dim=-1).view(rows, self.kv_heads, shared * count, -1)
         attended = (weights @ values).view(rows, heads, count, size)
         return attended.transpose(1, 2).reshape(rows, count, heads * size)
-
-
-def rotated(x: Tensor, turn: Turn) -> Tensor:
-    """Rotary positions on the first dimensions of each head (RoFormer, arXiv:2104.09864).
-
-    Args:
-        x: Shape: [n, heads, size].
-        turn: Shapes: [n or 1, 1, rotated].
-    """
-    cosines, sines = turn
-    width = cosines.shape[-1]
-    turned = x if width == x.shape[-1] else x[..., :width]
-    made = (turned * cosines).addcmul_(turned.roll(width // 2, -1), sines)
-    return made if width == x.shape[-1] else torch.cat((made, x[..., width:]), dim=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,31 @@ class LayerStates:
 
     states: list[Tensor]
     residuals: list[Tensor]
+
+
+class Flops(Protocol):
+    """Operations of a model's parts, by formula: a multiplication and an addition count two."""
+
+    @property
+    def fill(self) -> int:
+        """One waiting token's key and value in one skipped layer."""
+        ...
+
+    def encoder(self, source_tokens: int, reached: int) -> int:
+        """What is computed of an input before its output begins.
+
+        Args:
+            reached: layers that any token of the output ran, 0..L.
+        """
+        ...
+
+    def decoder_layer(self, position: int, source_tokens: int) -> int:
+        """The token at ``position`` of the output (from 0) through one decoder layer."""
+        ...
+
+    def head(self, rows: int | None = None) -> int:
+        """The LM head on one state: whole, or ``rows`` of it under top-k propagation."""
+        ...
 
 
 class ExitDecoder:
@@ -100,6 +125,10 @@ class ExitDecoder:
                 respect to them. Shape: [batch, source tokens, d].
         """
 
+    @abstractmethod
+    def flops(self) -> Flops:
+        """What its parts compute."""
+
     @property
     def depth(self) -> int:
         """L: exit layers count from 1 to this."""
@@ -152,7 +181,7 @@ class ExitDecoder:
         )
         return self._finite(batch.run())
 
-    def _batch(self, settings: DecodeSettings) -> type[Batch]:
+    def _batch(self, settings: DecodeSettings) -> Any:
         """What decodes one batch by these settings."""
         return Batch if settings.shallow_layer is None else ShallowDeepBatch
 
@@ -177,13 +206,16 @@ class ExitDecoder:
             The outputs in the order of the batches and of the inputs in each.
 
         Raises:
-            UsageError: settings that do not fit this model or go batch by batch (FREE), or a
+            UsageError: settings that do not fit this model or go batch by batch, or a
                 source without tokens.
             NotFiniteError: as :meth:`decode`.
         """
         settings = self._checked(settings)
-        if settings.shallow_layer is not None:
-            raise UsageError("FREE decodes batch by batch", hint="Decode each batch by itself")
+        if settings.by_batch:
+            raise UsageError(
+                "FREE and self-speculation decode batch by batch",
+                hint="Decode each batch by itself",
+            )
         if len(batches) == 1:
             decoded = self.decode(**batches[0], settings=settings)
             if finished is not None:

@@ -15,11 +15,13 @@ class DecodedSample:
         exit_layers: layer that emitted each token, 1..L.
         confidences: confidence that each token left with; NaN where none was asked (the last
             layer, a static exit, the full model).
+        passes: of self-speculation, (drafted, accepted) tokens of each verification.
     """
 
     tokens: list[int]
     exit_layers: list[int]
     confidences: list[float]
+    passes: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def mean_exit_layer(self) -> float:
@@ -75,6 +77,9 @@ class DecodeCounts:
         filled: keys and values computed for layers that a token skipped, one layer and token each.
         head_rows: states that met the whole LM head.
         kept_rows: states that met only the K kept rows of it.
+        drafted, accepted: tokens of self-speculation's drafts, and those that the full model
+            would have written too.
+        verifications: its passes through the deep layers, one output each.
     """
 
     tokens: int = 0
@@ -82,6 +87,9 @@ class DecodeCounts:
     filled: int = 0
     head_rows: int = 0
     kept_rows: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    verifications: int = 0
 
 
 @dataclass(frozen=True)

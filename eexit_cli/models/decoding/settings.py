@@ -11,6 +11,9 @@ from eexit_cli.models.decoding.scoring import check_top_k
 
 Filling = Literal["lazy", "immediate"]
 
+DRAFT_TOKENS = 4
+"""Of a draft, where nobody says."""
+
 
 class Shape(Protocol):
     """What settings are checked against: L, and how many tokens there are."""
@@ -34,6 +37,11 @@ class DecodeSettings:
         top_k: K of top-k propagation, for softmax response.
         shallow_layer: FREE's shallow exit, 1..L-1: tokens leave there or at L, and those that
             left are run through the deep layers together with the next one that goes deep.
+        draft_layer: self-speculation (LayerSkip, arXiv:2404.16710): drafts come from this layer,
+            1..L-1, and the deeper ones verify them; the outputs are the full model's.
+        draft_tokens: of a draft, at most.
+        draft_threshold: a draft ends with a token whose probability is below this (Draft & Verify,
+            arXiv:2309.08168); 0 ends none.
         collect_pairs: with FREE, (confidence, agreement) of every token of a deep pass, for an
             adaptive threshold; costs the LM head for the stacked tokens.
         filling: ``lazy`` makes skipped layers' keys and values when a later token needs them,
@@ -49,6 +57,9 @@ class DecodeSettings:
     static_layer: int | None = None
     top_k: int | None = None
     shallow_layer: int | None = None
+    draft_layer: int | None = None
+    draft_tokens: int = DRAFT_TOKENS
+    draft_threshold: float = 0.0
     collect_pairs: bool = False
     filling: Filling = "lazy"
     timings: bool = False
@@ -78,6 +89,8 @@ class DecodeSettings:
                     "A static layer leaves no choice to a confidence measure",
                     hint="Give --static-layer, or --confidence with --threshold, not both",
                 )
+        if self.draft_layer is not None:
+            self._check_drafts(depth)
         if self.top_k is not None:
             if self.measure is None or self.measure.needs != "logits":
                 named = f"'{self.measure.name}'" if self.measure else "no confidence measure"
@@ -107,6 +120,35 @@ class DecodeSettings:
                     "FREE needs a confidence measure for its shallow exit",
                     hint="Give --confidence softmax and --threshold",
                 )
+
+    @property
+    def by_batch(self) -> bool:
+        """Each batch is decoded by itself, not as a stream."""
+        return self.shallow_layer is not None or self.draft_layer is not None
+
+    def _check_drafts(self, depth: int) -> None:
+        assert self.draft_layer is not None
+        if depth < 2:
+            raise UsageError(
+                "A model of one layer has none to verify drafts with",
+                hint="Leave --self-speculative out",
+            )
+        _within("Exit layer", self.draft_layer, depth - 1, "--exit-layer")
+        if self.draft_tokens < 1:
+            raise UsageError(
+                f"{self.draft_tokens} draft tokens are too few",
+                hint="Give --draft-tokens 1 or more",
+            )
+        if not 0 <= self.draft_threshold <= 1:
+            raise UsageError(
+                f"Draft threshold {self.draft_threshold} is no probability",
+                hint="Give --draft-threshold from 0 to 1",
+            )
+        if self.measure is not None or self.static_layer is not None:
+            raise UsageError(
+                "Self-speculation writes what the full model writes: no token leaves early",
+                hint="Give --self-speculative, or --threshold or --static-layer, not both",
+            )
 
 
 def _within(what: str, layer: int, top: int, option: str) -> None:

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, T5ForConditionalGeneration
 from eexit_cli.core.decoding import ClassifierFactory
 from eexit_cli.models.decoding.decoder import ExitDecoder, LayerStates
 from eexit_cli.models.t5.config import MultiExitT5Config
+from eexit_cli.models.t5.flops import T5Flops
 from eexit_cli.models.t5.stack import T5Stack, stack_of
 
 
@@ -71,6 +72,9 @@ class MultiExitT5(ExitDecoder, T5ForConditionalGeneration):
 
     def stack(self, *, pack: bool = True) -> T5Stack:
         return stack_of(self, pack=pack)
+
+    def flops(self) -> T5Flops:
+        return T5Flops.of(self.config)
 
     def forward(self, *args: Any, per_layer: bool = False, **kwargs: Any) -> Any:
         """T5's own forward; with ``per_layer``, :meth:`layer_states`.

@@ -24,6 +24,7 @@ ROWS_PER_CRITERION = 10
 _DEPTH = ("mean_exit_layer", "speedup_layers", "saved_layers", "cost_layers", "efficacy")
 _OF_TOKENS = (
     *("adapted_threshold", "agreement", "layers_run_per_token"),
+    *("acceptance_rate", "tokens_per_verification"),
     *("tokens_per_second", "throughput", "speedup_throughput"),
     *("tokens_per_second_single", "latency_ms", "speedup_seconds"),
     *("flops_per_token", "flops_per_sample"),
@@ -40,6 +41,7 @@ _SETTINGS = {
     *("criterion", "confidence", "threshold", "patience", "voting", "voting_exponent"),
     *("regression_tolerance", "static_layer", "min_layer", "top_k_propagation"),
     *("decay", "decay_temperature", "decay_length", "shallow_layer"),
+    *("exit_layer", "draft_tokens", "draft_threshold"),
     *("threshold_start", "adaptive", "adaptive_zeta", "adaptive_refits"),
 }
 

@@ -62,6 +62,13 @@ def _of_decoders(settings: Mapping[str, Any]) -> str:
     return words
 
 
+def _drafts(settings: Mapping[str, Any]) -> str:
+    words = f"layer {settings['exit_layer']} drafts {settings['draft_tokens']} tokens"
+    if settings.get("draft_threshold"):
+        words += f", fewer below {exact(settings['draft_threshold'])}"
+    return words
+
+
 def _shallow_deep(settings: Mapping[str, Any]) -> str:
     start = settings.get("threshold_start", settings["threshold"])
     adaptive = settings.get("adaptive") or settings.get("adaptive_threshold")
@@ -71,6 +78,7 @@ def _shallow_deep(settings: Mapping[str, Any]) -> str:
 
 
 _OWN = {
+    "self-speculative": _drafts,
     "full": lambda settings: "none, the full model",
     "threshold": _threshold,
     "shallow-deep": _shallow_deep,

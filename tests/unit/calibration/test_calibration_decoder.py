@@ -17,8 +17,8 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.data import load_examples
-from eexit_cli.families.seq2seq import model as seq2seq
 from eexit_cli.families.decoders.exits import settings_from
+from eexit_cli.families.seq2seq import model as seq2seq
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.pipelines.calibrate import model as calibrate_model
 from eexit_cli.pipelines.calibrate.run import run_calibration

@@ -15,9 +15,6 @@ from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.exits.adaptive import AdaptiveThreshold
-from eexit_cli.families.encoder.model import load_model
-from eexit_cli.families.listing import summarise
-from eexit_cli.families.opening import family_of
 from eexit_cli.families.decoders.decoding import decode_examples, prepare_sources
 from eexit_cli.families.decoders.exits import (
     decoder_settings,
@@ -26,6 +23,9 @@ from eexit_cli.families.decoders.exits import (
     resolve_settings,
     settings_from,
 )
+from eexit_cli.families.encoder.model import load_model
+from eexit_cli.families.listing import summarise
+from eexit_cli.families.opening import family_of
 from eexit_cli.families.seq2seq.model import load_decoder
 
 

@@ -16,9 +16,9 @@ from eexit_cli.core.errors import EexitError
 from eexit_cli.exits.decay import TokenThreshold
 from eexit_cli.models.decoding.generation import not_greedy
 from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.tracing import trace_tokens
 from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
-from eexit_cli.models.decoding.tracing import trace_tokens
 
 IDS = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
 OBEYED: dict[str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from eexit_cli.confidence.decoder import build_classifier, build_measure
 from eexit_cli.exits.decay import TokenThreshold
+from eexit_cli.models.decoding.products import HalfProduct
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
-from eexit_cli.models.decoding.products import HalfProduct
 from eexit_cli.models.t5.stack import stack_of
 
 TOKENS = 10

@@ -16,11 +16,11 @@ from seq2seq_tiny import V10, V11, sources, tiny_t5
 from torch.utils.flop_counter import FlopCounterMode
 
 from eexit_cli.models.decoding.kernels import packing_is_available
-from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.models.t5.flops import T5Flops
 from eexit_cli.models.decoding.products import Product, gelu_new
-from eexit_cli.models.t5.stack import T5Stack, padding_bias, stack_of
+from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.decoding.tracing import trace_tokens
+from eexit_cli.models.t5.flops import T5Flops
+from eexit_cli.models.t5.stack import T5Stack, padding_bias, stack_of
 
 VARIANTS = [
     pytest.param(V10, id="v1.0"),
