@@ -231,11 +231,9 @@ class LetterEditor:
         return changed_letters(original, perturbed)
 
     def _estimated_changes(self, gradient: TextGradient, texts: Sequence[str]) -> list[float]:
-        spelled = self.victim.tokenizer(
-            [self.victim.prefix + text for text in texts],
-            truncation=True,
-            max_length=self.victim.max_length,
-        )["input_ids"]
+        prefix = self.victim.prefix
+        encoded = self.victim.batcher.encoded([prefix + text for text in texts])
+        spelled = [each.ids for each in encoded]
         return estimated_changes(gradient, self.victim.embedding, spelled)
 
 

@@ -238,7 +238,7 @@ class Victim(ABC, Generic[Answer]):
         before = len(self.prefix)
         for row, encoding in enumerate(self._encodings(texts)):
             length = len(encoding.ids)
-            ends = zip(encoding.sequence_ids, encoding.offsets, strict=True)
+            ends = zip(encoding.columns, encoding.offsets, strict=True)
             yield TextGradient(
                 input_ids=input_ids[row, :length],
                 gradient=gradient[row, :length],
@@ -256,8 +256,7 @@ class Victim(ABC, Generic[Answer]):
         return {name: value.to(device) for name, value in batch.items()}
 
     def _encodings(self, texts: Sequence[TextInput]) -> Any:
-        columns = self._columns(texts)
-        return self.tokenizer(*columns, truncation=True, max_length=self.max_length).encodings
+        return self.batcher.encoded(*self._columns(texts))
 
     def _columns(self, texts: Sequence[TextInput]) -> tuple[list[str], list[str] | None]:
         """First texts, with the prefix, and second ones where they are pairs."""

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from eexit_cli.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One input, token by token.
+
+    Attributes:
+        ids: as the model reads them.
+        offsets: characters of each token in its text.
+        columns: 0, or 1 for the second text of a pair; None for what is of neither: special
+            tokens, and what stands around a text.
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    columns: list[int | None]
 
 
 class TextBatcher:
@@ -41,6 +58,16 @@ class TextBatcher:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.truncated = 0
+
+    def encoded(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+        """The same inputs without padding, with the characters that each token stands for."""
+        found = self.tokenizer(
+            list(texts),
+            None if pairs is None else list(pairs),
+            truncation=True,
+            max_length=self.max_length,
+        ).encodings
+        return [Encoded(each.ids, each.offsets, each.sequence_ids) for each in found]
 
     def __call__(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None

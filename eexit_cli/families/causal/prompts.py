@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.models.batching import Encoded
 
 SOURCE = "{source}"
 DEFAULT_TEMPLATE = f"{SOURCE}\n"
@@ -95,11 +96,26 @@ class PromptBatcher:
             mask[number, : len(row)] = 1
         return {"input_ids": ids, "attention_mask": mask}
 
+    def encoded(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoded]:
+        """Prompts without padding, with the characters of the source that each token stands for."""
+        before = len(self.text("\0").split("\0")[0])
+        found = []
+        for text, each in zip(texts, self.encode(texts).encodings, strict=True):
+            kept = self._kept(each.ids)
+            spans = [each.offsets[place] for place in kept]
+            offsets = [(start - before, end - before) for start, end in spans]
+            columns = [0 if end > 0 and start < len(text) else None for start, end in offsets]
+            found.append(Encoded([each.ids[place] for place in kept], offsets, columns))
+        return found
+
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each prompt."""
-        encoded = self.encode(texts)
-        rows: list[list[int]] = encoded["input_ids"]
-        return [self._cut(self._without_end(row)) for row in rows]
+        found = []
+        for ids in self.encode(texts)["input_ids"]:
+            kept = self._kept(ids)
+            self.truncated += kept[-1] - kept[0] >= len(kept) or kept[0] > 0
+            found.append([ids[place] for place in kept])
+        return found
 
     def encode(self, texts: Sequence[str], **others: Any) -> Any:
         """The prompts through the tokenizer, as they are."""
@@ -122,15 +138,14 @@ class PromptBatcher:
         )
         return found
 
-    def _without_end(self, row: list[int]) -> list[int]:
-        end = self.tokenizer.eos_token_id
-        return row[:-1] if len(row) > 1 and row[-1] == end else row
-
-    def _cut(self, row: list[int]) -> list[int]:
-        if len(row) <= self.max_length:
-            return row
-        self.truncated += 1
-        start = self.tokenizer.bos_token_id
-        if start is not None and row[0] == start and self.max_length > 1:
-            return [start, *row[len(row) - self.max_length + 1 :]]
-        return row[len(row) - self.max_length :]
+    def _kept(self, ids: Sequence[int]) -> list[int]:
+        """Places of the tokens that are read."""
+        tokenizer, most = self.tokenizer, self.max_length
+        end = len(ids)
+        if end > 1 and ids[-1] == tokenizer.eos_token_id:
+            end -= 1
+        if end <= most:
+            return list(range(end))
+        starts = most > 1 and ids[0] == tokenizer.bos_token_id
+        first = [0] if starts else []
+        return [*first, *range(end - most + len(first), end)]
