@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import eexit_cli
+from eexit_cli.families import FAMILIES
 
 ROOT = Path(eexit_cli.__file__).parent
 COMPONENTS = {
@@ -183,8 +184,7 @@ UNFINISHED = {
 
 def _family_names(path: Path) -> set[str]:
     """Families that a file imports, or names in a string."""
-    families = {entry.name for entry in (ROOT / "families").iterdir() if entry.is_dir()}
-    families -= {"__pycache__"}
+    families = set(FAMILIES)
     found = set()
     for name, _ in _imports(path):
         parts = name.split(".")

@@ -205,9 +205,12 @@ def build_decoder_random(
 
 
 def token_loss(victim: DecoderVictim, settings: AttackSettings) -> Loss:
-    """The loss that fits the victim's confidence measure."""
-    from eexit_cli.attacks.slowdown_loss import exits_loss
+    """The loss that fits the victim's confidence measure, or its drafts."""
+    from eexit_cli.attacks.decoder_search import ACCEPTANCE
+    from eexit_cli.attacks.slowdown_loss import drafts_loss, exits_loss
 
+    if settings.score == ACCEPTANCE:
+        return drafts_loss
     lam = settings.lam if victim.reader.width > 1 else None
     reader = victim.reader
     return partial(exits_loss, asked=reader.layers, num_layers=victim.num_layers, lam=lam)

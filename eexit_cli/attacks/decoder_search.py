@@ -18,13 +18,15 @@ CHUNK = 64
 NARROW, NARROW_BEAM = 16, 3
 """Candidates per draft, and drafts, of the first stage."""
 
-LAYERS_PER_TOKEN, TOTAL_LAYERS = "layers-per-token", "total-layers"
+LAYERS_PER_TOKEN, TOTAL_LAYERS, ACCEPTANCE = "layers-per-token", "total-layers", "acceptance"
 
 SCORES: Mapping[str, Callable[[Generation], float]] = {
     LAYERS_PER_TOKEN: lambda generation: generation.layers_per_token,
     TOTAL_LAYERS: lambda generation: float(generation.total_layers),
+    ACCEPTANCE: lambda generation: -generation.tokens_per_verification,
 }
-"""What is to grow: the mean over the output's tokens, or their sum, which longer outputs raise."""
+"""What is to grow: the mean over the output's tokens, or their sum, which longer outputs raise; of
+self-speculation what falls, the tokens that a verification is worth."""
 
 
 class Draft(Protocol):
@@ -68,11 +70,18 @@ class Goal:
     @property
     def most(self) -> float:
         """The value that nothing exceeds."""
+        if self.score == ACCEPTANCE:
+            return -1.0  # every draft is rejected at its first token
         per_token = self.score == LAYERS_PER_TOKEN
         return float(self.num_layers * (1 if per_token else self.max_tokens))
 
     def is_reached(self, generation: Generation) -> bool:
         return self.value(generation) >= self.most
+
+    def is_beyond(self, generation: Generation) -> bool:
+        """Is there nothing to gain on this input? An output without a draft has none to reject."""
+        no_drafts = self.score == ACCEPTANCE and not generation.passes
+        return no_drafts or self.is_reached(generation)
 
     def rank(self, generation: Generation) -> tuple[float, float]:
         """Larger is better; of equal values, the one whose tokens left with less confidence."""
@@ -137,7 +146,7 @@ class _Search:
         assert before is not None  # a budget is at least 1
         self.best = BestSoFar()
         self._note(text, before)
-        if self.goal.is_reached(before):
+        if self.goal.is_beyond(before):
             return Found(text, self._editor, skipped=True)
         return Found(self._search() or self._best(before), self._editor)
 

@@ -73,11 +73,13 @@ class Generation:
         exit_layers: layer that emitted each token, 1..L.
         confidence: mean over the tokens of the confidence that they left with, 0 for those that
             used all layers.
+        passes: of self-speculation, (drafted, accepted) tokens of each verification.
     """
 
     tokens: tuple[int, ...]
     exit_layers: tuple[int, ...]
     confidence: float
+    passes: tuple[tuple[int, int], ...] = ()
 
     @property
     def total_layers(self) -> int:
@@ -87,6 +89,14 @@ class Generation:
     @property
     def layers_per_token(self) -> float:
         return self.total_layers / len(self.exit_layers)
+
+    @property
+    def tokens_per_verification(self) -> float:
+        """Of self-speculation; infinite where the output ended with its first token."""
+        if not self.passes:
+            return math.inf
+        # The first token comes from the prompt's pass.
+        return (len(self.tokens) - 1) / len(self.passes)
 
 
 class DecoderVictim(Victim[Generation]):
@@ -155,6 +165,7 @@ class DecoderVictim(Victim[Generation]):
                 tuple(sample.exit_layers),
                 sum(0.0 if math.isnan(value) else value for value in sample.confidences)
                 / len(sample.confidences),
+                tuple(sample.passes),
             )
             for sample in decoded.samples
         ]

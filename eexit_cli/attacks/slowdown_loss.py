@@ -116,6 +116,26 @@ def exits_loss(
     return _weighted(values, values.detach().topk(2, dim=-1).indices[..., 1], weights, lam)
 
 
+def drafts_loss(values: Tensor, exit_layers: Tensor) -> Tensor:
+    """The loss of self-speculation's drafts: CE(z_E, runner-up of z_E) where layers E and L agree.
+
+    What they disagree about is rejected already.
+
+    Args:
+        values: logits of layer E and of the last. Shape: [batch, tokens, 2, vocabulary].
+        exit_layers: not read: all layers make every token. Shape: [batch, tokens].
+
+    Returns:
+        Loss of each token. Shape: [batch, tokens].
+    """
+    early, last = values.unbind(dim=2)
+    # Shape: [batch, tokens, 2]
+    best = early.detach().topk(2, dim=-1).indices
+    agree = best[..., 0] == last.detach().argmax(dim=-1)
+    flip = -torch.log_softmax(early, dim=-1).gather(-1, best[..., 1:]).squeeze(-1)
+    return flip * agree
+
+
 def _weighted(
     logits: Tensor, targets: Tensor, weights: Tensor, lam: float, divisor: int = 1
 ) -> Tensor:

@@ -99,7 +99,8 @@ class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig
     )
     score: str = opt(
         "layers-per-token",
-        "What must grow on a decoder: layers per output token, or all layers together.",
+        "What must grow on a decoder: layers per output token, or all layers together; of "
+        "self-speculation what must fall, the acceptance of its drafts.",
         ATTACK,
         names="decoder score",
         listed=True,

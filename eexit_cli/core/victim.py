@@ -61,6 +61,14 @@ class Attacked(Protocol):
         """Run a recipe's attack on a sample."""
         ...
 
+    def costs(self, when: str, outcome: Any) -> dict[str, Any]:
+        """What an outcome cost beside its layers, as the record has it.
+
+        Args:
+            when: before or after, which ends the names.
+        """
+        ...
+
     def confirm(self, text: Any) -> Any:
         """The outcome of a text of :class:`Found` alone; None where the budget has nothing left."""
         ...

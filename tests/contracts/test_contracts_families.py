@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden.golden_models import SPELT, WORDS, write_decoder, write_encoder
+from golden.golden_models import SPELT, WORDS, write_causal, write_decoder, write_encoder
 
 import eexit_cli as eexit
 from eexit_cli.confidence import CLASSIFIERS, EVERY_MEASURE
@@ -20,10 +20,15 @@ from eexit_cli.core.family import Model
 from eexit_cli.families import FAMILIES
 from eexit_cli.families.opening import family_of
 
-WRITERS: Mapping[str, Callable[[Path], None]] = {"encoder": write_encoder, "seq2seq": write_decoder}
+WRITERS: Mapping[str, Callable[[Path], None]] = {
+    "encoder": write_encoder,
+    "seq2seq": write_decoder,
+    "causal": write_causal,
+}
 TEXTS: Mapping[str, tuple[str, ...]] = {
     "encoder": tuple(" ".join(WORDS[at : at + 2 + at % 5]) for at in range(0, 30, 2)),
     "seq2seq": SPELT,
+    "causal": SPELT,
 }
 NAMES = list(FAMILIES)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden.golden_models import write_causal
 from tiny_decoders import save_decoder
 
 from eexit_cli.config import (
@@ -17,7 +18,7 @@ from eexit_cli.config import (
     PredictConfig,
     TrainConfig,
 )
-from eexit_cli.config.field import ENCODER, FAMILIES, PANELS, SEQ2SEQ, flag, option_of
+from eexit_cli.config.field import CAUSAL, ENCODER, FAMILIES, PANELS, SEQ2SEQ, flag, option_of
 from eexit_cli.config.plot import PlotConfig
 from eexit_cli.config.report import ReportConfig
 from eexit_cli.config.results import ExportConfig, ListConfig, ModelConfig, OutputConfig
@@ -82,7 +83,12 @@ def _unread() -> Iterator[Any]:
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A model of each family."""
     folder = tmp_path_factory.mktemp("families")
-    return {ENCODER: "deebert", SEQ2SEQ: str(save_decoder(folder / "decoder"))}
+    write_causal(folder / "causal")
+    return {
+        ENCODER: "deebert",
+        SEQ2SEQ: str(save_decoder(folder / "decoder")),
+        CAUSAL: str(folder / "causal"),
+    }
 
 
 def _runs() -> dict[type, Callable[[Any], Any]]:
@@ -113,7 +119,7 @@ def test_an_option_that_a_family_does_not_read_is_refused(
     monkeypatch.chdir(tmp_path)
     model = models[family]
     if config is TrainConfig:
-        model = {ENCODER: "deebert", SEQ2SEQ: "calm"}[family]
+        model = {ENCODER: "deebert", SEQ2SEQ: "calm", CAUSAL: "layerskip"}[family]
     given: dict[str, Any] = {"model": model, item.name: _other_value(item)}
     if config is PredictConfig:
         given["texts"] = ("a",)

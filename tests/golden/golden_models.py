@@ -111,6 +111,46 @@ def write_decoder(folder: Path) -> None:
     pronunciation_tokenizer().save_pretrained(folder)
 
 
+def write_causal(folder: Path) -> None:
+    """A decoder-only model of three layers with a classifier, whose tokens leave at all of them."""
+    from eexit_cli.confidence.decoder import build_classifier
+    from eexit_cli.data.pronunciation import PROMPT, prompt_tokenizer
+    from eexit_cli.models.causal.config import config_from
+    from eexit_cli.models.causal.model import causal_class
+
+    tokenizer = prompt_tokenizer()
+    config = config_from(
+        {
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 64,
+            "tie_word_embeddings": False,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "classifiers": ["linear"],
+            "exit_defaults": {"confidence": "softmax", "threshold": 0.12, "min_layer": 1},
+            "task": "pronunciation",
+            "prompt_template": PROMPT,
+            "max_source_length": 32,
+            "max_target_length": 12,
+        }
+    )
+    model = causal_class("llama")(config, {"linear": build_classifier("linear", 32)})
+    fill(model, seed=9, gain=1.5)
+    with torch.no_grad():
+        # Large embeddings keep the layers from overwriting each other's answers at once.
+        model.word_embeddings.weight.mul_(2)
+    model.generation_config.bos_token_id = None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def fill(model: torch.nn.Module, *, seed: int, gain: float, exits: float = 1.0) -> None:
     """Uniform weights of variance gain^2 / inputs; norms near 1; exits' weights times ``exits``."""
     chance = np.random.default_rng(seed)

@@ -23,6 +23,7 @@ DIGITS = 7
 _EXACT = "--seed 1 --dtype float64 --device cpu --json"
 _ENCODER = f"--model ./encoder --data-file reviews.csv {_EXACT}"
 _DECODER = f"--model ./decoder --data-file words.csv --max-new-tokens 10 {_EXACT}"
+_CAUSAL = f"--model ./causal --data-file words.csv --max-new-tokens 10 {_EXACT}"
 _SEARCH = "--top-n 6 --beam-width 2 --per-size 3 --query-budget 60"
 
 
@@ -90,6 +91,28 @@ RUNS: dict[str, Golden] = {
         " --confidence softmax,linear --p-value betting --latency-samples 0 --no-store"
         " --metric rouge-l-tokens"
     ),
+    "evaluate-causal": Golden(
+        f"evaluate {_CAUSAL} --latency-samples 0 --confidence softmax --threshold 0.4,0.1"
+        " --top-k-propagation none,10"
+    ),
+    "evaluate-causal-drafts": Golden(
+        f"evaluate {_CAUSAL} --latency-samples 0 --self-speculative --exit-layer 1,2"
+        " --draft-tokens 2,3"
+    ),
+    "predict-causal": Golden(f"predict --model ./causal {_EXACT} --self-speculative queue knight"),
+    "attack-causal": Golden(f"attack {_CAUSAL} --limit 6 --recipe same-token,random {_SEARCH}"),
+    "attack-causal-drafts": Golden(
+        f"attack {_CAUSAL} --limit 6 --recipe same-token,random {_SEARCH} --self-speculative"
+        " --exit-layer 2 --score acceptance"
+    ),
+    "calibrate-causal": Golden(
+        f"calibrate {_CAUSAL} --delta 0.5 --epsilon 0.2 --confidence softmax,linear"
+        " --latency-samples 0 --no-store"
+    ),
+    "train-causal": Golden(
+        "train --model layerskip --backbone ./causal --data-file words.csv --epochs 1"
+        f" --batch-size 8 --layer-dropout 0 --output leaps {_EXACT}"
+    ),
     "calibrate-losses": Golden(
         "calibrate --losses losses.csv --test-share 0.5 --delta 0.2 --seed 1 --json"
     ),
@@ -118,6 +141,7 @@ def made_in(folder: Path) -> None:
     models.write_encoder(folder / "encoder")
     models.write_backbone(folder / "backbone")
     models.write_decoder(folder / "decoder")
+    models.write_causal(folder / "causal")
     models.write_reviews(folder / "reviews.csv")
     models.write_words(folder / "words.csv")
     models.write_losses(folder / "losses.csv")

@@ -12,7 +12,7 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
 from eexit_cli.data import TASKS
 from eexit_cli.families.causal.prompts import PromptBatcher, Prompting, prompting
-from eexit_cli.families.decoders.loading import new_tokens, only_greedy
+from eexit_cli.families.decoders.loading import NEW_TOKENS, new_tokens, only_greedy
 from eexit_cli.families.decoders.model import TextModel
 from eexit_cli.families.loading import (
     LoadingConfig,
@@ -82,7 +82,9 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
     check_vocabulary(tokenizer, model.config.vocab_size, folder)
     tell_unwrapped(model, ref.name, progress)
     asked = getattr(config, "prompt_template", None), getattr(config, "chat", None)
-    new = new_tokens(getattr(config, "max_new_tokens", None), model)
+    # Half of few positions is left to the prompt.
+    default = min(NEW_TOKENS, max(1, positions_of(model) // 2))
+    new = new_tokens(getattr(config, "max_new_tokens", None), model, default)
     loaded = CausalModel(
         ref=ref,
         folder=folder,

@@ -51,8 +51,10 @@ def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
     Raises:
         UsageError: no token is ever asked for its confidence.
     """
-    assert settings.measure is not None
     model, measure = loaded.model, settings.measure
+    if settings.draft_layer is not None:
+        return _drafts_reader(loaded, settings.draft_layer)
+    assert measure is not None
     # Saturation compares with the layer before, so layer 1 is never sure.
     first = max(settings.min_layer, 2 if measure.needs == "residuals" else 1)
     layers = tuple(range(first, loaded.num_layers))
@@ -79,6 +81,43 @@ def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
     return TeacherForcedReader(model, layers, width, read)
 
 
+def _drafts_reader(loaded: LoadedDecoder, layer: int) -> ExitReader:
+    """The logits of the drafts and of what judges them."""
+    model = loaded.model
+
+    def read(states: LayerStates, layer: int) -> Tensor:
+        return model.exit_logits(states.states[layer - 1])
+
+    layers = (layer, loaded.num_layers)
+    return TeacherForcedReader(model, layers, int(model.config.vocab_size), read)
+
+
+SCORE_OF_DRAFTS = "acceptance"
+
+
+def score_of(config: AttackConfig, settings: DecodeSettings) -> str:
+    """What the attack wants of this way of decoding.
+
+    Raises:
+        UsageError: what it does not have.
+    """
+    default = AttackConfig().score
+    if settings.draft_layer is not None:
+        if config.score not in (default, SCORE_OF_DRAFTS):
+            raise UsageError(
+                f"--score {config.score} says nothing to self-speculation: all layers make every "
+                "token",
+                hint=f"Drop it, for {SCORE_OF_DRAFTS}",
+            )
+        return SCORE_OF_DRAFTS
+    if config.score == SCORE_OF_DRAFTS:
+        raise UsageError(
+            f"--score {SCORE_OF_DRAFTS} is of self-speculation's drafts",
+            hint="Add --self-speculative",
+        )
+    return config.score
+
+
 def attacked_settings(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSettings:
     """The way of leaving that is attacked.
 
@@ -87,6 +126,14 @@ def attacked_settings(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSett
             that its measure gives no meaning to.
     """
     settings = settings_by_input(config, loaded)
+    score_of(config, settings)
+    if settings.draft_layer is not None:
+        if config.lam != AttackConfig().lam:
+            raise UsageError(
+                "--lam says nothing to an attack on drafts",
+                hint="Leave it out: it weighs two terms of a loss on early exits",
+            )
+        return settings
     if settings.measure is None:
         raise UsageError(
             "A static exit layer cannot be slowed down: it does not depend on the input",
@@ -107,7 +154,8 @@ def settings_by_input(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSett
         UsageError: the full model, or a threshold that depends on other inputs too.
     """
     settings = decoder_settings(config, loaded)
-    if settings.measure is None and settings.static_layer is None:
+    by_input = settings.static_layer is not None or settings.draft_layer is not None
+    if settings.measure is None and not by_input:
         raise UsageError(
             f"'{loaded.ref.name}' stores no exit setting, so every token uses all layers",
             hint="Give --threshold VALUE",

@@ -32,10 +32,10 @@ def only_greedy(model: ExitDecoder, name: str, *, agreed: bool) -> str:
     return left_out
 
 
-def new_tokens(asked: int | None, model: ExitDecoder) -> int:
+def new_tokens(asked: int | None, model: ExitDecoder, default: int = NEW_TOKENS) -> int:
     if asked is not None:
         if asked < 1:
             raise UsageError(f"--max-new-tokens {asked} is too few", hint="Give at least 1")
         return asked
     trained = model.config.max_target_length or model.generation_config.max_new_tokens
-    return NEW_TOKENS if trained is None else int(trained)
+    return default if trained is None else int(trained)

@@ -18,6 +18,7 @@ from eexit_cli.families.data import own_samples
 from eexit_cli.families.decoders.attack_exits import (
     attacked_settings,
     exit_reader,
+    score_of,
     settings_by_input,
 )
 from eexit_cli.families.decoders.calibration import knobs
@@ -189,11 +190,13 @@ class TextModel(LoadedDecoder):
 
     def ready_to_attack(self, config: Any, examples: Examples, progress: Progress) -> Any:
         # Refused here rather than by the first worker, or after a run's folder was made.
-        exit_reader(self, attacked_settings(config, self))
+        settings = attacked_settings(config, self)
+        exit_reader(self, settings)
         prepare_sources(self, examples, progress=progress)
         prefix = prefix_in(examples.info)
         check_rates(config, examples, prefix)
-        return dataclasses.replace(config, source_prefix=prefix)
+        score = score_of(config, settings)
+        return dataclasses.replace(config, source_prefix=prefix, score=score)
 
     def under_attack(self, exit: Exit, config: Any) -> Attacked:
         prefix = self.prefix(None) if config.source_prefix is None else config.source_prefix

@@ -70,11 +70,26 @@ class AttackedDecoder:
         return Found(
             text,
             found.text,
-            skipped="all layers" if found.skipped else None,
+            skipped=self._nothing_to_gain if found.skipped else None,
             reached=attack.goal.is_reached,
             steps=attack.best.steps,
             editor=found.editor,
         )
+
+    @property
+    def _nothing_to_gain(self) -> str:
+        drafts = self.victim.settings.draft_layer is not None
+        return "no draft is accepted" if drafts else "all layers"
+
+    def costs(self, when: str, outcome: Any) -> dict[str, Any]:
+        """What drafts were worth; nothing where there are none."""
+        if self.victim.settings.draft_layer is None:
+            return {}
+        return {
+            f"verifications_{when}": len(outcome.passes),
+            f"drafted_{when}": sum(drafted for drafted, _ in outcome.passes),
+            f"accepted_{when}": sum(accepted for _, accepted in outcome.passes),
+        }
 
     def confirm(self, text: str) -> Any:
         return self.victim.confirm(text)

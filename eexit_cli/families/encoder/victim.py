@@ -90,6 +90,10 @@ class AttackedEncoder:
             steps=[[int(at), int(layer)] for at, layer in goal.best.steps],
         )
 
+    def costs(self, when: str, outcome: Any) -> dict[str, Any]:
+        """Nothing beside the exit."""
+        return {}
+
     def confirm(self, text: AttackedText) -> Any:
         return self.victim.confirm(text.tokenizer_input)
 

@@ -25,6 +25,7 @@ class Architecture:
         embedding, positions, layers, norm: below the body; ``positions`` are learned ones, None
             where they are rotary.
         position_offset: what is added to a position before its learned embedding is read.
+        head: the LM head in files; transformers 5 calls every one ``lm_head`` in memory.
         attention: below a layer.
         qkv: query, key and value maps below the attention, or one map of all three.
         interleaved: the one map has query, key and value of each head side by side.
@@ -49,6 +50,7 @@ class Architecture:
     position_offset: int = 0
     layers: str = "layers"
     norm: str = "norm"
+    head: str = "lm_head"
     attention: str = "self_attn"
     qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
     interleaved: bool = False
@@ -114,6 +116,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         body="gpt_neox",
         embedding="embed_in",
         norm="final_layer_norm",
+        head="embed_out",
         attention="attention",
         qkv=("query_key_value",),
         interleaved=True,

@@ -134,6 +134,9 @@ def _named(model: Any, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], s
     """
     tensors = {name: value for name, value in tensors.items() if not _BUFFERS.fullmatch(name)}
     ours = set(model.state_dict())
+    published, own = _heads(model)
+    if own in ours and published in tensors:
+        tensors = {own if name == published else name: tensors[name] for name in tensors}
 
     def fitting(candidate: Mapping[str, Tensor]) -> int:
         return len(ours & set(candidate))
@@ -153,6 +156,12 @@ def _named(model: Any, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], s
             if fitting(renamed) > fitting(best):
                 best, wrapped = renamed, name
     return best, wrapped
+
+
+def _heads(model: Any) -> tuple[str, str]:
+    """The LM head's weight in files, and in this transformers."""
+    own = next(name for name, module in model.named_modules() if module is model.head)
+    return f"{model.parts.head}.weight", f"{own}.weight"
 
 
 def _drop_copies(tensors: dict[str, Tensor], tied: Mapping[str, str], folder: Path) -> None:
@@ -182,6 +191,10 @@ def write_model(model: Any, folder: Path, state_dict: Mapping[str, Tensor] | Non
         for name, value in (state_dict or model.state_dict()).items()
         if name not in tied
     }
+    published, own = _heads(model)
+    # A checkpoint of the Trainer goes back into this very model.
+    if own in tensors and state_dict is None:
+        tensors[published] = tensors.pop(own)
     model.config.architectures = [model.base_name]
     replace_file(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
     generation = model.generation_config.to_json_string().encode("utf-8")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -30,6 +31,31 @@ from eexit_cli.models.decoding.scoring import allowed
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.decoding.timing import Stopwatch
 from eexit_cli.models.finite import Finite
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive tokens of every slot, and where they are in the caches.
+
+    Attributes:
+        firsts: place of the first token of each slot.
+        count: tokens of each.
+        low, end: the places that any slot sees.
+        index: slot and place of each token, where slots are at different places. Shapes: [tokens].
+        masks: by how far a layer sees.
+    """
+
+    firsts: list[int]
+    count: int
+    low: int
+    end: int
+    index: tuple[Tensor, Tensor] | None
+    masks: dict[int | None, Tensor | None] = field(default_factory=dict)
+
+    @property
+    def first(self) -> int:
+        """Where all slots are at one place."""
+        return self.firsts[0]
 
 
 class SpeculativeBatch:
@@ -161,11 +187,11 @@ class SpeculativeBatch:
             positions = self._positions(offset, 1)
             read = torch.tensor(newest, device=self.device)
             x = stack.embed(read, positions)
-            turn = stack.turn(positions)
+            turn, span = stack.turn(positions), self._at(offset, 1)
             if watch is not None:
                 watch.other()
             for index in range(self.early):
-                x = self._span(index, x, turn, offset, 1)
+                x = self._span(index, x, turn, span)
                 if watch is not None:
                     watch.layer(index)
             states.append(x)
@@ -191,13 +217,13 @@ class SpeculativeBatch:
         count, slots = len(states), len(self.owners)
         # Shape: [slots * count, d]
         x = torch.stack(states, dim=1).flatten(0, 1)
-        turn = stack.turn(self._positions(0, count))
+        turn, span = stack.turn(self._positions(0, count)), self._at(0, count)
         real = sum(n + 1 for n, done in zip(drafted, self.done, strict=True) if not done)
         self.counts.layer_tokens += (stack.depth - self.early) * real
         if watch is not None:
             watch.other()
         for index in range(self.early, stack.depth):
-            x = self._span(index, x, turn, 0, count)
+            x = self._span(index, x, turn, span)
             if watch is not None:
                 watch.layer(index)
         at = [age + offset for age in ages for offset in range(count)]
@@ -239,49 +265,52 @@ class SpeculativeBatch:
             return firsts[0]
         return torch.tensor([first + step for first in firsts for step in range(count)])
 
-    def _span(self, index: int, x: Tensor, turn: Turn | None, offset: int, count: int) -> Tensor:
-        """One layer for ``count`` tokens of every slot. Shape: [slots * count, d], in and out."""
-        stack, slots = self.stack, len(self.owners)
+    def _span(self, index: int, x: Tensor, turn: Turn | None, span: Span) -> Tensor:
+        """One layer for a span of every slot. Shape: [slots * count, d], in and out."""
+        stack, slots, count = self.stack, len(self.owners), span.count
         query, made = stack.project(index, x, turn)
         cache = self.cache.layer(index)
-        first = [place + offset for place in self.places]
-        end = max(first) + count
-        # Shape: [2, slots, key heads, count, size]
-        made = made.view(slots, count, 2, stack.kv_heads, stack.head_size).permute(2, 0, 3, 1, 4)
-        if min(first) == max(first):
-            cache.narrow(3, first[0], count).copy_(made)
+        if span.index is None:
+            # Shape: [2, slots, key heads, count, size]
+            made = made.view(slots, count, *made.shape[1:]).permute(2, 0, 3, 1, 4)
+            cache.narrow(3, span.first, count).copy_(made)
         else:
-            for slot, place in enumerate(first):
-                cache[:, slot, :, place : place + count] = made[:, slot]
+            self.cache.write(index, *span.index, made)
         query = query.view(slots, count, stack.heads, stack.head_size).transpose(1, 2)
-        low = min(self.starts)
-        keys, values = cache.narrow(3, low, end - low).unbind(0)
-        attended = stack.attend_spans(
-            query, keys, values, self._mask(index, first, low, end, count)
-        )
+        keys, values = cache.narrow(3, span.low, span.end - span.low).unbind(0)
+        attended = stack.attend_spans(query, keys, values, self._mask(index, span))
         return stack.layers[index].rest(attended.flatten(0, 1), x)
 
-    def _mask(self, index: int, first: list[int], low: int, end: int, count: int) -> Tensor | None:
+    def _at(self, offset: int, count: int) -> Span:
+        """``count`` tokens of every slot, from ``offset`` after its newest on."""
+        first = [place + offset for place in self.places]
+        index = None
+        if min(first) != max(first):
+            places = [place + step for place in first for step in range(count)]
+            slots = [slot for slot in range(len(first)) for _ in range(count)]
+            both = torch.tensor([slots, places], device=self.device)
+            index = both[0], both[1]
+        return Span(first, count, min(self.starts), max(first) + count, index)
+
+    def _mask(self, index: int, span: Span) -> Tensor | None:
         """Added to the scores; None where everything is seen. Shape: [slots, 1, count, places]."""
         reach = self.stack.reach(index)
-        alike = min(first) == max(first) and min(self.starts) == max(self.starts)
-        if alike and count == 1 and (reach is None or end - low <= reach):
+        if reach not in span.masks:
+            span.masks[reach] = self._make_mask(reach, span)
+        return span.masks[reach]
+
+    def _make_mask(self, reach: int | None, span: Span) -> Tensor | None:
+        alike = span.index is None and min(self.starts) == max(self.starts)
+        if alike and span.count == 1 and (reach is None or span.end - span.low <= reach):
             return None
-        key = (tuple(first), low, end, count, reach)
-        if self._masked is not None and self._masked[0] == key:
-            return self._masked[1]
-        places = torch.arange(low, end)
-        own = torch.tensor(first).unsqueeze(1) + torch.arange(count)
+        places = torch.arange(span.low, span.end)
+        own = torch.tensor(span.firsts).unsqueeze(1) + torch.arange(span.count)
         seen = (places <= own.unsqueeze(-1)) & (places >= torch.tensor(self.starts)[:, None, None])
         if reach is not None:
             seen &= own.unsqueeze(-1) - places < reach
         like = self.stack.embedding
         mask = torch.zeros(seen.shape, dtype=like.dtype)
-        mask = mask.masked_fill_(~seen, torch.finfo(like.dtype).min).unsqueeze(1).to(self.device)
-        self._masked = key, mask
-        return mask
-
-    _masked: tuple[object, Tensor] | None = None
+        return mask.masked_fill_(~seen, torch.finfo(like.dtype).min).unsqueeze(1).to(self.device)
 
     def _compacted(self, tokens: list[int]) -> list[int]:
         """Drop slots that are done, when they are many."""

@@ -118,6 +118,8 @@ class Attacker:
             **attacked.changes(found, chosen),
             **answer_record("before", *attacked.answer(found.text, before)),
             **answer_record("after", *attacked.answer(chosen, after)),
+            **attacked.costs("before", before),
+            **attacked.costs("after", after),
             "goal_reached": found.reached(after),
             "queries": victim.budget.queries,
             "gradient_passes": victim.budget.gradient_passes,

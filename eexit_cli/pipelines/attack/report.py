@@ -101,6 +101,7 @@ def depth_and_quality(info: TaskInfo, records: Records, num_layers: int) -> dict
             metrics[f"agreement_{when}"] = _mean(
                 [r[f"output_{when}"] == r[f"full_output_{when}"] for r in records]
             )
+            metrics |= drafts(records, when)
             name = f"output_similarity_{when}"
             metrics[name] = _mean([r[name] for r in records])
         elif labelled:
@@ -111,6 +112,27 @@ def depth_and_quality(info: TaskInfo, records: Records, num_layers: int) -> dict
         metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
     )
     return metrics
+
+
+def drafts(records: Records, when: str) -> dict[str, Any]:
+    """What self-speculation's drafts were worth; nothing where there were none.
+
+    Returns:
+        ``tokens_per_verification`` (the first token of an output needs none), ``acceptance_rate``
+        and ``verifications_mean``, each with ``when`` behind it.
+    """
+    passes = [r[f"verifications_{when}"] for r in records if f"verifications_{when}" in r]
+    if len(passes) < len(records) or not sum(passes):
+        return {}
+    tokens = sum(r[f"tokens_{when}"] - 1 for r in records)
+    drafted, accepted = (
+        sum(r[f"{name}_{when}"] for r in records) for name in ("drafted", "accepted")
+    )
+    return {
+        f"tokens_per_verification_{when}": tokens / sum(passes),
+        f"acceptance_rate_{when}": accepted / drafted if drafted else 0.0,
+        f"verifications_mean_{when}": _mean(passes),
+    }
 
 
 def leading(info: TaskInfo) -> str:

@@ -363,7 +363,11 @@ def _layer(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
-_REASONS = {"all layers": "use all layers", "misclassified": "are misclassified"}
+_REASONS = {
+    "all layers": "use all layers",
+    "misclassified": "are misclassified",
+    "no draft is accepted": "have no draft accepted",
+}
 
 
 def _learning(learned: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -19,7 +19,10 @@ PAIRS = (
 )
 """Figures before and after; what else comes in pairs is quality."""
 
-OF_OUTPUTS = ("total_layers_mean", "tokens_mean", "agreement", "output_similarity")
+OF_OUTPUTS = (
+    *("total_layers_mean", "tokens_mean", "agreement", "output_similarity"),
+    *("tokens_per_verification", "acceptance_rate", "verifications_mean"),
+)
 """Figures before and after of a decoder's outputs, whatever its task."""
 
 _NO_ATTACK = "(no attack)"

@@ -399,11 +399,11 @@ def test_options_that_do_not_fit_a_decoder(evaluate, options, words) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"top_k_propagation": 10}, "--top-k-propagation is for decoders"),
-        ({"min_layer": 2}, "--min-layer is for decoders"),
-        ({"decay": "paper"}, "--decay is for decoders"),
-        ({"shallow_layer": 2}, "--shallow-layer is for decoders"),
-        ({"max_new_tokens": 9}, "--max-new-tokens is for decoders"),
+        ({"top_k_propagation": 10}, "--top-k-propagation is for encoder-decoders"),
+        ({"min_layer": 2}, "--min-layer is for encoder-decoders"),
+        ({"decay": "paper"}, "--decay is for encoder-decoders"),
+        ({"shallow_layer": 2}, "--shallow-layer is for encoder-decoders"),
+        ({"max_new_tokens": 9}, "--max-new-tokens is for encoder-decoders"),
         ({"confidence": "saturation", "threshold": 0.3}, "'saturation' is for decoders"),
         ({"confidence": "mlp", "threshold": 0.3}, "'mlp' is for decoders"),
     ],

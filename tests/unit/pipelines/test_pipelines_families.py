@@ -82,7 +82,7 @@ def _forget() -> None:
 
 
 def test_the_own_families() -> None:
-    assert list(FAMILIES.own) == ["encoder", "seq2seq"]
+    assert list(FAMILIES.own) == ["encoder", "seq2seq", "causal"]
     assert [family_of(name).name for name in ("deebert", "pabee", "calm")] == [
         "encoder",
         "encoder",

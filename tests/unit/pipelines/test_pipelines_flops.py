@@ -15,7 +15,8 @@ from eexit_cli.config import EvaluateConfig
 from eexit_cli.families.decoders.costs import encoder_flops, token_flops
 from eexit_cli.families.decoders.decoding import decode_examples, prepare_sources
 from eexit_cli.families.decoders.exits import settings_from
-from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.families.decoders.loaded import LoadedDecoder
+from eexit_cli.families.seq2seq.model import load_decoder
 
 WORDS = ["queue", "knight", "thoroughly"]
 EXITS: dict[str, dict[str, Any]] = {

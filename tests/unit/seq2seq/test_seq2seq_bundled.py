@@ -11,7 +11,8 @@ from eexit_cli.config import EvaluateConfig
 from eexit_cli.data import load_examples
 from eexit_cli.families.decoders.decoding import decode_examples, sources_of
 from eexit_cli.families.decoders.exits import settings_from
-from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.families.decoders.loaded import LoadedDecoder
+from eexit_cli.families.seq2seq.model import load_decoder
 
 WORDS = 48
 

@@ -20,7 +20,8 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.data import load_examples
 from eexit_cli.families.decoders.decoding import decode_examples
 from eexit_cli.families.decoders.exits import settings_from
-from eexit_cli.families.seq2seq.model import LoadedDecoder, load_decoder
+from eexit_cli.families.decoders.loaded import LoadedDecoder
+from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.metrics.generation import compute_generation
 from eexit_cli.pipelines.train import run_training
 
