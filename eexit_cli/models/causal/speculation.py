@@ -91,8 +91,10 @@ class SpeculativeBatch:
         self.watch = Stopwatch(stack.depth, self.device) if settings.timings else None
         self.prompts = stack.read(input_ids, attention_mask)
         count, self.origin = len(self.prompts), input_ids.shape[1] - 1
-        places = self.origin + settings.max_new_tokens + settings.draft_tokens + 1
-        self.cache = BatchCache(cast(Any, stack), count, 1, stack.depth, spare=places - 1)
+        self.capacity = self.origin + settings.max_new_tokens + settings.draft_tokens + 1
+        # With room to spare, so that what nobody has written yet is finite.
+        spare = self.capacity - 1
+        self.cache = BatchCache(cast(Any, stack), count, 1, stack.depth, spare=spare)
         self.outputs = [DecodedSample([], [], []) for _ in range(count)]
         # Of each cache slot: its output, the place of its newest token, where its prompt starts.
         self.owners = list(range(count))
@@ -317,7 +319,8 @@ class SpeculativeBatch:
         live = [slot for slot, done in enumerate(self.done) if not done]
         if not live or len(live) > COMPACT_AT * len(self.done):
             return tokens
-        self.cache.compact(live, max(self.places))
+        # All places: rows that are behind read, with no weight, what others have written.
+        self.cache.compact(live, self.capacity)
         self.owners = [self.owners[slot] for slot in live]
         self.places = [self.places[slot] for slot in live]
         self.starts = [self.starts[slot] for slot in live]
