@@ -21,6 +21,7 @@ FIGURES = Catalog(
         "quality-layers": "eexit_cli.plots.quality_lines:LAYERS",
         "quality-time": "eexit_cli.plots.quality_lines:TIME",
         "confidence-time": "eexit_cli.plots.confidence_time:FIGURE",
+        "acceptance": "eexit_cli.plots.acceptance:FIGURE",
         "exits-position": "eexit_cli.plots.exits_position:FIGURE",
         "calibration": "eexit_cli.plots.calibration:FIGURE",
         "calibration-risk": "eexit_cli.plots.calibration_lines:RISK",

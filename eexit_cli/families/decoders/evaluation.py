@@ -96,16 +96,20 @@ class TextEvaluation:
         return records
 
     def speeds(self, exits: Sequence[Exit], *, swept: bool) -> dict[Exit, dict[str, Any]]:
-        # Of a sweep's many settings the chosen one alone is timed one by one.
-        alone = [self._full, exits[0]] if swept else list(self._known)
-        one, many = (
+        # Of a sweep's many settings the chosen one alone is timed one by one; those of
+        # self-speculation are few, and seconds are all that they are for.
+        many = swept and not any(exit.rule.draft_layer for exit in exits)
+        alone = [self._full, exits[0]] if many else list(self._known)
+        one, all_of_them = (
             {exit.key: settled(self._known[exit]) for exit in timed}
             for timed in (alone, list(self._known))
         )
         model, examples, full = self.loaded, self.examples, self._full.key
         single = time_singles(model, examples, one, full, self.config, self._progress)
         size = self.sources.batch_size
-        batched = time_batches(model, examples, many, full, size, self.config, self._progress)
+        batched = time_batches(
+            model, examples, all_of_them, full, size, self.config, self._progress
+        )
         self._full_speed = _named_full(batched[self._full.key])
         return {exit: batched[exit.key] | single.get(exit.key, {}) for exit in dict.fromkeys(exits)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,10 +35,27 @@ def opinions(
             "output": decoded.outputs[index],
             "output_full": full.outputs[index],
             "mean_exit_layer": sum(layers) / len(layers),
+            **_passes(decoded, index),
             "tokens": _tokens(loaded, decoded, index, opinions[index]),
         }
         for index, (text, layers) in enumerate(zip(config.texts, decoded.exit_layers, strict=True))
     ]
+
+
+def _passes(decoded: DecodedSet, index: int) -> dict[str, Any]:
+    """What self-speculation drafted and verified, pass by pass; nothing where it did not."""
+    passes = decoded.passes[index]
+    if not passes:
+        return {}
+    return {"passes": [{"drafted": drafted, "accepted": accepted} for drafted, accepted in passes]}
+
+
+def _sources(passes: Sequence[tuple[int, int]], count: int) -> list[str]:
+    """Where each token comes from: its prompt's pass, an accepted draft, or a verification."""
+    found = ["prompt"]
+    for _, accepted in passes:
+        found += ["draft"] * accepted + ["verification"]
+    return found[:count]
 
 
 def _opinions(
@@ -67,15 +85,20 @@ def _tokens(
     def named(ids: list[int]) -> list[str]:
         return [str(token) for token in loaded.tokenizer.convert_ids_to_tokens(ids)]
 
+    passes = decoded.passes[index]
+    ids = decoded.tokens[index]
+    sources = [{"from": each} for each in _sources(passes, len(ids))] if passes else [{}] * len(ids)
     return [
         {
             "token": token,
+            **source,
             "exit_layer": layer,
             "confidence": None if math.isnan(confidence) else confidence,
             "layers": named(layers),
         }
-        for token, layer, confidence, layers in zip(
-            named(decoded.tokens[index]),
+        for source, token, layer, confidence, layers in zip(
+            sources,
+            named(ids),
             decoded.exit_layers[index],
             decoded.confidences[index],
             opinions,

@@ -68,6 +68,8 @@ def show_evaluation(output: Output, result: RunResult) -> None:
         if several and not decodes:
             _say_speed(output, document)
     if output.result(document, sheet, str(result.path)):
+        if document["config"].get("self_speculative"):
+            output.say("[dim]Drafts change seconds alone: every output is the full model's.[/]")
         if decodes:
             _say_token_speed(output, document, sheet.rows if several else ())
         elif not several:
@@ -80,6 +82,8 @@ def show_evaluation(output: Output, result: RunResult) -> None:
 
 
 def _figure(document: Mapping[str, Any]) -> str:
+    if document["config"].get("self_speculative"):
+        return "acceptance"
     if not _decodes(document):
         return "tradeoff" if document["rows"] else "exits"
     if document["config"].get("sweep"):
@@ -119,7 +123,10 @@ def _say_speed(output: Output, document: Mapping[str, Any]) -> None:
 def _say_token_speed(output: Output, document: Mapping[str, Any], rows: Sequence[Row]) -> None:
     """What the intervals are of; of several settings those that are as fast as the full model."""
     metrics = document["metrics"]
-    shown = ("speedup_throughput",) if rows and not document["config"].get("sweep") else SPEEDUPS
+    listed = rows and not document["config"].get("sweep")
+    shown = ("speedup_throughput",) if listed else SPEEDUPS
+    if document["config"].get("self_speculative") and rows:
+        shown = ("speedup_seconds",)
     alike = [
         _short(row)
         for row in rows
@@ -266,9 +273,17 @@ def _thinned(rows: list[Row]) -> list[Row]:
 def _token_columns(document: Mapping[str, Any], rows: Sequence[Row]) -> list[Column]:
     first = document["rows"][0]
     leading = next(name for name in _task_metrics(first) if name not in _SETTINGS)
-    columns = [
-        Column("criterion", "Exit", text=_short, whole=True),
-        Column(leading, numeric=True),
+    columns = [Column("criterion", "Exit", text=_short, whole=True), Column(leading, numeric=True)]
+    if any("acceptance_rate" in row for row in rows):
+        columns += [
+            Column("acceptance_rate", "Accepted", numeric=True),
+            Column("tokens_per_verification", "Tokens a pass", numeric=True),
+            Column("layers_run_per_token", "Layers a token", numeric=True),
+        ]
+        if rows[-1].get("speedup_seconds") is not None:
+            columns.append(_speedup("speedup_seconds", "Speedup, batch 1"))
+        return columns
+    columns += [
         Column("mean_exit_layer", "Mean layer", numeric=True),
         Column("agreement", "As full model", numeric=True),
         Column("tokens_per_second", "Tokens /s", _rate, numeric=True),
@@ -298,6 +313,7 @@ def _short(row: Row) -> str:
 
 
 _SHORT: dict[str, Callable[[Row], str]] = {
+    "self-speculative": lambda row: f"layer {row['exit_layer']}, {row['draft_tokens']} drafted",
     "full": lambda row: "full model",
     "static": lambda row: f"layer {row['static_layer']}",
     "shallow-deep": lambda row: (

@@ -66,7 +66,11 @@ def tokens(results: Sequence[Mapping[str, Any]]) -> Sheet:
             {
                 "text": result["text"],
                 "position": position,
-                **{key: token[key] for key in ("token", "exit_layer", "confidence")},
+                **{
+                    key: token[key]
+                    for key in ("token", "from", "exit_layer", "confidence")
+                    if key in token
+                },
                 **{f"layer_{number}": name for number, name in enumerate(token["layers"], start=1)},
             }
             for result in results
@@ -118,6 +122,15 @@ def _draw_tokens(output: Output, result: Mapping[str, Any], layers: int) -> None
     found = [_shown(token, output.console.encoding) for token in result["tokens"]]
     for part in _parts(found, layers, output.console.width):
         output.console.print(_table(part, layers))
+    if "passes" in result:
+        drafted, accepted = (
+            sum(each[name] for each in result["passes"]) for name in ("drafted", "accepted")
+        )
+        output.say(
+            f"[bold]{escape(result['output'])}[/], {accepted} of {drafted} drafted tokens accepted "
+            f"in {len(result['passes'])} verifications"
+        )
+        return
     output.say(
         f"[bold]{escape(result['output'])}[/], mean layer {result['mean_exit_layer']:.2f} "
         f"of {layers}"
@@ -167,6 +180,11 @@ def _table(part: Sequence[Mapping[str, Any]], layers: int) -> Table:
             name = token["token"] if layer == left else token["layers"][layer - 1]
             cells.append(Text(name, style=style))
         table.add_row(*cells)
+    if "from" in part[0]:
+        words = {"prompt": "-", "draft": "yes", "verification": "no"}
+        cells = [Text("  drafted", style="dim"), *(Text(words[token["from"]]) for token in part)]
+        table.add_row(*cells)
+        return table
     table.add_row(
         Text("  left at", style="dim"), *(Text(str(token["exit_layer"])) for token in part)
     )
