@@ -32,6 +32,7 @@ SEQ2SEQ_TYPES = (OWN_DECODER_TYPE, "t5", "mt5", "umt5", "longt5")
 
 CAUSAL_TYPES = (
     "llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "gpt2", "gpt_neox", "opt",
+    "nested_llama",
 )  # fmt: skip
 """``model_type`` of decoder-only models with a row in ``models.causal.architectures``."""
 
@@ -179,6 +180,11 @@ def _check_folder(path: Path) -> None:
     if not path.is_dir():
         raise EexitError(f"{path} is a file, not a model folder", hint=shape)
     if not (path / "config.json").is_file():
+        if any(path.glob("**/model_optim_rng.pt")):
+            raise EexitError(
+                f"{path} is a checkpoint of Megatron (EE-LLM), not a model folder",
+                hint=f"Convert it: eexit models convert {path} --output FOLDER",
+            )
         raise EexitError(f"{path} is not a model folder: it has no config.json", hint=shape)
     if not any((path / name).is_file() for name in _WEIGHTS):
         raise EexitError(

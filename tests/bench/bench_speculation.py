@@ -75,13 +75,17 @@ def main() -> None:
     tokens = sum(map(len, outputs["generate"]))
     rates = {name: tokens / statistics.median(each) for name, each in seconds.items()}
     print(f"threads {torch.get_num_threads()}, {torch.backends.cpu.get_cpu_capability()}")
-    print(f"{given.model}, E = {given.exit_layer}, {given.draft_tokens} drafted, {len(words)} words")
+    print(
+        f"{given.model}, E = {given.exit_layer}, {given.draft_tokens} drafted, {len(words)} words"
+    )
     for name, rate in rates.items():
         same = outputs[name] == outputs["generate"]
         print(f"  {name:22} {rate:8.0f} tokens/s  outputs {'the same' if same else 'DIFFER'}")
     ratio = rates["ours, speculating"] / rates["assistant_early_exit"]
     print(f"  ours over assistant_early_exit: {ratio:.2f}")
-    print(f"  ours over our full depth: {rates['ours, speculating'] / rates['ours, full depth']:.2f}")
+    print(
+        f"  ours over our full depth: {rates['ours, speculating'] / rates['ours, full depth']:.2f}"
+    )
 
 
 if __name__ == "__main__":

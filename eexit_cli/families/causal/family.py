@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
 
+BALCONY = "nested_llama"
 PUBLISHED = "layerskip"
 """In the names of published checkpoints whose layers were trained to answer early."""
 
@@ -32,7 +33,8 @@ class CausalFamily:
         self, name: str, kind: Kind, path: Path, config: Mapping[str, Any]
     ) -> ModelSummary | None:
         # Exits have no tensors: a plain model has as many, but was not trained for them.
-        if not config.get("exit_defaults") and PUBLISHED not in name.lower():
+        own = config.get("exit_defaults") or config.get("exit_modules")
+        if not own and PUBLISHED not in name.lower() and config.get("model_type") != BALCONY:
             return None
         layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
         return ModelSummary(

@@ -9,6 +9,7 @@ import torch
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config.field import CAUSAL
 from eexit_cli.config.train import SOURCE_TOKENS, TARGET_TOKENS, TrainConfig
+from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples
 from eexit_cli.data.pronunciation import PROMPT, prompt_tokenizer
 from eexit_cli.families.causal.model import CausalModel, load_causal_tokenizer, positions_of
@@ -45,6 +46,11 @@ arXiv:2404.16710; CALM, arXiv:2207.07061)""",
 
     def given(self, source: Source) -> tuple[Any, Any]:
         model = load_causal(source.folder, build_classifier=build_classifier)
+        if model.config.exit_modules:
+            raise UsageError(
+                f"'{source.name}' has exits of its own (EE-LLM, Balcony): they are not trained here",
+                hint="Start from the model without them, whose layers share its norm and head",
+            )
         return load_causal_tokenizer(source.folder, self.config.lower_case), model
 
     def load(self) -> None:

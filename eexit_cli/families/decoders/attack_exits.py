@@ -57,7 +57,7 @@ def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
     assert measure is not None
     # Saturation compares with the layer before, so layer 1 is never sure.
     first = max(settings.min_layer, 2 if measure.needs == "residuals" else 1)
-    layers = tuple(range(first, loaded.num_layers))
+    layers = tuple(layer for layer in loaded.exit_layers[:-1] if layer >= first)
     if settings.shallow_layer is not None:
         layers = tuple(layer for layer in layers if layer == settings.shallow_layer)
     if not layers:
@@ -72,7 +72,7 @@ def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
         if measure.needs == "logits":
             # Under top-k propagation the live confidence is over the K kept tokens; the runner-up
             # is one of them, so the whole vocabulary's logits point the same way.
-            return model.exit_logits(states.states[layer - 1])
+            return model.layer_logits(states.states[layer - 1], layer)
         # Shape: [batch, tokens, 2]
         answers = model.cm_heads[measure.name](states.states[layer - 1])
         return torch.softmax(answers, dim=-1)[..., 1]
@@ -86,7 +86,7 @@ def _drafts_reader(loaded: LoadedDecoder, layer: int) -> ExitReader:
     model = loaded.model
 
     def read(states: LayerStates, layer: int) -> Tensor:
-        return model.exit_logits(states.states[layer - 1])
+        return model.layer_logits(states.states[layer - 1], layer)
 
     layers = (layer, loaded.num_layers)
     return TeacherForcedReader(model, layers, int(model.config.vocab_size), read)

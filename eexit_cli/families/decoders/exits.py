@@ -222,7 +222,9 @@ def _drafts(settings: Mapping[str, Any], loaded: LoadedDecoder) -> dict[str, Any
             hint="Use one such as layerskip",
         )
     # LayerSkip's models of 16 to 40 layers draft best from the first quarter or so.
-    layer = settings.get("exit_layer") or max(1, round(loaded.num_layers / 4))
+    quarter = max(1, round(loaded.num_layers / 4))
+    nearest = min(loaded.exit_layers, key=lambda layer: abs(layer - quarter))
+    layer = settings.get("exit_layer") or nearest
     return {
         "draft_layer": int(layer),
         "draft_tokens": int(settings.get("draft_tokens") or DRAFT_TOKENS),
@@ -310,7 +312,7 @@ def sweep_settings(
                 )
                 swept.append(decoder_settings(choice, loaded))
     if not measures:
-        for layer in range(loaded.num_layers - 1, 0, -1):
+        for layer in loaded.exit_layers[-2::-1]:
             swept.append(settings_from({"static_layer": layer}, loaded))
     return swept
 
@@ -318,7 +320,7 @@ def sweep_settings(
 def _speculative_sweep(loaded: LoadedDecoder, options: Any) -> list[DecodeSettings]:
     """The full model, then drafts of every layer, the deepest first."""
     swept = [full_model(loaded)]
-    for layer in range(loaded.num_layers - 1, 0, -1):
+    for layer in loaded.exit_layers[-2::-1]:
         choice: Any = dataclasses.replace(options, exit_layer=layer)
         swept.append(decoder_settings(choice, loaded))
     return swept

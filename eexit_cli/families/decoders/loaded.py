@@ -48,6 +48,12 @@ class LoadedDecoder:
         return self.model.depth
 
     @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """Layers that tokens can leave after, the last one included."""
+        every = range(1, self.num_layers + 1)
+        return tuple(getattr(self.model.config, "exit_layers", every))
+
+    @property
     def exit_defaults(self) -> dict[str, Any]:
         """The exit used when the user gives none; empty is the full model."""
         return dict(self.model.config.exit_defaults)

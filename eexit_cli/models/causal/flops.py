@@ -1,4 +1,8 @@
-"""Floating-point operations of decoder-only models, by formula; see ``models.t5.flops``."""
+"""Floating-point operations of decoder-only models, by formula; see ``models.t5.flops``.
+
+The decoder layers that some exits have of their own are not among them (``DecodeCounts`` has them
+among the layers that were run).
+"""
 
 from __future__ import annotations
 

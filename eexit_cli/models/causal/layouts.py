@@ -2,8 +2,10 @@
 
 Every tensor of the model comes from the file, and every tensor of the file goes into the model.
 Exits need none of their own, so any checkpoint of a known architecture has one after every layer
-(``facebook/layerskip-*`` are such); ours add confidence classifiers under ``cm_heads.*`` and keys
-to ``config.json`` that transformers skips.
+(``facebook/layerskip-*`` are such); ours add confidence classifiers under ``cm_heads.*``, exits
+that have parts of their own under ``exits.{layer}.{layer,norm,head}.*``, and keys to
+``config.json`` that transformers skips. Balcony's and EE-LLM's exits are read as such
+(``models.causal.balcony``, ``models.causal.megatron``).
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ from torch import Tensor
 
 from eexit_cli.core.decoding import ClassifierFactory
 from eexit_cli.core.errors import EexitError
+from eexit_cli.models.causal import balcony
 from eexit_cli.models.causal.architectures import architecture
 from eexit_cli.models.causal.config import config_from
+from eexit_cli.models.causal.megatron import megatron_files, read_megatron
 from eexit_cli.models.causal.model import causal_class
 from eexit_cli.models.checkpoints import (
+    CONFIG_FILE,
     find_folder,
     read_config,
     read_tensors,
@@ -58,12 +63,11 @@ def load_causal(
 
     Raises:
         MissingArtifactError: no such folder, and no such repository in reach.
-        EexitError: an architecture without a row, a damaged file, tensors that do not fit, or
-            generation settings that cannot be.
+        EexitError: an architecture without a row, exits of an unknown kind, a damaged file, tensors
+            that do not fit, or generation settings that cannot be.
     """
     folder = find_folder(folder_or_repo, **hub_options)
-    raw = read_config(folder)
-    architecture(raw.get("model_type"), folder)
+    raw, tensors = _read(folder)
     kind = str(raw["model_type"])
     try:
         config = config_from(raw)
@@ -72,7 +76,6 @@ def load_causal(
             f"{folder}: config.json is not valid: {str(error).splitlines()[0]}",
             hint="Correct it, or download the folder again",
         ) from error
-    tensors = read_tensors(folder)
     if any("lora_" in name for name in tensors):
         raise EexitError(
             f"{folder} holds LoRA weights, which are not supported",
@@ -89,6 +92,17 @@ def load_causal(
     model.config.name_or_path = str(folder_or_repo)
     model.wrapped = wrapped
     return model.to(device).eval()
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and tensors of any known layout; foreign exits under our names."""
+    if not (folder / CONFIG_FILE).is_file() and (files := megatron_files(folder)):
+        return read_megatron(files, folder)
+    raw = read_config(folder)
+    if raw.get("model_type") == balcony.MODEL_TYPE:
+        return balcony.read_balcony(raw, read_tensors(folder), folder)
+    architecture(raw.get("model_type"), folder)
+    return raw, read_tensors(folder)
 
 
 def build_empty(

@@ -2,7 +2,8 @@
 
 One exit serves all layers: the model's own final norm and head on the layer's state (LayerSkip,
 arXiv:2404.16710; CALM, arXiv:2207.07061, on a causal model). No tensor is added but confidence
-classifiers.
+classifiers. A model may have exits of its own instead, after some layers (EE-LLM, arXiv:2312.04916;
+Balcony, arXiv:2503.05005); its other layers cannot be left from then.
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrained
 
 from eexit_cli.models.causal.architectures import Architecture, architecture
 from eexit_cli.models.causal.config import config_class
+from eexit_cli.models.causal.exits import ExitModule, check_exits, exit_modules
 from eexit_cli.models.causal.flops import CausalFlops
+from eexit_cli.models.causal.leaving import OwnExits, OwnExitStream
 from eexit_cli.models.causal.speculation import SpeculativeBatch
 from eexit_cli.models.causal.stack import CausalStack
 from eexit_cli.models.decoding.decoder import ExitDecoder, LayerStates
 from eexit_cli.models.decoding.loop import Batch
 from eexit_cli.models.decoding.rearranged import rearranged
 from eexit_cli.models.decoding.settings import DecodeSettings
+from eexit_cli.models.decoding.stream import Stream
 
 
 class MultiExitCausal(ExitDecoder):
     """Mixed into transformers' class of an architecture by :func:`causal_class`.
 
-    The parameters have transformers' own names; ``cm_heads`` holds confidence classifiers by name.
+    The parameters have transformers' own names; ``cm_heads`` holds confidence classifiers by name,
+    ``exits`` the exits of ``config.exit_modules`` by layer.
     :meth:`decode` is the loop of ``models.decoding``, ``generate`` remains transformers' own.
 
     Args:
@@ -50,6 +55,7 @@ class MultiExitCausal(ExitDecoder):
         if set(given) != set(config.classifiers):
             raise ValueError(f"classifiers {sorted(given)} for config {config.classifiers}")
         self.cm_heads = nn.ModuleDict(given)
+        self.exits = exit_modules(self)
 
     @property
     def parts(self) -> Architecture:
@@ -77,7 +83,17 @@ class MultiExitCausal(ExitDecoder):
         return rearranged(cast(Any, self), CausalStack, pack=pack)
 
     def _batch(self, settings: DecodeSettings) -> Any:
-        return Batch if settings.draft_layer is None else SpeculativeBatch
+        if settings.draft_layer is not None:
+            return SpeculativeBatch
+        return OwnExits if len(self.exits) else Batch
+
+    def _stream(self, settings: DecodeSettings) -> type[Stream]:
+        return OwnExitStream if len(self.exits) else Stream
+
+    def _checked(self, settings: DecodeSettings | None) -> DecodeSettings:
+        settings = super()._checked(settings)
+        check_exits(settings, self.config)
+        return settings
 
     def flops(self) -> CausalFlops:
         return CausalFlops.of(self)
@@ -93,13 +109,25 @@ class MultiExitCausal(ExitDecoder):
 
     def final(self, residual: Tensor) -> Tensor:
         """What the LM head reads of a layer's output. Shape: [..., d]."""
-        norm = getattr(self.body, self.parts.norm)
+        return self._read(residual, getattr(self.body, self.parts.norm))
+
+    def _read(self, residual: Tensor, norm: nn.Module | None) -> Tensor:
         state = residual if norm is None else norm(residual)
         project = getattr(self.body, "project_out", None)
         return state if project is None else project(state)
 
+    def _exit(self, layer: int) -> ExitModule | None:
+        name = str(layer)
+        return cast(ExitModule, self.exits[name]) if name in self.exits else None
+
     def exit_logits(self, state: Tensor) -> Tensor:
-        logits = self.head(state)
+        return self._capped(self.head(state))
+
+    def layer_logits(self, state: Tensor, layer: int) -> Tensor:
+        own = self._exit(layer)
+        return self._capped((self.head if own is None or own.head is None else own.head)(state))
+
+    def _capped(self, logits: Tensor) -> Tensor:
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
@@ -120,7 +148,8 @@ class MultiExitCausal(ExitDecoder):
         """See :class:`~eexit_cli.models.decoding.decoder.ExitDecoder`; the source is the prompt.
 
         Prompt and target run as one sequence. The states are those that the target's tokens are
-        chosen from: of the prompt's last token, then of every target token but the last.
+        chosen from: of the prompt's last token, then of every target token but the last. Beside
+        exits of its own, the model's layers have the states of its own norm, for inspection alone.
         """
         given = input_ids if inputs_embeds is None else inputs_embeds
         assert given is not None
@@ -140,11 +169,21 @@ class MultiExitCausal(ExitDecoder):
             inputs = {"inputs_embeds": embedded}
         mask = torch.cat(((place >= 0).long(), torch.ones_like(written)), dim=1)
         residuals: list[Tensor] = []
+        states: list[Tensor] = []
 
-        def keep(module: nn.Module, given: Any, output: Any) -> None:
-            residuals.append(output[0] if isinstance(output, tuple) else output)
+        def keep(module: nn.Module, given: Any, named: dict[str, Any], output: Any) -> None:
+            residual = output[0] if isinstance(output, tuple) else output
+            residuals.append(residual[:, longest - 1 :])
+            own = self._exit(len(residuals))
+            if own is None:
+                states.append(self.final(residuals[-1]))
+                return
+            if own.layer is not None:  # with the masks and positions of the layer before it
+                made = own.layer(residual, *given[1:], **named)
+                residual = made[0] if isinstance(made, tuple) else made
+            states.append(self._read(residual[:, longest - 1 :], own.norm))
 
-        handles = [layer.register_forward_hook(keep) for layer in self.layers]
+        handles = [layer.register_forward_hook(keep, with_kwargs=True) for layer in self.layers]
         try:
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
             last = self.body(
@@ -153,9 +192,7 @@ class MultiExitCausal(ExitDecoder):
         finally:
             for handle in handles:
                 handle.remove()
-        residuals = [residual[:, longest - 1 :] for residual in residuals]
-        states = [self.final(residual) for residual in residuals[:-1]]
-        return LayerStates([*states, last[:, longest - 1 :]], residuals)
+        return LayerStates([*states[:-1], last[:, longest - 1 :]], residuals)
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Rotary frequencies keep their precision, whatever dtype the weights get: so it is where

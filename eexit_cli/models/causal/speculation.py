@@ -1,6 +1,6 @@
 """Self-speculative decoding: early layers draft, the others verify (LayerSkip, arXiv:2404.16710).
 
-The first E layers and the model's own head write a draft, token by token; the deeper layers then
+The first E layers and the exit after them write a draft, token by token; the deeper layers then
 run over the whole draft in one pass, from the states that the first ones left. Accepted is what
 the full model would have written itself, and its next token comes with it, so the outputs are
 those of the full model, whatever E. Nothing is computed twice: keys and values of the first layers
@@ -94,7 +94,9 @@ class SpeculativeBatch:
         self.capacity = self.origin + settings.max_new_tokens + settings.draft_tokens + 1
         # With room to spare, so that what nobody has written yet is finite.
         spare = self.capacity - 1
-        self.cache = BatchCache(cast(Any, stack), count, 1, stack.depth, spare=spare)
+        self.own = stack.own_layer(self.early)
+        extra = () if self.own is None else (self.own,)
+        self.cache = BatchCache(cast(Any, stack), count, 1, stack.depth, extra=extra, spare=spare)
         self.outputs = [DecodedSample([], [], []) for _ in range(count)]
         # Of each cache slot: its output, the place of its newest token, where its prompt starts.
         self.owners = list(range(count))
@@ -197,13 +199,17 @@ class SpeculativeBatch:
                 if watch is not None:
                     watch.layer(index)
             states.append(x)
+            if self.own is not None:
+                # For every token, since those after it attend to what this layer made of it.
+                self.counts.layer_tokens += asked
+                x = self._span(self.own, x, turn, span)
             going = [
                 on and len(draft) < top for on, draft, top in zip(going, drafts, most, strict=True)
             ]
             if not any(going):
                 return states, drafts
             at = [age + offset for age in ages]
-            newest, sure = self._choose(x, at, asked=sum(going))
+            newest, sure = self._choose(x, at, asked=sum(going), layer=self.early)
             for slot, on in enumerate(going):
                 if on:
                     drafts[slot].append(newest[slot])
@@ -235,16 +241,17 @@ class SpeculativeBatch:
         return [tokens[slot * count : (slot + 1) * count] for slot in range(slots)]
 
     def _choose(
-        self, states: Tensor, ages: Sequence[int], *, asked: int
+        self, states: Tensor, ages: Sequence[int], *, asked: int, layer: int | None = None
     ) -> tuple[list[int], list[float]]:
         """The head's choice for each state, and its probability where a threshold needs it.
 
         Args:
             ages: tokens of the output before each.
             asked: states that are of a running output.
+            layer: that of the exit, by default the last.
         """
         self.counts.head_rows += asked
-        logits = self.stack.logits(states)
+        logits = self.stack.exit_at(layer or self.stack.depth).logits(states)
         if self.rules is not None:
             logits = allowed(logits, self.rules.of_rows(torch.tensor(ages)))
         largest, where = best(logits)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eexit_cli.models.causal.exits import StackExit, finite_heads
 from eexit_cli.models.causal.maps import Layer, Turn, norm_of
 from eexit_cli.models.decoding.products import Product
 from eexit_cli.models.decoding.rows import Rows
@@ -21,6 +22,7 @@ from eexit_cli.models.decoding.timing import Stopwatch
 if TYPE_CHECKING:
     from eexit_cli.models.causal.model import MultiExitCausal
     from eexit_cli.models.decoding.caches import BatchCache
+    from eexit_cli.models.decoding.stack import Exit
     from eexit_cli.models.decoding.window import Window
 
 FUSE_UP_TO = 4 << 30
@@ -89,6 +91,8 @@ class CausalStack:
     """See :class:`eexit_cli.models.decoding.stack.Stack`; ``unit`` is the residual itself.
 
     Attributes:
+        layers: the model's, and after them those of exits.
+        exits: those that have parts of their own, by layer.
         embedding: word embeddings. Shape: [vocabulary, embedding width].
         head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, d].
         longest: positions that there are; None where rotary ones have no end of their own.
@@ -106,6 +110,7 @@ class CausalStack:
             Layer(layer, row, config, index, fuse=size <= FUSE_UP_TO, pack=pack)
             for index, layer in enumerate(model.layers)
         ]
+        self._depth = len(self.layers)
         first = self.layers[0]
         self.width = int(config.hidden_size)
         self.heads, self.kv_heads, self.head_size = first.heads, first.kv_heads, first.size
@@ -130,12 +135,31 @@ class CausalStack:
         bias = None if head.bias is None else head.bias.detach()
         self.head_bias = bias
         self.head = Product(self.head_rows, bias, pack=pack and size <= FUSE_UP_TO)
-        self.head_is_finite = bool(self.head_rows.isfinite().all())
+        self.head_is_finite = bool(self.head_rows.isfinite().all()) and finite_heads(model.exits)
+        self.exits: dict[int, StackExit] = {}
+        for name, module in model.exits.items():
+            after, own = int(name), None
+            if module.layer is not None:
+                own = len(self.layers)
+                fuse = size <= FUSE_UP_TO
+                made = Layer(module.layer, row, config, after - 1, fuse=fuse, pack=pack)
+                self.layers.append(made)
+            packed = pack and size <= FUSE_UP_TO
+            self.exits[after] = StackExit(self, module, row, own, pack=packed)
 
     @property
     def depth(self) -> int:
         """L."""
-        return len(self.layers)
+        return self._depth
+
+    def exit_at(self, layer: int) -> Exit:
+        """What answers after this layer."""
+        return self.exits.get(layer, self)
+
+    def own_layer(self, layer: int) -> int | None:
+        """Number of the decoder layer of the exit after this layer; None where it has none."""
+        found = self.exits.get(layer)
+        return None if found is None else found.own_layer
 
     @property
     def stream(self) -> torch.dtype:
@@ -168,7 +192,10 @@ class CausalStack:
         return x
 
     def state(self, unit: Tensor) -> Tensor:
-        state = unit if self._norm is None else self._norm(unit)
+        return self.projected(unit if self._norm is None else self._norm(unit))
+
+    def projected(self, state: Tensor) -> Tensor:
+        """A normed state in the LM head's width (OPT). Shape: [..., d]."""
         return state if self._project_out is None else self._project_out(state)
 
     def head_input(self, unit: Tensor) -> Tensor:
@@ -262,8 +289,11 @@ class CausalStack:
     ) -> Tensor:
         """Run prompts through ``depth`` layers; their last tokens stand at ``place``.
 
+        Layers of exits on the way get their keys and values, where the cache holds such.
+
         Returns:
-            The residual of each last token after the last layer. Shape: [prompts, d].
+            What the exit after the last of these layers reads of each last token: the residual, or
+            what the exit's own layer makes of it. Shape: [prompts, d].
         """
         count, longest = len(prompts), max(prompts.lengths)
         device = self.embedding.device
@@ -276,12 +306,18 @@ class CausalStack:
         x = self.embed(ids.flatten(), flat)
         turn = self.turn(flat)
         masks: dict[int | None, Tensor | None] = {}
-        for index in range(depth):
+        path: list[int] = []
+        for layer in range(1, depth + 1):
+            own = self.own_layer(layer)
+            path += [layer - 1] if own is None or not cache.holds(own) else [layer - 1, own]
+        for index in path:
             query, made = self.project(index, x, turn)
             made = made.view(count, longest, 2, self.kv_heads, self.head_size)
             # Shape: [2, prompts, key heads, longest, size]
             made = made.permute(2, 0, 3, 1, 4)
             cache.put(index, slots, place + 1 - longest, made)
+            if index >= self.depth and index != path[-1]:
+                continue  # tokens of the prompt leave nowhere: the stream goes on without it
             window = self.reach(index)
             if window not in masks:
                 masks[window] = self._prompt_mask(positions if padded else None, longest, window)

@@ -8,7 +8,7 @@ range of positions, so one number per row and layer says it all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,6 +145,8 @@ class BatchCache:
         slots: rows at a time.
         max_tokens: of one output.
         depth: layers that run.
+        extra: what else has keys and values: layers of exits, whose numbers begin after the last
+            layer's.
         window: what each slot sees; None is every place.
         spare: places beyond ``max_tokens``: for prompts, and for outputs that start late.
         immediate: fill the skipped layers as a token leaves, in one product; for comparison.
@@ -157,6 +159,7 @@ class BatchCache:
         max_tokens: int,
         depth: int,
         *,
+        extra: Collection[int] = (),
         window: Window | None = None,
         spare: int = 0,
         immediate: bool = False,
@@ -179,12 +182,17 @@ class BatchCache:
         self._shape = (stack.kv_heads, places, stack.head_size)
         # Keys and values, Shape: layers x [2, slots, heads, places, size], made when a layer
         # first runs
-        self._caches: list[Tensor | None] = [None] * depth
+        self._extra = frozenset(extra)
+        self._caches: list[Tensor | None] = [None] * max([depth, *(one + 1 for one in extra)])
         # Shape: [layers, slots]: places before which keys and values are there
-        self._done = np.zeros((depth, slots), dtype=np.int64)
+        self._done = np.zeros((len(self._caches), slots), dtype=np.int64)
         self._bias = stack.bias(max_tokens)
         self._turned: tuple[Rows, int, Any] | None = None
         self.filled = 0
+
+    def holds(self, index: int) -> bool:
+        """Are there keys and values of this layer?"""
+        return index < self._depth or index in self._extra
 
     def layer(self, index: int) -> Tensor:
         """A layer's keys and values. Shape: [2, slots, heads, places, size]."""

@@ -101,6 +101,13 @@ class ExitDecoder:
     def exit_logits(self, state: Tensor) -> Tensor:
         """The LM head on a final-normed state. Shape: [..., d] -> [..., vocabulary]."""
 
+    def layer_logits(self, state: Tensor, layer: int) -> Tensor:
+        """The head of the exit after ``layer``, 1..L, on a state of :meth:`layer_states`.
+
+        Shape: [..., d] -> [..., vocabulary].
+        """
+        return self.exit_logits(state)
+
     @abstractmethod
     def shift_right(self, labels: Tensor) -> Tensor:
         """Decoder inputs for these targets; -100 becomes padding. Shape: [batch, tokens]."""
@@ -185,6 +192,10 @@ class ExitDecoder:
         """What decodes one batch by these settings."""
         return Batch if settings.shallow_layer is None else ShallowDeepBatch
 
+    def _stream(self, settings: DecodeSettings) -> type[Stream]:
+        """What decodes many batches as one by these settings."""
+        return Stream
+
     @torch.inference_mode()
     def decode_many(
         self,
@@ -222,7 +233,7 @@ class ExitDecoder:
                 finished(len(decoded.samples))
             return decoded
         sources = [_sources(one["input_ids"], one.get("attention_mask")) for one in batches]
-        stream = Stream(
+        stream = self._stream(settings)(
             self.stack(pack=settings.packed),
             iter(sources),
             settings,

@@ -7,6 +7,7 @@ are taken out of the tensors and the rest goes on; finished outputs are taken ou
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSamp
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.scoring import FullScorer, Scorer, TopKScorer, allowed
 from eexit_cli.models.decoding.settings import DecodeSettings
-from eexit_cli.models.decoding.stack import Stack
+from eexit_cli.models.decoding.stack import Exit, Stack
 from eexit_cli.models.decoding.timing import Stopwatch
 from eexit_cli.models.decoding.window import Window
 from eexit_cli.models.finite import Finite
@@ -125,11 +126,17 @@ class Batch:
             batch,
             self.settings.max_new_tokens,
             self.depth,
+            extra=self.extra,
             window=self.sight,
             spare=self.places - self.settings.max_new_tokens + (self.sight is not self.window),
             immediate=self.settings.filling == "immediate",
             watch=self.watch,
         )
+
+    @property
+    def extra(self) -> Collection[int]:
+        """Layers of exits that will run; see :class:`BatchCache`."""
+        return ()
 
     @property
     def places(self) -> int:
@@ -156,7 +163,7 @@ class Batch:
 
     def step(self, position: int) -> list[int]:
         """One token for every running row. Returns the tokens, in the rows' order."""
-        stack, watch, session, settings = self.stack, self.watch, self.session, self.settings
+        stack, watch, session = self.stack, self.watch, self.session
         rows, tokens = self.rows, self.tokens
         chosen: dict[int, int] = {}
         fresh = [number for number, slot in enumerate(rows.slots) if slot in self.memory.fresh]
@@ -177,11 +184,13 @@ class Batch:
                 watch.layer(index)
             if index + 1 == depth:
                 self.record(rows, self.depth, [math.nan] * len(rows))
-                self.cache.leave(index, unit, rows, position, None)
+                answer = self.answer(depth, unit, rows, position)
+                self.cache.leave(index, answer, rows, position, None)
                 break
-            if session is None or index + 1 < settings.min_layer:
+            if session is None or not self.offers(index + 1):
                 continue
-            view = self.view(index + 1, position, rows, x, previous, unit)
+            answer = self.answer(index + 1, unit, rows, position)
+            view = self.view(index + 1, position, rows, x, previous, answer)
             confidence = session.confidence(view)
             self.finite.see(confidence)
             leaving, staying = self.split(confidence, rows, position)
@@ -191,7 +200,7 @@ class Batch:
                 continue
             gone = rows.take(leaving) if staying else rows
             if self.scores_layers:
-                told = self.scorer.choose(leaving if staying else None)
+                told = self.tell(index + 1, answer, gone, leaving if staying else None, position)
                 chosen.update(zip(gone.slots, told, strict=True))
                 if watch is not None:
                     watch.head()
@@ -225,10 +234,34 @@ class Batch:
         self.memory.fresh.clear()
         return Rows(sorted(slots), self.rows.capacity, self.device)
 
+    def offers(self, layer: int) -> bool:
+        """May tokens leave after this layer, 1..L?"""
+        return layer >= self.settings.min_layer
+
+    def exit_at(self, layer: int) -> Exit:
+        """What answers after this layer."""
+        return self.stack
+
+    def answer(self, layer: int, unit: Tensor, rows: Rows, position: int) -> Tensor:
+        """What the exit after this layer reads. Shape: [rows, d], in and out."""
+        return unit
+
     @property
     def scores_layers(self) -> bool:
-        """Does the measure itself compute the LM head?"""
+        """Is the LM head computed where tokens leave? Where the measure itself computes it."""
         return self.settings.measure is not None and self.settings.measure.needs == "logits"
+
+    def tell(
+        self, layer: int, answer: Tensor, gone: Rows, leaving: list[int] | None, position: int
+    ) -> list[int]:
+        """Tokens of the rows that leave after this layer, where heads are computed there.
+
+        Args:
+            answer: what the exit reads, of all rows that ran the layer. Shape: [rows, d].
+            gone: the rows that leave.
+            leaving: their places among those that ran the layer; None is all.
+        """
+        return self.scorer.choose(leaving)
 
     def split(self, confidence: Tensor, rows: Rows, position: int) -> tuple[list[int], list[int]]:
         """Places of the rows that leave, and of those that go on."""
@@ -249,7 +282,7 @@ class Batch:
         rows = rest if self.scores_layers else self.rows
         if len(rows):
             self.counts.head_rows += len(rows)
-            logits = self.stack.logits(self.cache.ended(rows, position))
+            logits = self.exit_at(self.depth).logits(self.cache.ended(rows, position))
             largest, where = best(allowed(logits, self.ban(rows, position)))
             self.finite.see(largest)
             chosen.update(zip(rows.slots, where.tolist(), strict=True))
@@ -325,7 +358,8 @@ class Batch:
             layer, position, rows.index, x, previous, first=self.window.first, hidden=hidden
         )
         if needs == "state":
-            view.state = self.stack.state(unit)
+            view.state = self.exit_at(layer).state(unit)
         elif needs == "logits":
-            view.logits = self.scorer.logits(unit, self.ban(rows, position))
+            ban = self.ban(rows, position)
+            view.logits = self.scorer.logits(unit, ban, self.exit_at(layer))
         return view

@@ -15,7 +15,7 @@ from torch import Tensor
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.vocabulary import best
 from eexit_cli.models.decoding.results import DecodeCounts
-from eexit_cli.models.decoding.stack import Stack
+from eexit_cli.models.decoding.stack import Exit, Stack
 from eexit_cli.models.finite import Finite
 
 GATHER_COST = 3
@@ -62,10 +62,12 @@ class FullScorer:
     def begin(self) -> None:
         """A new token."""
 
-    def logits(self, unit: Tensor, ban: Tensor | None = None) -> Tensor:
-        """Shape: [rows, d] -> [rows, vocabulary]."""
+    def logits(
+        self, unit: Tensor, ban: Tensor | None = None, through: Exit | None = None
+    ) -> Tensor:
+        """Through an exit, by default the stack's. Shape: [rows, d] -> [rows, vocabulary]."""
         self._counts.head_rows += unit.shape[0]
-        self._logits = allowed(self._stack.logits(unit), ban)
+        self._logits = allowed((through or self._stack).logits(unit), ban)
         return self._logits
 
     def choose(self, places: Sequence[int] | None) -> list[int]:
@@ -110,11 +112,17 @@ class TopKScorer:
         self._tokens = None
         self._kept = None
 
-    def logits(self, unit: Tensor, ban: Tensor | None = None) -> Tensor:
-        """Shape: [rows, d] -> [rows, K]."""
+    def logits(
+        self, unit: Tensor, ban: Tensor | None = None, through: Exit | None = None
+    ) -> Tensor:
+        """Through an exit that has the stack's head, by default the stack's.
+
+        Shape: [rows, d] -> [rows, K].
+        """
+        through = through or self._stack
         if self._tokens is None:
             self._counts.head_rows += unit.shape[0]
-            logits = allowed(self._stack.logits(unit), ban)
+            logits = allowed(through.logits(unit), ban)
             top = logits.topk(self._top_k, dim=-1, sorted=False)
             self._tokens, self._logits = top.indices, top.values
             return self._logits
@@ -123,10 +131,10 @@ class TopKScorer:
             self._kept = self._gather(self._tokens)
         if self._kept is None:
             self._counts.head_rows += rows
-            self._logits = self._stack.logits(unit).gather(1, self._tokens)
+            self._logits = through.logits(unit).gather(1, self._tokens)
         else:
             self._counts.kept_rows += rows
-            scaled = self._stack.head_input(unit)
+            scaled = through.head_input(unit)
             # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
             parts = [_one_row(scaled[row : row + 1], kept) for row, kept in enumerate(self._kept)]
             self._logits = parts[0] if rows == 1 else torch.cat(parts)

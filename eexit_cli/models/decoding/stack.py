@@ -60,8 +60,31 @@ class Memory(Protocol):
         ...
 
 
-class Stack(Protocol):
-    """A model's decoder, layer by layer.
+class Exit(Protocol):
+    """What makes logits of a layer's output; where one serves all layers, the stack itself.
+
+    Attributes:
+        head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, ...].
+    """
+
+    @property
+    def head_rows(self) -> Tensor: ...
+
+    def state(self, unit: Tensor) -> Tensor:
+        """Under the exit's norm. Shape: [rows, d]."""
+        ...
+
+    def head_input(self, unit: Tensor) -> Tensor:
+        """What ``head_rows`` multiply. Shape: [rows, d]."""
+        ...
+
+    def logits(self, unit: Tensor) -> Tensor:
+        """The whole LM head. Shape: [rows, d] -> [rows, vocabulary]."""
+        ...
+
+
+class Stack(Exit, Protocol):
+    """A model's decoder, layer by layer; as an exit, what the last layer answers through.
 
     Attributes:
         depth: L.
@@ -71,7 +94,6 @@ class Stack(Protocol):
         embedding: word embeddings, whose dtype and device are those of states.
             Shape: [vocabulary, ...].
         stream: dtype of the residual stream after a layer.
-        head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, ...].
         head_is_finite: it has no NaN and no infinity.
         single: :class:`~eexit_cli.models.decoding.caches.SingleRowCache` fits it.
         shared_sight: rows see their outputs and nothing before.
@@ -95,8 +117,6 @@ class Stack(Protocol):
     def embedding(self) -> Tensor: ...
     @property
     def stream(self) -> torch.dtype: ...
-    @property
-    def head_rows(self) -> Tensor: ...
     @property
     def head_is_finite(self) -> bool: ...
     @property
@@ -208,16 +228,4 @@ class Stack(Protocol):
 
         Shapes: [tokens, inner], [tokens, d] -> [tokens, d].
         """
-        ...
-
-    def state(self, unit: Tensor) -> Tensor:
-        """Under the decoder's final norm. Shape: [rows, d]."""
-        ...
-
-    def head_input(self, unit: Tensor) -> Tensor:
-        """What ``head_rows`` multiply. Shape: [rows, d]."""
-        ...
-
-    def logits(self, unit: Tensor) -> Tensor:
-        """The whole LM head. Shape: [rows, d] -> [rows, vocabulary]."""
         ...

@@ -58,5 +58,8 @@ class Stopwatch:
     def shared_product(self, index: int, share: float) -> None:
         """A product that served the layer and, for this share of its rows, waiting tokens."""
         spent = self._lap()
-        self.timings.layers[index] += spent * (1 - share)
+        if index < len(self.timings.layers):
+            self.timings.layers[index] += spent * (1 - share)
+        else:  # an exit's own layer
+            self.timings.other += spent * (1 - share)
         self.timings.filling += spent * share

@@ -66,7 +66,11 @@ def trace_tokens(
     layers = model.layer_states(input_ids, attention_mask, model.shift_right(labels))
     # One layer's logits at a time: all of them together are layers x vocabulary per token.
     tokens = torch.stack(
-        [allowed(model.exit_logits(state), ban).argmax(dim=-1) for state in layers.states], -1
+        [
+            allowed(model.layer_logits(state, layer), ban).argmax(dim=-1)
+            for layer, state in enumerate(layers.states, start=1)
+        ],
+        -1,
     )
     return TokenTrace(
         states=torch.stack(layers.states, dim=2),
