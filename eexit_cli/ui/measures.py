@@ -122,6 +122,7 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "tokens_per_second_single": ("Tokens per second, batch 1", rate),
     "acceptance_rate": ("Drafted tokens accepted", share),
     "tokens_per_verification": ("Tokens per verification", depth),
+    "verifications_per_token": ("Verifications per token", coefficient),
     "verifications_mean": ("Verifications per output", depth),
     "flops_per_token": ("Work per token, the input left out", flops),
     "layers_run_per_token": ("Layers run per token", depth),

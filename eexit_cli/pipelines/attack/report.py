@@ -108,9 +108,8 @@ def depth_and_quality(info: TaskInfo, records: Records, num_layers: int) -> dict
             answers, labels = ([r[key] for r in records] for key in (f"prediction_{when}", "label"))
             scores = compute(info, answers, labels)
             metrics |= {f"{key}_{when}": value for key, value in scores.items()}
-    metrics["gain_removed"] = gain_removed(
-        metrics["mean_exit_layer_before"], metrics["mean_exit_layer_after"], num_layers
-    )
+    before, after = (float(_mean_depth(*_depths(records, when))) for when in WHEN)
+    metrics["gain_removed"] = gain_removed(before, after, _most(records, num_layers))
     return metrics
 
 
@@ -118,8 +117,9 @@ def drafts(records: Records, when: str) -> dict[str, Any]:
     """What self-speculation's drafts were worth; nothing where there were none.
 
     Returns:
-        ``tokens_per_verification`` (the first token of an output needs none), ``acceptance_rate``
-        and ``verifications_mean``, each with ``when`` behind it.
+        ``tokens_per_verification`` (the first token of an output needs none), its inverse
+        ``verifications_per_token``, ``acceptance_rate`` and ``verifications_mean``, each with
+        ``when`` behind it.
     """
     passes = [r[f"verifications_{when}"] for r in records if f"verifications_{when}" in r]
     if len(passes) < len(records) or not sum(passes):
@@ -132,6 +132,7 @@ def drafts(records: Records, when: str) -> dict[str, Any]:
         f"tokens_per_verification_{when}": tokens / sum(passes),
         f"acceptance_rate_{when}": accepted / drafted if drafted else 0.0,
         f"verifications_mean_{when}": _mean(passes),
+        f"verifications_per_token_{when}": sum(passes) / tokens if tokens else None,
     }
 
 
@@ -199,7 +200,7 @@ def gain_of_attacked(records: Records, num_layers: int) -> float | None:
     if not attacked:
         return None
     before, after = (float(_mean_depth(*_depths(attacked, w))) for w in ("before", "after"))
-    return gain_removed(before, after, num_layers)
+    return gain_removed(before, after, _most(attacked, num_layers))
 
 
 def intervals(records: Records, num_layers: int, *, seed: int) -> dict[str, float | None]:
@@ -207,15 +208,17 @@ def intervals(records: Records, num_layers: int, *, seed: int) -> dict[str, floa
     and of the accuracy after it, at ``interval_level``: how much these figures would move with
     other samples of the same kind. Outputs weigh by their tokens."""
     before, after = _depths(records, "before"), _depths(records, "after")
+    most = _most(records, num_layers)
+    depth = "verifications_per_token" if _has_drafts(records) else "mean_exit_layer"
 
     def gain(*columns: Array) -> Array:
         start, end = _mean_depth(*columns[:2]), _mean_depth(*columns[2:])
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((end - start) / (num_layers - start))
+            return np.asarray((end - start) / (most - start))
 
     found = {
         "gain_removed": bootstrap_interval(gain, *before, *after, seed=seed),
-        "mean_exit_layer": bootstrap_interval(_mean_depth, *after, seed=seed),
+        depth: bootstrap_interval(_mean_depth, *after, seed=seed),
     }
     if all(record.get("label") is not None for record in records):
         right = [record["prediction_after"] == record["label"] for record in records]
@@ -232,8 +235,25 @@ def _means(values: Array) -> Array:
     return np.asarray(values.mean(axis=-1))
 
 
+def _has_drafts(records: Records) -> bool:
+    return all("verifications_before" in record for record in records)
+
+
+def _most(records: Records, num_layers: int) -> int:
+    """What :func:`_depths` is per exit where nothing is saved."""
+    return 1 if _has_drafts(records) else num_layers
+
+
 def _depths(records: Records, when: str) -> tuple[Array, Array]:
-    """Layers that each sample used, and of how many exits: a decoder's output has one a token."""
+    """Layers that each sample used, and of how many exits: a decoder's output has one a token.
+
+    What self-speculation saves is verifications: there it is how many each output took, and of how
+    many tokens (the first needs none); the layers of a token are all.
+    """
+    if _has_drafts(records):
+        drafted = [(r[f"verifications_{when}"], r[f"tokens_{when}"] - 1) for r in records]
+        passes, tokens = np.array(drafted, dtype=np.float64).reshape(-1, 2).T
+        return passes, tokens
     pairs = [
         (r.get(f"total_layers_{when}", r[f"exit_layer_{when}"]), r.get(f"tokens_{when}", 1))
         for r in records
@@ -243,7 +263,13 @@ def _depths(records: Records, when: str) -> tuple[Array, Array]:
 
 
 def _mean_depth(layers: Array, exits: Array) -> Array:
-    return np.asarray(layers.sum(axis=-1) / exits.sum(axis=-1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(layers.sum(axis=-1) / exits.sum(axis=-1))
+
+
+def _each(layers: Array, exits: Array) -> Array:
+    """Of each sample; 0 for an output that ended with its first token, without a draft."""
+    return np.divide(layers, exits, out=np.zeros_like(layers), where=exits > 0)
 
 
 def comparisons(
@@ -267,6 +293,7 @@ def comparisons(
         and ``_high``, ``p_value`` and ``p_holm``.
     """
     rows: list[dict[str, Any]] = []
+    most = min(_most(each, num_layers) for each in records.values())
     for one, other in combinations(records, 2):
         before = _depths(records[one], "before")
         first, second = (_depths(records[name], "after") for name in (one, other))
@@ -275,13 +302,13 @@ def comparisons(
         def gain(*columns: Array) -> Array:
             start, end, end_of_other = (_mean_depth(*columns[at : at + 2]) for at in (0, 2, 4))
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.asarray((end - end_of_other) / (num_layers - start))
+                return np.asarray((end - end_of_other) / (most - start))
 
         columns = (*before, *first, *second)
         interval = bootstrap_interval(gain, *columns, seed=own_seed) or (None, None)
-        value = float(gain(*columns)) if _mean_depth(*before) < num_layers else None
+        value = float(gain(*columns)) if _mean_depth(*before) < most else None
         # Each input's own depth: what a permutation of its two outcomes exchanges.
-        difference = first[0] / first[1] - second[0] / second[1]
+        difference = _each(*first) - _each(*second)
         rows.append(
             {
                 "recipe": one,

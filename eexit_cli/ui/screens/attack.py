@@ -80,6 +80,10 @@ def _hints(output: Output, result: RunResult, figure: str) -> None:
         model = result.document["config"]["model"]
         output.hint(f"Next: eexit evaluate --model {model} --sweep (an exit that saves layers)")
         return
+    if result.document["config"].get("self_speculative"):
+        # Its exits are the last layer, before and after.
+        output.hint(f"Next: eexit report {result.document['run_id']}")
+        return
     output.hint(f"Next: eexit plot {figure} --run {result.document['run_id']}")
 
 
@@ -165,14 +169,10 @@ def _examples(
 ) -> None:
     """The texts that lost most, with what was changed."""
     attacked = [record for record in records if record.get("changed_words")]
-    attacked.sort(key=lambda r: (r["exit_layer_before"] - r["exit_layer_after"], len(r["text"])))
+    attacked.sort(key=lambda r: (_gain(r), len(r["text"])))
     for record in attacked[:EXAMPLES]:
-        before, after = record["exit_layer_before"], record["exit_layer_after"]
         output.say()
-        output.say(
-            f"[bold]{escape(str(record['id']))}[/]  left at layer [green]{_layer(before)}[/], "
-            f"now at [red]{_layer(after)}[/] of {metrics.get('num_layers', '?')}"
-        )
+        output.say(f"[bold]{escape(str(record['id']))}[/]  {_cost_words(record, metrics)}")
         changes = record["changed_words"]
         lines = Table.grid(padding=(0, 1))
         for word, text, key, style in (
@@ -191,6 +191,26 @@ def _examples(
             lines.add_row(Text(word, style="dim"), drawn)
         output.console.print(lines)
     output.say()
+
+
+def _gain(record: Mapping[str, Any]) -> float:
+    """What the attack changed; the most negative first."""
+    if "verifications_before" in record:
+        return float(record["verifications_before"] - record["verifications_after"])
+    return float(record["exit_layer_before"] - record["exit_layer_after"])
+
+
+def _cost_words(record: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """What the input cost, and costs now."""
+    if "verifications_before" in record:
+        before, after = (
+            f"{record[f'accepted_{when}']} of {record[f'drafted_{when}']}"
+            for when in ("before", "after")
+        )
+        return f"accepted [green]{before}[/] drafted tokens, now [red]{after}[/]"
+    before, after = (_layer(record[f"exit_layer_{when}"]) for when in ("before", "after"))
+    layers = metrics.get("num_layers", "?")
+    return f"left at layer [green]{before}[/], now at [red]{after}[/] of {layers}"
 
 
 def _layer(value: float) -> str:

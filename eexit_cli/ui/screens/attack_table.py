@@ -22,6 +22,7 @@ PAIRS = (
 OF_OUTPUTS = (
     *("total_layers_mean", "tokens_mean", "agreement", "output_similarity"),
     *("tokens_per_verification", "acceptance_rate", "verifications_mean"),
+    "verifications_per_token",
 )
 """Figures before and after of a decoder's outputs, whatever its task."""
 
@@ -53,11 +54,12 @@ def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
     samples, level = rows[0]["samples"], rows[0].get("interval_level")
     best = escape(str(document["report"]["metrics_of"]))
     budget = document["config"].get("query_budget")
+    what = "verifications per token" if has_drafts(rows[0]) else "layers"
     bound = "" if budget is None else f", at most {budget:,} queries and gradients for each"
     output.say(
         f"[dim]{samples} samples, the same for every recipe{bound}; {interval_words(level)}. "
-        f"Against {best}: layers more or less than it per sample, on the same samples, and p "
-        "(paired permutation test of the exit layers, Holm over all pairs).[/]"
+        f"Against {best}: {what} more or less than it per sample, on the same samples, and p "
+        "(paired permutation test of them, Holm over all pairs).[/]"
     )
 
 
@@ -107,6 +109,8 @@ def say_quality(output: Output, row: Row) -> None:
     if "output_similarity_after" not in row:
         return
     lines = ["Full model, output similarity: against all layers' output on the same input."]
+    if has_drafts(row):
+        lines.append("Gain removed: of the verifications that drafts spare.")
     quality = leading_metric(row)
     if quality is not None and f"{quality}_after" not in row:
         before = written(quality, row[f"{quality}_before"])
@@ -117,6 +121,11 @@ def say_quality(output: Output, row: Row) -> None:
     elif quality is not None and row.get("quality_samples", row["samples"]) < row["samples"]:
         lines.append(f"{label(quality)}: over the {row['quality_samples']} of several words.")
     output.say(f"[dim]{escape(' '.join(lines))}[/]")
+
+
+def has_drafts(row: Row) -> bool:
+    """Was it self-speculation that was attacked?"""
+    return "tokens_per_verification_after" in row
 
 
 def say_prefix(output: Output, row: Row) -> None:
@@ -152,14 +161,13 @@ def effects(document: Mapping[str, Any]) -> Sheet:
     columns = [
         Column("recipe", "Recipe", style="cyan", whole=True),
         Column("gain_removed", "Gain removed", text=gain_words, numeric=True, whole=True),
-        _after("mean_exit_layer", "Exit\nlayer"),
-        _after("speedup_layers", "Speedup\n(layers)"),
+        *(_OF_DRAFTS if has_drafts(best) else _OF_LAYERS),
         _after("speedup_seconds", "Speedup\n(seconds)"),
         _after("latency_ms", "Latency"),
     ]
     if quality is not None and f"{quality}_after" in best:
         columns.append(_after(quality, _in_two_lines(label(quality))))
-    if "agreement_after" in best:
+    if "agreement_after" in best and not has_drafts(best):
         columns.append(_after("agreement", "Same as\nfull model"))
         columns.append(_after("output_similarity", "Output\nsimilarity"))
     columns.append(
@@ -246,6 +254,16 @@ def _after(name: str, heading: str) -> Column:
 
 def _figure(name: str, heading: str) -> Column:
     return Column(name, heading, numeric=True, whole=True)
+
+
+_OF_LAYERS = (
+    _after("mean_exit_layer", "Exit\nlayer"),
+    _after("speedup_layers", "Speedup\n(layers)"),
+)
+_OF_DRAFTS = (
+    _after("tokens_per_verification", "Tokens per\nverification"),
+    _after("acceptance_rate", "Drafts\naccepted"),
+)
 
 
 def gain_words(row: Row) -> str:
