@@ -19,6 +19,8 @@ from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.data.pronunciation import prompt_tokenizer
 from eexit_cli.families.causal.prompts import PromptBatcher, Prompting, prompting
 from eexit_cli.main import main
+from eexit_cli.models.causal.architectures import ARCHITECTURES
+from eexit_cli.store.models import CAUSAL_TYPES
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +152,10 @@ def test_a_tokenizer_without_padding_gets_one(tmp_path: Path, folder: Path) -> N
     before = eexit.load(str(folder))
     words = ["queue", "it", "knight"]
     assert loaded.answers(words).outputs == before.answers(words).outputs
+
+
+def test_listings_know_the_architectures_without_torch() -> None:
+    assert set(CAUSAL_TYPES) == {*ARCHITECTURES, "nested_llama"}
 
 
 def test_an_architecture_without_a_row_is_named(tmp_path: Path) -> None:
