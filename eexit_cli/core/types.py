@@ -71,7 +71,8 @@ class TaskInfo:
         pair: samples have a second text.
         metrics: names of the metrics that the field reports for this task, the first one leads.
         extra: what only some tasks have: ``source_prefix``, put before every source text
-            (generation); ``evaluation_splits``.
+            (generation); ``prompt_template``, around it for a decoder-only model;
+            ``evaluation_splits``.
     """
 
     name: str
