@@ -90,7 +90,8 @@ class DataConfig:
     task: str | None = opt(None, "Which data; by default the model's own task.", DATA, names="task")
     data_file: Path | None = opt(
         None,
-        "Your own CSV, TSV, JSONL or Parquet file, or a folder of eexit results export.",
+        "Your own CSV, TSV, JSONL or Parquet file, raw text (.txt) for a decoder-only model, or a "
+        "folder of eexit results export.",
         DATA,
         metavar="FILE",
         excludes=("data_dir",),

@@ -15,6 +15,7 @@ from eexit_cli.core.catalog import Catalog
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.core.types import Examples, TaskInfo
+    from eexit_cli.data.raw_text import Cutter
     from eexit_cli.data.samples import LeaveOut
 
 TASKS = Catalog(
@@ -89,6 +90,7 @@ def load_examples(
     generates: bool = False,
     progress: Progress | None = None,
     leave_out: LeaveOut | None = None,
+    cutter: Cutter | None = None,
 ) -> Examples:
     """Read the samples that a configuration names.
 
@@ -102,6 +104,7 @@ def load_examples(
             pairs of source and target. A generation task is read as such in any case.
         progress: told what was chosen for the user (a hidden test split, a short data set).
         leave_out: takes out, before any limit, the samples that the model has learned.
+        cutter: makes pieces of a file of raw text; None refuses one.
 
     Returns:
         The samples. With a positive limit of N, the first N of a seeded permutation, so that a
@@ -123,6 +126,7 @@ def load_examples(
         generates=generates,
         progress=progress,
         leave_out=leave_out,
+        cutter=cutter,
     )
 
 
