@@ -35,7 +35,7 @@ def refuse_raw(path: Path | str | None, why: str) -> None:
     if path is not None and is_raw(path):
         raise UsageError(
             f"{Path(path).name} is raw text: {why}",
-            hint="Name a table of sources and targets, or a task",
+            hint="Leave that out, or name a table of sources and targets in its place",
         )
 
 
