@@ -205,12 +205,14 @@ def build_decoder_random(
 
 
 def token_loss(victim: DecoderVictim, settings: AttackSettings) -> Loss:
-    """The loss that fits the victim's confidence measure, or its drafts."""
-    from eexit_cli.attacks.decoder_search import ACCEPTANCE
-    from eexit_cli.attacks.slowdown_loss import drafts_loss, exits_loss
+    """The loss that fits what is wanted and, of early exits, the victim's measure."""
+    from eexit_cli.attacks.decoder_search import ACCEPTANCE, OUTPUT_LENGTH
+    from eexit_cli.attacks.slowdown_loss import drafts_loss, end_loss, exits_loss
 
     if settings.score == ACCEPTANCE:
         return drafts_loss
+    if settings.score == OUTPUT_LENGTH:
+        return partial(end_loss, ends=sorted(victim.model.config.end_tokens))
     lam = settings.lam if victim.reader.width > 1 else None
     reader = victim.reader
     return partial(exits_loss, asked=reader.layers, num_layers=victim.num_layers, lam=lam)

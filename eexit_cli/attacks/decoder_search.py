@@ -19,14 +19,16 @@ NARROW, NARROW_BEAM = 16, 3
 """Candidates per draft, and drafts, of the first stage."""
 
 LAYERS_PER_TOKEN, TOTAL_LAYERS, ACCEPTANCE = "layers-per-token", "total-layers", "acceptance"
+OUTPUT_LENGTH = "output-length"
 
 SCORES: Mapping[str, Callable[[Generation], float]] = {
     LAYERS_PER_TOKEN: lambda generation: generation.layers_per_token,
     TOTAL_LAYERS: lambda generation: float(generation.total_layers),
+    OUTPUT_LENGTH: lambda generation: float(len(generation.tokens)),
     ACCEPTANCE: lambda generation: -generation.tokens_per_verification,
 }
-"""What is to grow: the mean over the output's tokens, or their sum, which longer outputs raise; of
-self-speculation what falls, the tokens that a verification is worth."""
+"""What is to grow: the mean over the output's tokens, their sum, which longer outputs raise, or how
+many they are; of self-speculation what falls, the tokens that a verification is worth."""
 
 
 class Draft(Protocol):
@@ -72,6 +74,8 @@ class Goal:
         """The value that nothing exceeds."""
         if self.score == ACCEPTANCE:
             return -1.0  # every draft is rejected at its first token
+        if self.score == OUTPUT_LENGTH:
+            return float(self.max_tokens)
         per_token = self.score == LAYERS_PER_TOKEN
         return float(self.num_layers * (1 if per_token else self.max_tokens))
 

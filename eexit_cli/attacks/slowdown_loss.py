@@ -136,6 +136,21 @@ def drafts_loss(values: Tensor, exit_layers: Tensor) -> Tensor:
     return flip * agree
 
 
+def end_loss(values: Tensor, exit_layers: Tensor, *, ends: Sequence[int]) -> Tensor:
+    """The loss of an output's length: log p(end) of each token, so that outputs go on.
+
+    Args:
+        values: logits of the last layer. Shape: [batch, tokens, 1, vocabulary].
+        exit_layers: not read.
+        ends: tokens that end an output.
+
+    Returns:
+        Loss of each token. Shape: [batch, tokens].
+    """
+    logs = torch.log_softmax(values[:, :, 0], dim=-1)
+    return torch.logsumexp(logs[..., list(ends)], dim=-1)
+
+
 def _weighted(
     logits: Tensor, targets: Tensor, weights: Tensor, lam: float, divisor: int = 1
 ) -> Tensor:

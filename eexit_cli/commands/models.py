@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.config.results import ModelConfig
-from eexit_cli.core.errors import EexitError, MissingArtifactError
+from eexit_cli.config.results import ConvertConfig, ModelConfig
+from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.ui.groups import add, group
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.signature import from_config
@@ -17,6 +17,7 @@ EXAMPLES = """
 Examples:
   eexit models list
   eexit models show deebert
+  eexit models convert ee-llm/checkpoints --tokenizer llama --output ee-llm-1b
 """
 
 
@@ -97,6 +98,20 @@ def _summary(name: str) -> ModelSummary:
     return summary
 
 
+@from_config(ConvertConfig)
+def convert_model(config: ConvertConfig, output: Output) -> None:
+    """Make a model folder of another project's checkpoint: EE-LLM's, as Megatron writes it."""
+    from eexit_cli.families.converting import convert
+    from eexit_cli.ui.screens.listings import properties
+
+    if config.output is None:
+        raise UsageError("No --output is given", hint="Name the new model's folder: --output DIR")
+    facts = convert(config.checkpoint, config.output, config.tokenizer)
+    if output.result(facts, properties(facts), str(config.output)):
+        output.hint(f"Next: eexit evaluate --model {config.output} --sweep")
+
+
 app = group("See the models that --model takes by name.", EXAMPLES)
 add(app, "list", list_models, EXAMPLES)
 add(app, "show", show_model, EXAMPLES)
+add(app, "convert", convert_model, EXAMPLES)

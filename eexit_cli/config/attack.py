@@ -99,8 +99,8 @@ class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig
     )
     score: str = opt(
         "layers-per-token",
-        "What must grow on a decoder: layers per output token, or all layers together; of "
-        "self-speculation what must fall, the acceptance of its drafts.",
+        "What must grow on a decoder: layers per output token, all layers together, or the "
+        "output's length; of self-speculation what must fall, the acceptance of its drafts.",
         ATTACK,
         names="decoder score",
         listed=True,

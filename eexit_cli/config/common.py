@@ -45,7 +45,10 @@ class CommonConfig:
         families=(ENCODER,),
     )
     max_length: int | None = opt(
-        None, "Tokens per input, at most what the model takes.", MODEL, least=1
+        None,
+        "Tokens per input, at most what the model takes; per piece of raw text.",
+        MODEL,
+        least=1,
     )
     seed: int = opt(42, "Every random choice derives from it.", RUN, least=0)
     device: str = opt(

@@ -63,6 +63,25 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Which checkpoint becomes a model folder."""
+
+    checkpoint: Path = opt(
+        Path(),
+        "The checkpoint's folder: EE-LLM's, as Megatron writes it, or any model with exits.",
+        argument=True,
+        metavar="FOLDER",
+    )
+    tokenizer: Path | None = opt(
+        None,
+        "A folder whose tokenizer goes with it; by default the checkpoint's.",
+        OUTPUT,
+        metavar="FOLDER",
+    )
+    output: Path | None = opt(None, "Where the model folder goes.", OUTPUT, metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputConfig:
     """How a command tells what it found."""
 

@@ -43,7 +43,7 @@ FIXED: dict[str, tuple[str, ...]] = {
     "label kind": ("class", "number"),
     "pooling": ("first", "mean"),
     "compatibility": ("upstream",),
-    "decoder score": ("layers-per-token", "total-layers", "acceptance"),
+    "decoder score": ("layers-per-token", "total-layers", "output-length", "acceptance"),
     "threshold decay": ("paper", "code", "none"),
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "device": ("auto", "cpu", "cuda", "mps"),

@@ -21,13 +21,20 @@ from eexit_cli.config import (
 from eexit_cli.config.field import CAUSAL, ENCODER, FAMILIES, PANELS, SEQ2SEQ, flag, option_of
 from eexit_cli.config.plot import PlotConfig
 from eexit_cli.config.report import ReportConfig
-from eexit_cli.config.results import ExportConfig, ListConfig, ModelConfig, OutputConfig
+from eexit_cli.config.results import (
+    ConvertConfig,
+    ExportConfig,
+    ListConfig,
+    ModelConfig,
+    OutputConfig,
+)
 from eexit_cli.core.errors import UsageError
 from eexit_cli.ui import catalogs, completion
 from eexit_cli.ui.option_types import CHECKS, PARSERS
 
 OF_MODELS = (AttackConfig, CalibrateConfig, EvaluateConfig, PredictConfig, TrainConfig)
-EVERY = (*OF_MODELS, PlotConfig, ReportConfig, ExportConfig, ListConfig, ModelConfig, OutputConfig)
+OF_STORES = (ExportConfig, ListConfig, ModelConfig, ConvertConfig, OutputConfig)
+EVERY = (*OF_MODELS, PlotConfig, ReportConfig, *OF_STORES)
 FIELDS = [(config, item) for config in EVERY for item in dataclasses.fields(config)]
 
 

@@ -73,7 +73,7 @@ arXiv:2404.16710; CALM, arXiv:2207.07061)""",
         model = load_causal(source.folder, build_classifier=build_classifier)
         if model.config.exit_modules:
             raise UsageError(
-                f"'{source.name}' has exits of its own (EE-LLM, Balcony): not trained here",
+                f"'{source.name}' has exits of its own (EE-LLM, Balcony), which are not trained",
                 hint="Start from the model without them, whose layers share its norm and head",
             )
         return load_causal_tokenizer(source.folder, self.config.lower_case), model

@@ -45,15 +45,28 @@ class TeacherForcedReader:
         return torch.stack([self.read(states, layer) for layer in self.layers], dim=2)
 
 
-def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
+def exit_reader(
+    loaded: LoadedDecoder, settings: DecodeSettings, score: str | None = None
+) -> ExitReader:
     """What a slowdown's loss looks at, for the measure that the settings leave by.
 
+    Args:
+        score: what the attack wants; None is later exits.
+
     Raises:
-        UsageError: no token is ever asked for its confidence.
+        UsageError: no token is ever asked for its confidence, or none ends an output.
     """
     model, measure = loaded.model, settings.measure
+    if score == SCORE_OF_LENGTH:
+        if not model.config.end_tokens:
+            raise UsageError(
+                f"'{loaded.ref.name}' names no token that ends an output: all are as long as they "
+                "may be",
+                hint=f"Attack something else than --score {SCORE_OF_LENGTH}",
+            )
+        return _logits_reader(loaded, (loaded.num_layers,))
     if settings.draft_layer is not None:
-        return _drafts_reader(loaded, settings.draft_layer)
+        return _logits_reader(loaded, (settings.draft_layer, loaded.num_layers))
     assert measure is not None
     # Saturation compares with the layer before, so layer 1 is never sure.
     first = max(settings.min_layer, 2 if measure.needs == "residuals" else 1)
@@ -81,18 +94,17 @@ def exit_reader(loaded: LoadedDecoder, settings: DecodeSettings) -> ExitReader:
     return TeacherForcedReader(model, layers, width, read)
 
 
-def _drafts_reader(loaded: LoadedDecoder, layer: int) -> ExitReader:
-    """The logits of the drafts and of what judges them."""
+def _logits_reader(loaded: LoadedDecoder, layers: tuple[int, ...]) -> ExitReader:
+    """The logits of these layers: of drafts and of what judges them, or of the last alone."""
     model = loaded.model
 
     def read(states: LayerStates, layer: int) -> Tensor:
         return model.layer_logits(states.states[layer - 1], layer)
 
-    layers = (layer, loaded.num_layers)
     return TeacherForcedReader(model, layers, int(model.config.vocab_size), read)
 
 
-SCORE_OF_DRAFTS = "acceptance"
+SCORE_OF_DRAFTS, SCORE_OF_LENGTH = "acceptance", "output-length"
 
 
 def score_of(config: AttackConfig, settings: DecodeSettings) -> str:
@@ -103,6 +115,8 @@ def score_of(config: AttackConfig, settings: DecodeSettings) -> str:
     """
     default = AttackConfig().score
     if settings.draft_layer is not None:
+        if config.score == SCORE_OF_LENGTH:
+            return config.score
         if config.score not in (default, SCORE_OF_DRAFTS):
             raise UsageError(
                 f"--score {config.score} says nothing to self-speculation: all layers make every "
@@ -126,11 +140,11 @@ def attacked_settings(config: AttackConfig, loaded: LoadedDecoder) -> DecodeSett
             that its measure gives no meaning to.
     """
     settings = settings_by_input(config, loaded)
-    score_of(config, settings)
-    if settings.draft_layer is not None:
+    score = score_of(config, settings)
+    if score in (SCORE_OF_DRAFTS, SCORE_OF_LENGTH):
         if config.lam != AttackConfig().lam:
             raise UsageError(
-                "--lam says nothing to an attack on drafts",
+                f"--lam says nothing to an attack on {score}",
                 hint="Leave it out: it weighs two terms of a loss on early exits",
             )
         return settings

@@ -197,7 +197,7 @@ class TextModel(LoadedDecoder):
     def ready_to_attack(self, config: Any, examples: Examples, progress: Progress) -> Any:
         # Refused here rather than by the first worker, or after a run's folder was made.
         settings = attacked_settings(config, self)
-        exit_reader(self, settings)
+        exit_reader(self, settings, score_of(config, settings))
         prepare_sources(self, examples, progress=progress)
         prefix = prefix_in(examples.info)
         check_rates(config, examples, prefix)

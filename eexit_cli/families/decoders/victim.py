@@ -58,7 +58,7 @@ class AttackedDecoder:
             loaded.model,
             loaded.batcher(),
             settings,
-            exit_reader(loaded, settings),
+            exit_reader(loaded, settings, config.score),
             Budget(config.query_budget),
             prefix=prefix,
             batch_size=config.batch_size or DEFAULT_BATCH_SIZE,
