@@ -15,13 +15,14 @@ from eexit_cli.core.types import Examples
 from eexit_cli.data import TASKS
 from eexit_cli.data.raw_text import Cutter, is_raw
 from eexit_cli.families.causal.pieces import (
+    learned_raw,
     piece_tokens,
     reads_raw,
     refuse_exits,
     refuse_text,
     without_source_prefix,
 )
-from eexit_cli.families.causal.prompts import PromptBatcher, Prompting, prompting
+from eexit_cli.families.causal.prompts import SOURCE, PromptBatcher, Prompting, prompting
 from eexit_cli.families.data import parted_by_training
 from eexit_cli.families.decoders.loading import NEW_TOKENS, new_tokens, only_greedy
 from eexit_cli.families.decoders.model import TextModel
@@ -162,7 +163,7 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
 def _of_task(config: Any, model: Any) -> str | None:
     name = getattr(config, "task", None) or model.config.task
     if name is None or name not in TASKS:
-        return None
+        return SOURCE if learned_raw(model.config.training) else None
     template: str | None = TASKS.load(name).info.extra.get("prompt_template")
     return template
 

@@ -27,9 +27,14 @@ def reads_raw(config: Any, training: Mapping[str, Any]) -> bool:
         return False
     if config.data_file is not None:
         return is_raw(config.data_file)
-    record = training.get(KEY)
     named = getattr(config, "task", None) or getattr(config, "data_dir", None)
-    return not named and isinstance(record, Mapping) and is_raw(record["data_file"])
+    return not named and learned_raw(training)
+
+
+def learned_raw(training: Mapping[str, Any]) -> bool:
+    """Was a model trained on raw text?"""
+    record = training.get(KEY)
+    return isinstance(record, Mapping) and is_raw(record["data_file"])
 
 
 def piece_tokens(asked: int | None, config: Any, positions: int) -> int:
@@ -49,9 +54,7 @@ def piece_tokens(asked: int | None, config: Any, positions: int) -> int:
             "positions, and a piece begins with a token that is not predicted",
             hint=f"Give 2 to {positions}",
         )
-    record = config.training.get(KEY)
-    of_text = isinstance(record, Mapping) and is_raw(record["data_file"])
-    trained = config.max_source_length if of_text else None
+    trained = config.max_source_length if learned_raw(config.training) else None
     return min(asked or trained or PIECE, positions)
 
 

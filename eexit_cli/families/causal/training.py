@@ -84,13 +84,14 @@ arXiv:2404.16710; CALM, arXiv:2207.07061)""",
         if self._pieces is not None:
             self.max_source, self.max_target = self._pieces.length, self._pieces.length - PROMPT
         self.prompting = prompting(
-            config.prompt_template if self._pieces is None else SOURCE,
-            config.chat if self._pieces is None else False,
+            config.prompt_template,
+            config.chat,
             model.config,
-            self.info.extra.get("prompt_template"),
+            SOURCE if self.info.raw_text else self.info.extra.get("prompt_template"),
             self.tokenizer,
         )
-        if self.purpose.strategy is not None:
+        # What has learned raw text knows no prompt of its own: a task's will do.
+        if self.purpose.strategy is not None and not self.info.raw_text:
             model.config.prompt_template = self.prompting.template
             model.config.chat = self.prompting.chat
 

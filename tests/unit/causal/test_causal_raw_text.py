@@ -148,7 +148,9 @@ def test_the_own_file_gives_what_was_not_trained_on(place: Path, config: Evaluat
     assert own.metrics["perplexity"] == pytest.approx(named.metrics["perplexity"])
     trained = json.loads((place / "mine" / "config.json").read_text())
     assert trained["max_source_length"] == LENGTH
-    assert trained["prompt_template"] == "{source}"
+    assert load_causal_model(config).prompting.template == "{source}"
+    of_task = load_causal_model(replace(config, data_file=None, task="gsm8k"))
+    assert of_task.prompting.template == "Question: {source}\nAnswer:"
     assert trained["exit_defaults"]
     counts = named.document["config"]["training_rows"]
     assert counts["left_out"] == counts["of"] - own.metrics["samples"]
