@@ -45,7 +45,10 @@ class CommonConfig:
         families=(ENCODER,),
     )
     max_length: int | None = opt(
-        None, "Tokens per input, at most what the model takes.", MODEL, least=1
+        None,
+        "Tokens per input, at most what the model takes; per piece of raw text.",
+        MODEL,
+        least=1,
     )
     seed: int = opt(42, "Every random choice derives from it.", RUN, least=0)
     device: str = opt(
@@ -90,7 +93,8 @@ class DataConfig:
     task: str | None = opt(None, "Which data; by default the model's own task.", DATA, names="task")
     data_file: Path | None = opt(
         None,
-        "Your own CSV, TSV, JSONL or Parquet file, or a folder of eexit results export.",
+        "Your own CSV, TSV, JSONL or Parquet file, raw text (.txt) for a decoder-only model, or a "
+        "folder of eexit results export.",
         DATA,
         metavar="FILE",
         excludes=("data_dir",),

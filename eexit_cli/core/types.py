@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas
     from torch import Tensor
 
+RAW_TEXT = "raw_text"
+
 TaskKind = Literal["classification", "regression", "generation"]
 
 
@@ -71,7 +73,9 @@ class TaskInfo:
         pair: samples have a second text.
         metrics: names of the metrics that the field reports for this task, the first one leads.
         extra: what only some tasks have: ``source_prefix``, put before every source text
-            (generation); ``evaluation_splits``.
+            (generation); ``prompt_template``, around it for a decoder-only model;
+            ``evaluation_splits``; ``raw_text``, where samples are pieces of one text, whose tokens
+            are known before they are read.
     """
 
     name: str
@@ -85,6 +89,11 @@ class TaskInfo:
     def num_labels(self) -> int:
         return len(self.label_names) if self.kind == "classification" else 1
 
+    @property
+    def raw_text(self) -> bool:
+        """Is every token to be predicted, and nothing to be written?"""
+        return bool(self.extra.get(RAW_TEXT))
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -97,6 +106,7 @@ class Examples:
             (str, only for pairs) and ``label`` (int class id or float; absent when the source has
             no labels). For generation ``id``, ``source`` (str, with the task's prefix), ``target``
             (str) and, where samples have several accepted answers, ``references`` (list of str).
+            Pieces of raw text have ``tokens`` (list of int), and their text for a target.
         total: samples in the split before a limit.
         training_rows: how many of the split trained the model that they are for, and what became of
             those (``families.seen_rows``); ``unknown`` where nothing says.

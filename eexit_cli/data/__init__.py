@@ -15,6 +15,7 @@ from eexit_cli.core.catalog import Catalog
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.core.types import Examples, TaskInfo
+    from eexit_cli.data.raw_text import Cutter
     from eexit_cli.data.samples import LeaveOut
 
 TASKS = Catalog(
@@ -38,6 +39,7 @@ TASKS = Catalog(
         "xsum": "eexit_cli.data.generation:XSUM",
         "samsum": "eexit_cli.data.generation:SAMSUM",
         "squad": "eexit_cli.data.generation:SQUAD",
+        "gsm8k": "eexit_cli.data.generation:GSM8K",
         "iwslt2017-de-en": "eexit_cli.data.generation:IWSLT2017_DE_EN",
         "iwslt2017-en-de": "eexit_cli.data.generation:IWSLT2017_EN_DE",
         "wmt14-en-fr": "eexit_cli.data.generation:WMT14_EN_FR",
@@ -60,6 +62,7 @@ TASKS = Catalog(
         "QNLI": "qnli",
         "RTE": "rte",
         "WNLI": "wnli",
+        "GSM8K": "gsm8k",
         "cnn-dailymail": "cnn_dailymail",
         "iwslt2017": "iwslt2017-de-en",
         "wmt16": "wmt16-de-en",
@@ -87,6 +90,7 @@ def load_examples(
     generates: bool = False,
     progress: Progress | None = None,
     leave_out: LeaveOut | None = None,
+    cutter: Cutter | None = None,
 ) -> Examples:
     """Read the samples that a configuration names.
 
@@ -100,6 +104,7 @@ def load_examples(
             pairs of source and target. A generation task is read as such in any case.
         progress: told what was chosen for the user (a hidden test split, a short data set).
         leave_out: takes out, before any limit, the samples that the model has learned.
+        cutter: makes pieces of a file of raw text; None refuses one.
 
     Returns:
         The samples. With a positive limit of N, the first N of a seeded permutation, so that a
@@ -121,6 +126,7 @@ def load_examples(
         generates=generates,
         progress=progress,
         leave_out=leave_out,
+        cutter=cutter,
     )
 
 

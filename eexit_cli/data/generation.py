@@ -38,7 +38,8 @@ class HubTask:
         references: every accepted answer; None where there is one.
         identifier: the column of unique ids; None numbers the rows.
         export: read the hub's Parquet copy, where the repository itself is a script.
-        splits: split names of the hub.
+        splits: split names of the hub, and ``validation`` where it is parted from ``train``.
+        every: of ``train``, each row of this number is ``validation``, where the hub has none.
     """
 
     info: TaskInfo
@@ -51,6 +52,7 @@ class HubTask:
     identifier: str | None = None
     export: bool = False
     splits: tuple[str, ...] = ("train", "validation", "test")
+    every: int | None = None
     hidden: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,24 +66,30 @@ class HubTask:
                 f"Task '{self.info.name}' has no folder of TSV files (--data-dir)",
                 hint="Use --data-file with your own pairs, or leave --data-dir out",
             )
+        held = "train" if self.every is not None and split == "validation" else split
         data = load_split(
             self.info.name,
             self.repository,
             self.configuration,
-            split,
+            held,
             instead="Name a file of your own pairs with --data-file",
             export=self.export,
         )
         usable = filled(data, self.required)
         if len(usable) < len(data):
             progress.message(
-                f"{len(data) - len(usable)} of {len(data)} samples in the {split} split of "
+                f"{len(data) - len(usable)} of {len(data)} samples in the {held} split of "
                 f"'{self.info.name}' have an empty text and are left out"
             )
+        if self.every is not None and held == "train":
+            # By the hub's own order, so that each seed and each limit part it alike.
+            apart = [number % self.every == self.every - 1 for number in usable]
+            chosen = zip(usable, apart, strict=True)
+            usable = [number for number, out in chosen if out == (split == "validation")]
         kept = data if len(usable) == len(data) else data.select(usable)
         name, identifier = self.info.name, self.identifier
         ids: Sequence[str] = (
-            [f"{name}-{split}-{number}" for number in usable]
+            [f"{name}-{held}-{number}" for number in usable]
             if identifier is None
             else Rows(kept, lambda row: str(row[identifier]))
         )
@@ -220,3 +228,21 @@ SQUAD = HubTask(
     identifier="id",
     splits=("train", "validation"),
 )
+
+
+GSM8K = HubTask(
+    info=TaskInfo(
+        "gsm8k",
+        "generation",
+        metrics=("final_number_match",),
+        extra={"source_prefix": "", "prompt_template": "Question: {source}\nAnswer:"},
+    ),
+    repository="openai/gsm8k",
+    configuration="main",
+    source=lambda row: str(row["question"]),
+    target=lambda row: str(row["answer"]),
+    required=(("question",), ("answer",)),
+    every=10,
+)
+"""Grade-school mathematics (Cobbe et al., 2021, arXiv:2110.14168): a worked solution, then the
+number behind ``####``."""

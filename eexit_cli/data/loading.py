@@ -18,6 +18,7 @@ from eexit_cli.data import TASKS
 from eexit_cli.data.generation_own import read_own_pairs
 from eexit_cli.data.labels import align, refuse_generation
 from eexit_cli.data.own import read_own
+from eexit_cli.data.raw_text import Cutter, is_raw, read_raw, refuse_raw
 from eexit_cli.data.reading import Reading
 from eexit_cli.data.samples import SPLIT_ALIASES, LeaveOut, Samples, Task
 from eexit_cli.data.suggestions import suggest
@@ -32,6 +33,7 @@ def load(
     generates: bool,
     progress: Progress | None,
     leave_out: LeaveOut | None = None,
+    cutter: Cutter | None = None,
 ) -> Examples:
     """See :func:`eexit_cli.data.load_examples`."""
     progress = progress or SilentProgress()
@@ -45,7 +47,12 @@ def load(
             hint="--data-file takes one table, --data-dir a folder in GLUE's layout",
         )
     if config.data_file is not None:
-        info, split, samples = _from_file(config, default_split, label_names, generates, progress)
+        if is_raw(config.data_file):
+            info, split, samples = _from_text(config, default_split, cutter, progress)
+        else:
+            info, split, samples = _from_file(
+                config, default_split, label_names, generates, progress
+            )
         samples = made_valid(samples, Path(config.data_file).name, progress)
     else:
         task = _task(config)
@@ -72,6 +79,24 @@ def load(
     else:
         dataset = _dataset(samples)
     return Examples(info=info, split=split, dataset=dataset, total=total, training_rows=seen)
+
+
+def _from_text(
+    config: Any, default_split: str, cutter: Cutter | None, progress: Progress
+) -> tuple[TaskInfo, str, Samples]:
+    path = Path(config.data_file)
+    if config.task is not None:
+        refuse_raw(path, "--task says nothing of it")
+    if config.skip_faulty_rows:
+        refuse_raw(path, "it has no rows, which --skip-faulty-rows is about")
+    return read_raw(
+        path,
+        split=_spelling(config.split or default_split),
+        seed=config.seed,
+        cutter=cutter,
+        reading=Reading.of(config),
+        progress=progress,
+    )
 
 
 def _from_file(
@@ -116,14 +141,17 @@ _OF_LABELS = ("text_column", "text_pair_column", "label_column", "label_names")
 
 def _refuse_unused(config: Any, info: TaskInfo) -> None:
     """An option of the other kind of task is an error, not ignored."""
-    unused = _OF_LABELS if info.kind == "generation" else _OF_PAIRS
+    unused: tuple[str, ...] = _OF_LABELS if info.kind == "generation" else _OF_PAIRS
+    if info.raw_text:
+        unused = (*_OF_PAIRS, *_OF_LABELS)
     for name in unused:
         given = getattr(config, name, None)  # label_names is not an option of the data
         # A dataclass keeps its defaults as attributes of the class.
         if given != getattr(type(config), name, given):
             option = flag(name)
             raise UsageError(
-                f"{option} does not go with '{info.name}', whose kind is {info.kind}",
+                f"{option} does not go with '{info.name}', whose kind is "
+                f"{'raw text' if info.raw_text else info.kind}",
                 hint=f"Leave {option} out",
             )
 
@@ -223,6 +251,9 @@ def _pairs(samples: Samples) -> Any:
     if samples.references is not None:
         columns["references"] = samples.references  # type: ignore[assignment]
         types["references"] = Sequence(Value("string"))
+    if samples.tokens is not None:
+        columns["tokens"] = samples.tokens  # type: ignore[assignment]
+        types["tokens"] = Sequence(Value("int64"))
     return Dataset.from_dict(
         {name: list(column) for name, column in columns.items()}, features=Features(types)
     )

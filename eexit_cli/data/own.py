@@ -16,7 +16,7 @@ from eexit_cli.data.own_labels import NO_LABEL, FileLabels, label_faults, labels
 from eexit_cli.data.reading import DELIMITERS, Fault, Reading
 from eexit_cli.data.samples import Samples
 from eexit_cli.data.suggestions import suggest
-from eexit_cli.data.tables import Table, read_table
+from eexit_cli.data.tables import READERS, Table, read_table
 
 VALIDATION_SHARE = 0.1
 
@@ -192,6 +192,8 @@ def originals_of(
     Returns:
         Texts, and their second ones.
     """
+    if path.suffix.lower() not in READERS and not path.is_dir():
+        return [], [] if pairs else None  # raw text is no attack's export
     table = read_table(path, reading)
     wanted = set(ids)
     names = [f"{path.stem}-{number}" for number in table.numbers]

@@ -26,6 +26,7 @@ class Samples:
         targets: what the model should write; only for generation.
         references: every accepted answer, the target among them; only for generation, and None
             where each sample has its target alone.
+        tokens: ids of each text, only for pieces of raw text.
     """
 
     ids: Sequence[str]
@@ -34,6 +35,7 @@ class Samples:
     labels: Sequence[int | float] | None
     targets: Sequence[str] | None = None
     references: Sequence[Sequence[str]] | None = None
+    tokens: Sequence[Sequence[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -20,6 +20,7 @@ from eexit_cli.core.option import flag
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import TASKS, task_info
 from eexit_cli.data.origin import Origin, origin_of
+from eexit_cli.data.raw_text import is_raw
 from eexit_cli.data.reading import Reading
 from eexit_cli.data.samples import SPLIT_ALIASES
 from eexit_cli.data.tables import read_table
@@ -77,6 +78,19 @@ def held_out(config: TrainConfig, progress: Progress) -> dict[str, Any] | None:
         **{name: config.column(name) for name in COLUMNS},
         **{name: getattr(config, name) for name in READING},
     }
+
+
+def parted_by_training(training: Mapping[str, Any], path: Path) -> bool:
+    """Is this the file that a model held a part of out of?
+
+    Args:
+        training: how the model was made, from its configuration.
+        path: of a file.
+    """
+    record = training.get(KEY)
+    if not isinstance(record, Mapping) or not Path(path).is_file():
+        return False
+    return bool(_digest(_absolute(path)) == record["sha256"])
 
 
 def path_of_data(config: TrainConfig) -> dict[str, str]:
@@ -231,6 +245,8 @@ def _as_read(config: Any, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_columns(config: Any, record: Mapping[str, Any], model: str, progress: Progress) -> Any:
     columns = {name: each for name, each in _as_read(config, record).items() if name in COLUMNS}
+    if is_raw(config.data_file):
+        columns = {}
     if columns:
         there = read_table(Path(config.data_file), Reading.of(config)).columns
         columns = {name: column for name, column in columns.items() if column in there}

@@ -19,6 +19,7 @@ from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.text import escaped
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.core.utf8_path import utf8_path
+from eexit_cli.data.raw_text import Cutter
 from eexit_cli.families import FAMILIES
 from eexit_cli.families.data import KEY, held_out, path_of_data
 from eexit_cli.families.seen_rows import note_training_rows
@@ -114,11 +115,19 @@ class Job(ABC):
         seed_everything(self.config.seed)
         self.seen_before = None if source is None else read_training_rows(source.folder)
         self.training, self.validation = splits(
-            self.config, self.progress, generates=self.generates, before=self.seen_before
+            self.config,
+            self.progress,
+            generates=self.generates,
+            before=self.seen_before,
+            cutter=self.cutter(),
         )
         self.held_out = held_out(self.config, self.progress)
         tell_data(self.config, self.training, self.validation, self.progress)
         self.load()
+
+    def cutter(self) -> Cutter | None:
+        """What makes pieces of raw text; None refuses it."""
+        return None
 
     @abstractmethod
     def load(self) -> None:

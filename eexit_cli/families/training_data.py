@@ -85,8 +85,10 @@ def _lines(
         if config.data_file is not None
         else f" (the {validation.split} split)"
     )
-    yield f"Data: {name}, {len(training)} rows to train on, {len(validation)} to validate{how}"
-    yield f"Kind: {info.kind}, {_why(config, training, rows)}"
+    rows_of = "pieces" if info.raw_text else "rows"
+    yield f"Data: {name}, {len(training)} {rows_of} to train on, {len(validation)} to validate{how}"
+    kind = "raw text" if info.raw_text else info.kind
+    yield f"Kind: {kind}, {_why(config, training, rows)}"
     if info.kind == "classification":
         yield from _of_classes(rows, info.label_names)
     elif info.kind == "regression":
@@ -100,6 +102,8 @@ def _why(config: TrainConfig, training: Examples, rows: _Rows) -> str:
     info = training.info
     if config.task is not None:
         return f"as task '{info.name}' is"
+    if info.raw_text:
+        return "every token of which is predicted"
     if info.kind == "generation":
         return "as this model writes text"
     column = config.column("label_column")

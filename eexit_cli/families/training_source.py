@@ -16,6 +16,7 @@ from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
 from eexit_cli.data.label_values import number_of
 from eexit_cli.data.labels import are_generic, match_classes
+from eexit_cli.data.raw_text import Cutter
 from eexit_cli.families.class_names import names_for_training
 from eexit_cli.families.data import to_train_on
 from eexit_cli.families.listing import family_with, summarise
@@ -218,12 +219,14 @@ def splits(
     *,
     generates: bool = False,
     before: TrainingRows | None = None,
+    cutter: Cutter | None = None,
 ) -> tuple[Examples, Examples]:
     """Training and validation data.
 
     Args:
         before: what the model that the training goes on from has seen; what it was trained on does
             not validate.
+        cutter: of raw text.
 
     Raises:
         UsageError: a split that would train on validation data.
@@ -235,6 +238,7 @@ def splits(
         label_names=None if generates else names_for_training(config),
         generates=generates,
         progress=progress,
+        cutter=cutter,
     )
     validation = load_examples(
         replace(config, split=None, limit=config.validation_limit),
@@ -242,6 +246,7 @@ def splits(
         label_names=None if generates else training.info.label_names,
         generates=generates,
         progress=progress,
+        cutter=cutter,
     )
     own_whole_file = config.data_file is not None and config.split not in (None, "train")
     if training.split == validation.split or own_whole_file:

@@ -1,4 +1,4 @@
-"""Quality of generated texts: summaries, translations, answers, phonemes.
+"""Quality of generated texts: summaries, translations, answers, numbers, phonemes.
 
 Every metric is in [0, 1] but the phoneme error rate, which has no upper bound and is best at 0
 (BLEU is sacrebleu's score divided by 100). To add one, write a :class:`GenerationMetric` and its
@@ -28,6 +28,7 @@ GENERATION_METRICS = Catalog(
         "exact_match": "eexit_cli.metrics.generation_answers:EXACT_MATCH",
         "squad_exact_match": "eexit_cli.metrics.generation_answers:SQUAD_EXACT_MATCH",
         "squad_f1": "eexit_cli.metrics.generation_answers:SQUAD_F1",
+        "final_number_match": "eexit_cli.metrics.generation_numbers:FINAL_NUMBER_MATCH",
         "phoneme_error_rate": "eexit_cli.metrics.generation_phonemes:PHONEME_ERROR_RATE",
     },
 )

@@ -38,6 +38,8 @@ _UNITS = {
     "exact_match": ("Exact match (%)", 100.0),
     "squad_exact_match": ("Exact match (%)", 100.0),
     "squad_f1": ("F1 (%)", 100.0),
+    "perplexity": ("Perplexity", 1.0),
+    "final_number_match": ("Right numbers (%)", 100.0),
     "phoneme_error_rate": ("Phoneme error rate (%)", 100.0),
 }
 

@@ -111,6 +111,20 @@ class Tokenized(Dataset[dict[str, Any]]):
             [("prompts", prompts.truncated, prompts.max_length), ("targets", cut, max_target)],
         )
 
+    @classmethod
+    def of_pieces(cls, pieces: Sequence[Sequence[int]], prompt: int) -> Tokenized:
+        """Pieces of one text, of which every token is learned but the first ones.
+
+        Args:
+            pieces: ids of each.
+            prompt: tokens of a piece that are only read.
+        """
+        columns = {
+            "input_ids": [list(piece[:prompt]) for piece in pieces],
+            "labels": [list(piece[prompt:]) for piece in pieces],
+        }
+        return cls(columns, [len(piece) for piece in pieces], [])
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -99,6 +99,8 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "exact_match": ("Exact match", share),
     "squad_exact_match": ("Exact match (SQuAD)", share),
     "squad_f1": ("F1 of the words (SQuAD)", share),
+    "perplexity": ("Perplexity", depth),
+    "final_number_match": ("Right final number", share),
     "phoneme_error_rate": ("Phoneme error rate", share),
     "mean_exit_layer": ("Mean exit layer", depth),
     "speedup_layers": ("Speedup (L / mean exit layer)", factor),

@@ -8,10 +8,22 @@ from typing import Any, ClassVar
 
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config.field import CAUSAL
+from eexit_cli.core.answers import Exit, Knob
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
+from eexit_cli.core.types import Examples
 from eexit_cli.data import TASKS
-from eexit_cli.families.causal.prompts import PromptBatcher, Prompting, prompting
+from eexit_cli.data.raw_text import Cutter, is_raw
+from eexit_cli.families.causal.pieces import (
+    learned_raw,
+    piece_tokens,
+    reads_raw,
+    refuse_exits,
+    refuse_text,
+    without_source_prefix,
+)
+from eexit_cli.families.causal.prompts import SOURCE, PromptBatcher, Prompting, prompting
+from eexit_cli.families.data import parted_by_training
 from eexit_cli.families.decoders.loading import NEW_TOKENS, new_tokens, only_greedy
 from eexit_cli.families.decoders.model import TextModel
 from eexit_cli.families.loading import (
@@ -41,6 +53,45 @@ class CausalModel(TextModel):
     family: ClassVar[str] = CAUSAL
 
     prompting: Prompting = field(default_factory=Prompting)
+
+    def examples(self, config: Any, *, default_split: str, progress: Progress) -> Examples:
+        if is_raw(config.data_file):
+            config = without_source_prefix(config, self.source_prefix)
+        return super().examples(config, default_split=default_split, progress=progress)
+
+    def cutter(self, config: Any) -> Cutter | None:
+        if not is_raw(config.data_file):
+            return None
+        stored = self.model.config
+        length = piece_tokens(config.max_length, stored, positions_of(self.model))
+        other = config.max_length is not None and length != stored.max_source_length
+        if (
+            other
+            and not config.include_training_rows
+            and parted_by_training(stored.training, config.data_file)
+        ):
+            raise UsageError(
+                f"Model '{self.name}' was trained on pieces of {stored.max_source_length} tokens "
+                f"of {config.data_file.name}: with --max-length {length} its training text would "
+                "get in",
+                hint="Leave --max-length out, or add --include-training-rows, with which nothing "
+                "is promised",
+            )
+        return Cutter(self.tokenizer, length)
+
+    def exit(self, options: Any) -> Exit:
+        found = super().exit(options)
+        if is_raw(getattr(options, "data_file", None)):
+            refuse_exits(options, found.described)
+        return found
+
+    def knobs(self, config: Any) -> list[Knob]:
+        refuse_text(config, self.model.config.training, "calibrate")
+        return super().knobs(config)
+
+    def ready_to_attack(self, config: Any, examples: Examples, progress: Progress) -> Any:
+        refuse_text(config, self.model.config.training, "attack")
+        return super().ready_to_attack(config, examples, progress)
 
     def batcher(self) -> PromptBatcher:
         return PromptBatcher(self.tokenizer, self.max_length, self.prompting)
@@ -85,6 +136,9 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
     # Half of few positions is left to the prompt.
     default = min(NEW_TOKENS, max(1, positions_of(model) // 2))
     new = new_tokens(getattr(config, "max_new_tokens", None), model, default)
+    # Of raw text it is that of the pieces, which may take all positions.
+    raw = reads_raw(config, model.config.training)
+    length = None if raw else config.max_length
     loaded = CausalModel(
         ref=ref,
         folder=folder,
@@ -92,7 +146,7 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        max_length=prompt_tokens(config.max_length, new, model),
+        max_length=prompt_tokens(length, new, model),
         max_new_tokens=new,
         prompting=prompting(*asked, model.config, _of_task(config, model), tokenizer),
     )
@@ -109,7 +163,7 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
 def _of_task(config: Any, model: Any) -> str | None:
     name = getattr(config, "task", None) or model.config.task
     if name is None or name not in TASKS:
-        return None
+        return SOURCE if learned_raw(model.config.training) else None
     template: str | None = TASKS.load(name).info.extra.get("prompt_template")
     return template
 

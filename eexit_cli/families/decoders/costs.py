@@ -10,6 +10,7 @@ from torch import nn
 
 from eexit_cli.core.types import TaskInfo
 from eexit_cli.families.decoders.decoding import DecodedSet
+from eexit_cli.families.decoders.texts import agreement
 from eexit_cli.metrics.depth import depth_metrics, histogram
 from eexit_cli.metrics.generation import GenerationScores, References, score_generation
 from eexit_cli.models.decoding.results import DecodeCounts
@@ -50,12 +51,11 @@ class Measured:
         decoded, depth = self.decoded, loaded.num_layers
         tokens = decoded.counts.tokens
         work = token_flops(loaded, decoded, self.settings) / tokens
-        same = sum(a == b for a, b in zip(decoded.outputs, full.decoded.outputs, strict=True))
         adapted = decoded.threshold
         return {
             **self.scores.corpus,
             **depth_metrics(decoded.token_layers, depth),
-            "agreement": same / len(decoded),
+            "agreement": agreement(decoded, full.decoded),
             **({} if adapted is None else {"adapted_threshold": adapted}),
             "tokens_per_second": decoded.tokens_per_second,
             "flops_per_token": work,

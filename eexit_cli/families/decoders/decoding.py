@@ -17,12 +17,11 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.families.batches import DEFAULT_BATCH_SIZE, batches_by_length, to_device
+from eexit_cli.families.decoders.texts import PROMPT, given_batches
 from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSample, DecodeTimings
 from eexit_cli.models.decoding.settings import DecodeSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from eexit_cli.core.protocols import Progress
     from eexit_cli.families.decoders.loaded import LoadedDecoder
 
@@ -36,14 +35,15 @@ class Sources:
 
     Attributes:
         rows: of each batch, the sources in it, by their place in the given order.
-        batches: ``input_ids`` and ``attention_mask`` of each. Shape: [batch, tokens].
+        batches: ``input_ids`` and ``attention_mask`` of each. Shape: [batch, tokens]. Of raw text
+            the first tokens, and with them the rest, ``given``.
         lengths: tokens of each source, in the given order.
         truncated: sources cut at the model's limit.
         batch_size: as asked for.
     """
 
     rows: list[list[int]]
-    batches: list[dict[str, Tensor]]
+    batches: list[dict[str, Any]]
     lengths: list[int]
     truncated: int
     batch_size: int
@@ -70,6 +70,8 @@ class DecodedSet:
         threshold: where FREE's adaptive threshold ended; None for a fixed one.
         pairs: (confidence, agreement) of FREE's deep passes; empty otherwise.
         passes: of each output, (drafted, accepted) of each verification of self-speculation.
+        log_likelihoods: of raw text, of each true token in nats, whose ``tokens`` are what the
+            exits would have chosen. Empty where outputs are written.
     """
 
     outputs: list[str]
@@ -85,6 +87,7 @@ class DecodedSet:
     threshold: float | None = None
     pairs: list[tuple[float, bool]] = field(default_factory=list)
     passes: list[list[tuple[int, int]]] = field(default_factory=list)
+    log_likelihoods: list[list[float]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.outputs)
@@ -127,6 +130,8 @@ def prepare_sources(
     Raises:
         UsageError: no source, or one without text; the message names the sample.
     """
+    if isinstance(samples, Examples) and samples.info.raw_text:
+        return _pieces(loaded, samples, batch_size or DEFAULT_BATCH_SIZE)
     texts, names, prefix = _texts(samples)
     for name, text in zip(names, texts, strict=True):
         if not text.removeprefix(prefix).strip():
@@ -137,7 +142,7 @@ def prepare_sources(
     batcher = loaded.batcher()
     rows = list(batches_by_length([len(text) for text in texts], size))
     lengths = [0] * len(texts)
-    batches = []
+    batches: list[dict[str, Any]] = []
     for batch_rows in rows:
         batch = batcher([texts[row] for row in batch_rows])
         mask = batch["attention_mask"]
@@ -150,6 +155,14 @@ def prepare_sources(
             f"{batcher.truncated} of {len(texts)} inputs were cut at {loaded.max_length} tokens"
         )
     return Sources(rows, batches, lengths, batcher.truncated, size)
+
+
+def _pieces(loaded: LoadedDecoder, examples: Examples, size: int) -> Sources:
+    """Pieces of raw text."""
+    lengths = [len(each) for each in examples.dataset["tokens"]]
+    rows = list(batches_by_length(lengths, size))
+    batches = given_batches(examples, rows, loaded.device)
+    return Sources(rows, batches, [PROMPT] * len(lengths), 0, size)
 
 
 def decode_examples(
@@ -208,6 +221,7 @@ def decode_examples(
     outputs = [sample for sample in found if sample is not None]
     ends = loaded.model.config.end_tokens
     tokens = [sample.tokens for sample in outputs]
+    given = any("given" in batch for batch in samples.batches)
     return DecodedSet(
         outputs=loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True),
         tokens=tokens,
@@ -218,10 +232,11 @@ def decode_examples(
         seconds=seconds,
         timings=timings,
         truncated=samples.truncated,
-        unfinished=sum(not ids or ids[-1] not in ends for ids in tokens),
+        unfinished=0 if given else sum(not ids or ids[-1] not in ends for ids in tokens),
         threshold=None if rule is None else rule.threshold,
         pairs=pairs,
         passes=[sample.passes for sample in outputs],
+        log_likelihoods=[sample.log_likelihoods for sample in outputs] if given else [],
     )
 
 

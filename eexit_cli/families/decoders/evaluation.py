@@ -19,7 +19,7 @@ from eexit_cli.families.decoders.decoding import decode_examples, prepare_source
 from eexit_cli.families.decoders.exits import describe_settings, full_model
 from eexit_cli.families.decoders.latency import settled, time_batches, time_singles
 from eexit_cli.families.decoders.loaded import LoadedDecoder
-from eexit_cli.metrics.generation import score_generation
+from eexit_cli.families.decoders.texts import scores_of, shortened
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -118,7 +118,8 @@ class TextEvaluation:
         if not self._known:
             # The first call packs the weights; that is not part of anybody's time.
             warm = dataclasses.replace(self._full.rule, max_new_tokens=WARM_UP_TOKENS)
-            self.loaded.model.decode(**self.sources.batches[-1], settings=warm)
+            batch = shortened(self.sources.batches[-1], WARM_UP_TOKENS)
+            self.loaded.model.decode(**batch, settings=warm)
         if exit not in self._known:
             measured = self._measure(exit, progress, title)
             self._known[exit] = measured
@@ -145,7 +146,7 @@ class TextEvaluation:
         if timings is None:
             timings = decode_examples(self.loaded, self.sources, timed).timings
         assert timings is not None
-        scores = score_generation(self.examples.info, decoded.outputs, self._references)
+        scores = scores_of(self.examples.info, decoded, self._references)
         return Measured(settings, decoded, timings, scores)
 
     def _of_full(self, chosen: Measured, full: Measured) -> dict[str, float]:

@@ -14,7 +14,8 @@ from eexit_cli.core.types import Examples
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.exits.decay import TokenThreshold
 from eexit_cli.families.decoders.costs import layer_milliseconds
-from eexit_cli.families.decoders.decoding import decode_batches, prepare_sources, sources_of
+from eexit_cli.families.decoders.decoding import decode_batches, prepare_sources
+from eexit_cli.families.decoders.texts import first_of
 from eexit_cli.families.stopwatch import time_ways
 from eexit_cli.metrics.latency import Spread, speed_figures, throughput_figures
 from eexit_cli.models.decoding.results import Decoded
@@ -57,8 +58,7 @@ def time_singles(
         and ``_high``, ``tokens_per_second_single``, ``tokens_per_second_single_full``,
         ``latency_samples`` and ``timing_repeats``.
     """
-    sources = sources_of(examples)[: config.latency_samples]
-    singles = prepare_sources(loaded, sources, batch_size=1)
+    singles = prepare_sources(loaded, first_of(examples, config.latency_samples), batch_size=1)
     # Tokens of each source: the outputs may differ in length.
     counted: dict[str, dict[int, int]] = {name: {} for name in settings}
 
@@ -118,7 +118,7 @@ def time_batches(
         with ``_low`` and ``_high``; ``throughput_samples`` and ``timing_repeats``.
     """
     count = max(config.latency_samples, LEAST_BATCHES * batch_size)
-    sources = prepare_sources(loaded, sources_of(examples)[:count], batch_size=batch_size)
+    sources = prepare_sources(loaded, first_of(examples, count), batch_size=batch_size)
     cheap = loaded.device.type == "cpu"
 
     def timed(by_part: bool) -> tuple[dict[str, Any], dict[str, list[Decoded]]]:

@@ -13,6 +13,7 @@ from eexit_cli.core.protocols import Progress
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.core.victim import Attacked
 from eexit_cli.data import TASKS, load_examples, task_info
+from eexit_cli.data.raw_text import Cutter
 from eexit_cli.families.batches import prefix_in, to_device
 from eexit_cli.families.data import own_samples
 from eexit_cli.families.decoders.attack_exits import (
@@ -71,7 +72,12 @@ class TextModel(LoadedDecoder):
             generates=True,
             progress=progress,
             leave_out=leaving_out(config, self, progress),
+            cutter=self.cutter(config),
         )
+
+    def cutter(self, config: Any) -> Cutter | None:
+        """What makes pieces of raw text; None refuses it."""
+        return None
 
     def prefix(self, info: TaskInfo | None) -> str:
         if info is not None:

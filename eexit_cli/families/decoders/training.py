@@ -33,7 +33,7 @@ from eexit_cli.families.decoders.training_report import CardWords, card_facts, m
 from eexit_cli.families.loading import check_vocabulary, tell_unwrapped
 from eexit_cli.families.training import Job, Metrics, Plan, Rows, Shared
 from eexit_cli.families.training_source import Source, refuse_kind, source_of
-from eexit_cli.families.training_vocabulary import able_to_write, tell_unwritable
+from eexit_cli.families.training_vocabulary import able_to_write, tell_unknown, tell_unwritable
 from eexit_cli.models.decoding.decoder import ExitDecoder
 from eexit_cli.store.models import BUNDLED
 from eexit_cli.store.results import Run
@@ -264,16 +264,19 @@ class DecoderJob(Job):
         else:
             self._load_given(source)
         model = self.model
-        if purpose.strategy is not None:
-            if dropped := model.drop_classifiers():
-                progress.message(
-                    f"Left out: the classifiers {', '.join(dropped)}, which learned from other "
-                    "layers; train them anew on the finished model with --confidence"
-                )
-            self.tokenizer = able_to_write(
-                model, self.tokenizer, self.training, config.seed, progress
+        if purpose.strategy is not None and (dropped := model.drop_classifiers()):
+            progress.message(
+                f"Left out: the classifiers {', '.join(dropped)}, which learned from other "
+                "layers; train them anew on the finished model with --confidence"
             )
-        tell_unwritable(self.tokenizer, self.training, progress)
+        if self.info.raw_text:
+            tell_unknown(self.tokenizer, self.training, progress)
+        else:
+            if purpose.strategy is not None:
+                self.tokenizer = able_to_write(
+                    model, self.tokenizer, self.training, config.seed, progress
+                )
+            tell_unwritable(self.tokenizer, self.training, progress)
         _prepare(model, config, purpose)
         source_tokens, target_tokens = self.longest()
         if purpose.classifiers:

@@ -17,9 +17,9 @@ from eexit_cli.families.decoders.decoding import (
 )
 from eexit_cli.families.decoders.exits import full_model, settings_from
 from eexit_cli.families.decoders.loaded import LoadedDecoder
+from eexit_cli.families.decoders.texts import lost, scores_of
 from eexit_cli.families.training import Metrics, Rows, by_exit
 from eexit_cli.metrics.depth import depth_metrics
-from eexit_cli.metrics.generation import GENERATION_METRICS, compute_generation
 from eexit_cli.training.card import describe_exit, table
 
 if TYPE_CHECKING:
@@ -104,13 +104,12 @@ class Validation:
         chosen = settings_from(settings, self.loaded) if settings else full_model(self.loaded)
         decoded: DecodedSet = decode_examples(self.loaded, self.sources, chosen)
         self.ticker.advance(1, note=" ".join(str(value) for value in settings.values()))
-        quality = compute_generation(self.examples.info, decoded.outputs, self.answers)
+        quality = scores_of(self.examples.info, decoded, self.answers).corpus
         return DecodedSetting(settings, quality, decoded.token_layers, self.loaded.num_layers)
 
     def lost(self, full: DecodedSetting, other: DecodedSetting) -> float:
         """How much worse than the full model, in the leading metric; negative is better."""
-        change = full.quality[self.leading] - other.quality[self.leading]
-        return -change if GENERATION_METRICS.load(self.leading).lower_is_better else change
+        return lost(self.leading, full.quality[self.leading], other.quality[self.leading])
 
 
 def choose_threshold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.models.decoding.generation import TokenRules
+from eexit_cli.models.decoding.given import Given
 from eexit_cli.models.decoding.loop import Batch
 from eexit_cli.models.decoding.results import Decoded
 from eexit_cli.models.decoding.settings import DecodeSettings
@@ -166,6 +168,7 @@ class ExitDecoder:
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         settings: DecodeSettings | None = None,
+        given: Sequence[Sequence[int]] | None = None,
     ) -> Decoded:
         """Greedy outputs, leaving early as the settings say.
 
@@ -176,15 +179,18 @@ class ExitDecoder:
             input_ids: Shape: [batch, tokens].
             attention_mask: 1 for tokens, 0 for padding (on the right). Shape: [batch, tokens].
             settings: None is the full model.
+            given: ids of each output, which are read in place of the chosen ones, as long as they
+                are; see :class:`~eexit_cli.models.decoding.given.Given`.
 
         Raises:
-            UsageError: settings that do not fit this model, or a source without tokens.
+            UsageError: settings that do not fit this model or given outputs, or a source without
+                tokens.
             NotFiniteError: a confidence or a chosen token's logit is NaN or infinite.
         """
-        settings = self._checked(settings)
+        settings = _of_length(self._checked(settings), given)
         sources = _sources(input_ids, attention_mask)
         batch = self._batch(settings)(
-            self.stack(pack=settings.packed), *sources, settings, **self._outputs(settings)
+            self.stack(pack=settings.packed), *sources, settings, **self._outputs(settings, given)
         )
         return self._finite(batch.run())
 
@@ -199,7 +205,7 @@ class ExitDecoder:
     @torch.inference_mode()
     def decode_many(
         self,
-        batches: Sequence[Mapping[str, Tensor]],
+        batches: Sequence[Mapping[str, Any]],
         settings: DecodeSettings | None = None,
         *,
         finished: Callable[[int], None] | None = None,
@@ -209,7 +215,8 @@ class ExitDecoder:
         The first batch has as many inputs as run at a time; give the longest sources first.
 
         Args:
-            batches: ``input_ids`` and ``attention_mask`` of each, as :meth:`decode` takes them.
+            batches: ``input_ids`` and ``attention_mask`` of each, as :meth:`decode` takes them,
+                and ``given`` of each or of none.
             settings: None is the full model.
             finished: called with the number of outputs that have ended since the last call.
 
@@ -233,11 +240,13 @@ class ExitDecoder:
                 finished(len(decoded.samples))
             return decoded
         sources = [_sources(one["input_ids"], one.get("attention_mask")) for one in batches]
+        outputs = [output for one in batches for output in one.get("given") or ()] or None
+        settings = _of_length(settings, outputs)
         stream = self._stream(settings)(
             self.stack(pack=settings.packed),
             iter(sources),
             settings,
-            **self._outputs(settings),
+            **self._outputs(settings, outputs),
             longest=max(ids.shape[1] for ids, _ in sources),
             finished=finished,
         )
@@ -250,8 +259,14 @@ class ExitDecoder:
             raise ValueError("decode needs the model in eval mode")
         return settings
 
-    def _outputs(self, settings: DecodeSettings) -> dict[str, Any]:
+    def _outputs(
+        self, settings: DecodeSettings, given: Sequence[Sequence[int]] | None
+    ) -> dict[str, Any]:
         """Where outputs start and end, and what they may consist of."""
+        if given is not None:
+            # A text may hold any token anywhere.
+            ends: frozenset[int] = frozenset()
+            return {"start": self.output_start, "end": ends, "given": Given(given)}
         return {
             "start": self.output_start,
             "end": self.config.end_tokens,
@@ -277,6 +292,13 @@ class ExitDecoder:
         if not decoded.finite:
             raise not_finite(self)
         return decoded
+
+
+def _of_length(settings: DecodeSettings, given: Sequence[Sequence[int]] | None) -> DecodeSettings:
+    if given is None:
+        return settings
+    Given.check(settings, given)
+    return dataclasses.replace(settings, max_new_tokens=max(map(len, given)))
 
 
 def _sources(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -16,6 +16,7 @@ from eexit_cli.core.decoding import LayerView, MeasureSession
 from eexit_cli.core.vocabulary import best
 from eexit_cli.models.decoding.caches import BatchCache, SelfCache, SingleRowCache
 from eexit_cli.models.decoding.generation import TokenRules
+from eexit_cli.models.decoding.given import Given
 from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSample
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.scoring import FullScorer, Scorer, TopKScorer, allowed
@@ -41,6 +42,7 @@ class Batch:
         end: ids that end an output.
         rules: which tokens may be chosen; None is all of them.
         longest: tokens of the longest input that will come; None is this batch's.
+        given: outputs that are read in place of the chosen ones.
 
     Attributes:
         window: where each slot's output starts.
@@ -62,8 +64,10 @@ class Batch:
         end: frozenset[int],
         rules: TokenRules | None = None,
         longest: int | None = None,
+        given: Given | None = None,
     ) -> None:
         self.stack = stack
+        self.given = given
         self.settings = settings
         self.end = end
         self.rules = rules
@@ -261,7 +265,10 @@ class Batch:
             gone: the rows that leave.
             leaving: their places among those that ran the layer; None is all.
         """
-        return self.scorer.choose(leaving)
+        told = self.scorer.choose(leaving)
+        if self.given is not None and isinstance(self.scorer, FullScorer):
+            self.given.judge(self.scorer.last(leaving), self._owners(gone), self.outputs)
+        return told
 
     def split(self, confidence: Tensor, rows: Rows, position: int) -> tuple[list[int], list[int]]:
         """Places of the rows that leave, and of those that go on."""
@@ -283,6 +290,8 @@ class Batch:
         if len(rows):
             self.counts.head_rows += len(rows)
             logits = self.exit_at(self.depth).logits(self.cache.ended(rows, position))
+            if self.given is not None:
+                self.given.judge(logits, self._owners(rows), self.outputs)
             largest, where = best(allowed(logits, self.ban(rows, position)))
             self.finite.see(largest)
             chosen.update(zip(rows.slots, where.tolist(), strict=True))
@@ -303,15 +312,28 @@ class Batch:
             output.exit_layers.append(layer)
             output.confidences.append(confidence)
 
+    def _owners(self, rows: Rows) -> list[int]:
+        return [self.owners[slot] for slot in rows.slots]
+
+    def write(self, slot: int, token: int) -> tuple[int, bool]:
+        """Append a chosen token. What its output reads next, and whether it has ended."""
+        owner = self.owners[slot]
+        written = self.outputs[owner].tokens
+        written.append(token)
+        if self.given is None:
+            return token, token in self.end
+        return self.given.next(owner, len(written))
+
     def advance(self, chosen: list[int], position: int) -> None:
         """Append the tokens; take out what has ended."""
         self.counts.tokens += len(chosen)
-        alive = []
+        alive, read = [], []
         for number, (slot, token) in enumerate(zip(self.rows.slots, chosen, strict=True)):
-            self.outputs[self.owners[slot]].tokens.append(token)
-            if token not in self.end:
+            following, over = self.write(slot, token)
+            if not over:
                 alive.append(number)
-        self.tokens = torch.tensor([chosen[number] for number in alive], device=self.device)
+                read.append(following)
+        self.tokens = torch.tensor(read, dtype=torch.int64, device=self.device)
         if len(alive) == len(chosen):
             return
         slots = [self.rows.slots[number] for number in alive]

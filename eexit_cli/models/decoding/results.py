@@ -16,12 +16,15 @@ class DecodedSample:
         confidences: confidence that each token left with; NaN where none was asked (the last
             layer, a static exit, the full model).
         passes: of self-speculation, (drafted, accepted) tokens of each verification.
+        log_likelihoods: where the output is given, log-probability of each of its tokens in nats,
+            as the exit that answered found it; ``tokens`` are what it would have chosen.
     """
 
     tokens: list[int]
     exit_layers: list[int]
     confidences: list[float]
     passes: list[tuple[int, int]] = field(default_factory=list)
+    log_likelihoods: list[float] = field(default_factory=list)
 
     @property
     def mean_exit_layer(self) -> float:

@@ -72,11 +72,14 @@ class FullScorer:
 
     def choose(self, places: Sequence[int] | None) -> list[int]:
         """Tokens of these rows of the last logits; None is all rows."""
-        assert self._logits is not None
-        logits = self._logits if places is None else self._logits[list(places)]
-        largest, where = best(logits)
+        largest, where = best(self.last(places))
         self._finite.see(largest)
         return where.tolist()
+
+    def last(self, places: Sequence[int] | None) -> Tensor:
+        """The last logits of these rows; None is all rows. Shape: [places, vocabulary]."""
+        assert self._logits is not None
+        return self._logits if places is None else self._logits[list(places)]
 
     def keep(self, places: Sequence[int]) -> None:
         """Only these rows go on."""

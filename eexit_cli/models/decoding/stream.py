@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eexit_cli.models.decoding.caches import BatchCache
 from eexit_cli.models.decoding.generation import TokenRules
+from eexit_cli.models.decoding.given import Given
 from eexit_cli.models.decoding.loop import COMPACT_AT, Batch
 from eexit_cli.models.decoding.results import Decoded, DecodedSample
 from eexit_cli.models.decoding.rows import Rows
@@ -41,6 +42,7 @@ class Stream(Batch):
         end: ids that end an output.
         rules: which tokens may be chosen; None is all of them.
         longest: tokens of the longest input.
+        given: outputs that are read in place of the chosen ones, in the order of the inputs.
         finished: called with the number of outputs that a step has ended.
     """
 
@@ -57,11 +59,19 @@ class Stream(Batch):
         end: frozenset[int],
         longest: int,
         rules: TokenRules | None = None,
+        given: Given | None = None,
         finished: Callable[[int], None] | None = None,
     ) -> None:
         first = next(batches)
         super().__init__(
-            stack, *first, settings, start=start, end=end, rules=rules, longest=longest
+            stack,
+            *first,
+            settings,
+            start=start,
+            end=end,
+            rules=rules,
+            longest=longest,
+            given=given,
         )
         self._batches = batches
         self._waiting: Inputs | None = None
@@ -91,9 +101,8 @@ class Stream(Batch):
         alive: list[int] = []
         ended: list[int] = []
         for slot, token in zip(self.rows.slots, chosen, strict=True):
-            self.outputs[self.owners[slot]].tokens.append(token)
-            self._next[slot] = token
-            over = token in self.end or self.window.age(slot, position) + 1 == longest
+            self._next[slot], over = self.write(slot, token)
+            over = over or self.window.age(slot, position) + 1 == longest
             (ended if over else alive).append(slot)
         if ended:
             self._free += ended

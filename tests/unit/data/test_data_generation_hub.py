@@ -53,12 +53,26 @@ def _questions(split: str) -> Dataset:
     )
 
 
+def _problems(split: str) -> Dataset:
+    """25 of them, of which the fourth has no answer."""
+    return Dataset.from_dict(
+        {
+            "question": [f"{split} {number}?" for number in range(25)],
+            "answer": [
+                "" if number == 3 else f"So it is <<{number}+0={number}>>.\n#### {number}"
+                for number in range(25)
+            ],
+        }
+    )
+
+
 # task -> (configuration, rows of a split)
 LAYOUTS = {
     "cnn_dailymail": ("3.0.0", lambda split: _articles(("article", "highlights"), split)),
     "xsum": ("default", lambda split: _articles(("document", "summary"), split)),
     "samsum": (None, lambda split: _articles(("dialogue", "summary"), split)),
     "squad": ("plain_text", _questions),
+    "gsm8k": ("main", _problems),
     "iwslt2017-de-en": ("iwslt2017-de-en", lambda split: _pairs(("de", "en"), split)),
     "iwslt2017-en-de": ("iwslt2017-en-de", lambda split: _pairs(("en", "de"), split)),
     "wmt14-en-fr": ("fr-en", lambda split: _pairs(("fr", "en"), split)),
@@ -71,6 +85,7 @@ PREFIXES = {
     "xsum": "summarize: ",
     "samsum": "summarize: ",
     "squad": "",
+    "gsm8k": "",
     "iwslt2017-de-en": "translate German to English: ",
     "iwslt2017-en-de": "translate English to German: ",
     "wmt14-en-fr": "translate English to French: ",
@@ -86,7 +101,8 @@ def repository(root: Path, name: str) -> Path:
     folder, rows = LAYOUTS[name]
     task = TASKS.load(name)
     card = ["---", "configs:", f"- config_name: {folder}", "  data_files:"]
-    for split in task.splits:
+    splits = task.splits if task.every is None else ("train", "test")
+    for split in splits:
         if task.export:
             path = root / folder / split / "0000.parquet"
         elif folder is None:
@@ -165,6 +181,25 @@ def test_questions(load, recorder):
     assert examples.dataset["references"][0] == ["Paris", "the Paris"]
     with pytest.raises(UsageError, match="'squad' has no split 'test'"):
         load("squad", split="test")
+
+
+def test_validation_problems_are_every_tenth_to_train_on(load, recorder):
+    validation, train = (load("gsm8k", split=split) for split in ("validation", "train"))
+    assert validation.dataset["id"][:] == ["gsm8k-train-9", "gsm8k-train-19"]
+    assert validation.dataset["source"][:] == ["train 9?", "train 19?"]
+    apart = {3, 9, 19}
+    assert train.dataset["id"][:] == [f"gsm8k-train-{n}" for n in range(25) if n not in apart]
+    assert "1 of 25 samples in the train split of 'gsm8k'" in recorder.messages[0]
+
+
+def test_problems(load):
+    examples = load("gsm8k")
+    assert examples.split == "test"
+    assert len(examples) == 24
+    assert examples.dataset["source"][1] == "test 1?"
+    assert examples.dataset["target"][1] == "So it is <<1+0=1>>.\n#### 1"
+    assert examples.info.metrics == ("final_number_match",)
+    assert examples.info.extra["prompt_template"] == "Question: {source}\nAnswer:"
 
 
 @pytest.mark.parametrize("name", HUB)

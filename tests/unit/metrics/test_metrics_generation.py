@@ -7,6 +7,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import cache
 from statistics import fmean
 
@@ -23,6 +24,7 @@ from eexit_cli.metrics.generation import (
     score_generation,
 )
 from eexit_cli.metrics.generation_answers import answer_words
+from eexit_cli.metrics.generation_numbers import final_number
 from eexit_cli.metrics.generation_rouge import sentences
 
 # Three letters: ROUGE's stemmer leaves them as they are, and none is an article.
@@ -223,6 +225,55 @@ def test_f1_is_that_of_squads_official_program(prediction, references):
 
 def test_articles_inside_words_stay():
     assert answer_words("An anthem, a la the-atre") == ["anthem", "la", "theatre"]
+
+
+# Numbers
+
+REFERENCE = "Half of 48 is <<48/2=24>>24.\n48 + 24 = 72 are sold.\n#### 72"
+
+
+@pytest.mark.parametrize(
+    ("output", "right"),
+    [
+        ("It is 24 and 48.\n#### 72", True),
+        ("#### 72\n\nQuestion: 3 birds\nAnswer: #### 5", True),
+        ("#### 71, for 72", False),
+        ("So the answer is 72.", True),
+        ("The answer is $72.00!", True),
+        ("72 of 100", False),
+        ("72.5", False),
+        ("-72", False),
+        ("#### none, but 72", True),
+        ("####\n72", True),
+        ("72 ####", True),
+        ("seventy-two", False),
+        ("", False),
+    ],
+)
+def test_final_numbers_by_hand(output, right):
+    assert one("final_number_match", output, REFERENCE) == right
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("#### 1,234", "1234"),
+        ("#### $1,234,567.50.", "1234567.5"),
+        ("#### -3", "-3"),
+        ("a rate of .5", "0.5"),
+        ("10,", "10"),
+        ("x2 y3", "3"),
+        ("#### 5 apples and 6 pears", "5"),
+        ("no number", None),
+    ],
+)
+def test_the_number_of_a_text(text, number):
+    assert final_number(text) == (None if number is None else Decimal(number))
+
+
+def test_a_reference_without_a_number_is_a_text():
+    assert one("final_number_match", "no  idea", "no idea") == 1
+    assert one("final_number_match", "no idea 5", "no idea") == 0
 
 
 # Phonemes
