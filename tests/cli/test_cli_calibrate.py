@@ -352,7 +352,7 @@ def test_what_decoders_have_is_refused_for_a_classifier(
 ) -> None:
     done = eexit("calibrate", "--model", tiny_model, "--data-file", reviews, *options.split())
     assert done.code == 2, done.err
-    assert f"{options.split()[0]} is for decoders" in done.err
+    assert f"{options.split()[0]} is for encoder-decoders" in done.err
 
 
 def test_the_bundled_decoder_is_the_default(eexit) -> None:

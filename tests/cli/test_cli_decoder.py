@@ -241,7 +241,7 @@ def test_calms_options_on_a_classifier_are_one_clear_line(eexit, tiny_model, opt
         done = eexit(*command, "--model", tiny_model, *option.split())
         message, hint = _error(done)
         assert done.code == 2
-        assert message.startswith(f"{option.split()[0]} is for decoders (CALM)")
+        assert message.startswith(f"{option.split()[0]} is for encoder-decoders (CALM)")
         assert "calm" in hint
 
 

@@ -230,7 +230,7 @@ def test_what_saves_nothing_is_skipped(config: AttackConfig) -> None:
 
 def test_a_classifier_has_no_decoder_options() -> None:
     for options, message in (
-        ({"min_layer": 2}, "--min-layer is for decoders"),
+        ({"min_layer": 2}, "--min-layer is for encoder-decoders"),
         ({"letter_rate": 0.5}, "--letter-rate says nothing to same-token"),
         ({"score": "total-layers"}, "--score says nothing to same-token"),
     ):

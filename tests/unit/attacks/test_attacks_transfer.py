@@ -185,7 +185,7 @@ def test_classes_in_another_order_are_the_same_classes(folder: Path, attacked: A
         (["first"], {"limit": 5}, "--limit says nothing with --transfer", "--limit"),
         (["first"], {"workers": 2}, "--workers says nothing with --transfer", "--workers"),
         (["first"], {"static_layer": 7}, "7", "layer"),
-        (["first"], {"min_layer": 2}, "--min-layer is for decoders", "--min-layer"),
+        (["first"], {"min_layer": 2}, "--min-layer is for encoder-decoders", "--min-layer"),
         (
             ["of-pairs"],
             {},

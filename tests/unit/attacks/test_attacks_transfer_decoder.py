@@ -369,5 +369,5 @@ def test_a_classifiers_inputs_are_not_for_decoders(folder: Path) -> None:
     with pytest.raises(UsageError, match=message) as raised:
         replayed(folder, run.path.name, "spell")
     assert "a classifier" in str(raised.value.hint)
-    with pytest.raises(UsageError, match="--min-layer is for decoders"):
+    with pytest.raises(UsageError, match="--min-layer is for encoder-decoders"):
         replayed(folder, run.path.name, "films", threshold=0.6, min_layer=2)
