@@ -99,7 +99,7 @@ def classifier_measure(name: str) -> str:
             return MEASURES.canonical(name)  # softmax response goes by that name there too
         except UsageError:
             raise UsageError(
-                f"Confidence '{name}' is for decoders (CALM), not for classifiers",
+                f"Confidence '{name}' is for decoders (CALM, LayerSkip), not for classifiers",
                 hint=f"Available: {', '.join(MEASURES)}",
             ) from None
     return MEASURES.canonical(name)
