@@ -19,6 +19,7 @@ from eexit_cli.families.decoders.decoding import decode_examples, prepare_source
 from eexit_cli.families.decoders.exits import describe_settings, full_model
 from eexit_cli.families.decoders.latency import settled, time_batches, time_singles
 from eexit_cli.families.decoders.loaded import LoadedDecoder
+from eexit_cli.families.decoders.pieces import token_names
 from eexit_cli.metrics.generation import score_generation
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class TextEvaluation:
                     "target": targets[index],
                     "output": early.decoded.outputs[index],
                     "output_full": full.decoded.outputs[index],
-                    "tokens": self.loaded.tokenizer.convert_ids_to_tokens(tokens),
+                    "tokens": token_names(self.loaded.tokenizer, tokens),
                     "exit_layers": layers,
                     "mean_exit_layer": sum(layers) / len(layers),
                     **early.scores.samples[index],
