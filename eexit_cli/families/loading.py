@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -109,13 +110,16 @@ def load_tokenizer(
             hint="Copy the tokenizer's files of its backbone into the folder (tokenizer.json, "
             "tokenizer_config.json)",
         )
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
         with utf8_path(folder) as named:
-            tokenizer = AutoTokenizer.from_pretrained(
-                named, config=backbone, use_fast=True, local_files_only=True
-            )
+            if _of_newer_transformers(folder):
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(named, local_files_only=True)
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(
+                    named, config=backbone, use_fast=True, local_files_only=True
+                )
     except Exception as error:  # what transformers raises for damaged files has no common class
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         needs = "" if (folder / "tokenizer.json").is_file() else _SENTENCEPIECE_HINT
@@ -126,6 +130,23 @@ def load_tokenizer(
     if lower_case is not None:
         _set_lower_case(tokenizer, lower_case)
     return tokenizer
+
+
+def _of_newer_transformers(folder: Path) -> bool:
+    """Did transformers 5 write this tokenizer, under a name that 4 does not know?
+
+    What 5 calls by that name is whatever ``tokenizer.json`` says, which is 4's
+    ``PreTrainedTokenizerFast``.
+    """
+    import transformers
+
+    if hasattr(transformers, _BY_JSON) or not (folder / "tokenizer.json").is_file():
+        return False
+    try:
+        stated = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stated, dict) and stated.get("tokenizer_class") == _BY_JSON
 
 
 def check_vocabulary(tokenizer: Any, embeddings: int, folder: Path) -> None:
@@ -151,6 +172,7 @@ def tell_unwrapped(model: Any, name: str, progress: Progress | None) -> None:
         )
 
 
+_BY_JSON = "TokenizersBackend"
 _SENTENCEPIECE_HINT = "; for a spiece.model without it: pip install sentencepiece protobuf"
 _VOCABULARY_FILES = (
     "tokenizer.json",

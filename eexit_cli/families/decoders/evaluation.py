@@ -20,6 +20,7 @@ from eexit_cli.families.decoders.exits import describe_settings, full_model
 from eexit_cli.families.decoders.latency import settled, time_batches, time_singles
 from eexit_cli.families.decoders.loaded import LoadedDecoder
 from eexit_cli.families.decoders.texts import scores_of, shortened
+from eexit_cli.families.decoders.token_names import token_names
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -86,7 +87,7 @@ class TextEvaluation:
                     "target": targets[index],
                     "output": early.decoded.outputs[index],
                     "output_full": full.decoded.outputs[index],
-                    "tokens": self.loaded.tokenizer.convert_ids_to_tokens(tokens),
+                    "tokens": token_names(self.loaded.tokenizer, tokens),
                     "exit_layers": layers,
                     "mean_exit_layer": sum(layers) / len(layers),
                     **early.scores.samples[index],

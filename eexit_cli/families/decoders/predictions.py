@@ -14,6 +14,7 @@ from eexit_cli.families.batches import to_device
 from eexit_cli.families.decoders.decoding import DecodedSet, decode_examples
 from eexit_cli.families.decoders.exits import full_model
 from eexit_cli.families.decoders.loaded import LoadedDecoder
+from eexit_cli.families.decoders.token_names import token_names
 from eexit_cli.models.decoding.tracing import IGNORED, trace_tokens
 
 if TYPE_CHECKING:
@@ -82,9 +83,6 @@ def _opinions(
 def _tokens(
     loaded: LoadedDecoder, decoded: DecodedSet, index: int, opinions: list[list[int]]
 ) -> list[dict[str, Any]]:
-    def named(ids: list[int]) -> list[str]:
-        return [str(token) for token in loaded.tokenizer.convert_ids_to_tokens(ids)]
-
     passes = decoded.passes[index]
     ids = decoded.tokens[index]
     sources = [{"from": each} for each in _sources(passes, len(ids))] if passes else [{}] * len(ids)
@@ -94,11 +92,11 @@ def _tokens(
             **source,
             "exit_layer": layer,
             "confidence": None if math.isnan(confidence) else confidence,
-            "layers": named(layers),
+            "layers": token_names(loaded.tokenizer, layers),
         }
         for source, token, layer, confidence, layers in zip(
             sources,
-            named(ids),
+            token_names(loaded.tokenizer, ids),
             decoded.exit_layers[index],
             decoded.confidences[index],
             opinions,

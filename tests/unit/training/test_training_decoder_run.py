@@ -214,7 +214,10 @@ def test_a_plain_t5_and_pairs_of_ones_own(config: TrainConfig, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": "deebert"}, "--num-layers is for encoder-decoders .*; model 'deebert' is a classifier"),
+        (
+            {"model": "deebert"},
+            "--num-layers is for encoder-decoders .*; model 'deebert' is a classifier",
+        ),
         ({"pooling": "mean"}, "--pooling is for classifiers; model 'calm' is an encoder-decoder"),
         ({"strategy": "joint"}, "Unknown training strategy of decoders 'joint'"),
         ({"confidence": "liner"}, "Unknown confidence classifier 'liner'"),
