@@ -130,6 +130,62 @@ def decoding_run(
     return run
 
 
+def drafts_run(
+    store: ResultStore,
+    *,
+    model: str = "layerskip",
+    layers: int = 8,
+    drafts: tuple[int, ...] = (4,),
+    exits: tuple[int, ...] | None = None,
+    timed: bool = True,
+    seed: int = 0,
+) -> Run:
+    """An evaluation of self-speculation, a row per layer that drafts and per longest draft.
+
+    Args:
+        exits: by default all layers but the last; of one layer and one length there are no rows.
+        timed: with seconds of each.
+    """
+    rng = np.random.default_rng(seed)
+    asked = exits or tuple(range(1, layers))
+
+    def measured(layer: int, longest: int) -> dict[str, Any]:
+        accepted = float(np.clip(layer / layers + rng.normal(0, 0.02), 0, 1))
+        tokens = 1 + longest * accepted**1.3
+        speed = tokens / (1 + longest * layer / layers)
+        seconds = {
+            "speedup_seconds": speed,
+            "speedup_seconds_low": 0.9 * speed,
+            "speedup_seconds_high": 1.1 * speed,
+        }
+        return {
+            "phoneme_error_rate": 0.1,
+            "mean_exit_layer": float(layers),
+            "acceptance_rate": accepted,
+            "tokens_per_verification": tokens,
+            "layers_run_per_token": layers * (1 + longest) / tokens,
+            **(seconds if timed else {}),
+        }
+
+    settings = [
+        {"criterion": "self-speculative", "exit_layer": layer, "draft_tokens": longest}
+        for longest in drafts
+        for layer in asked
+    ]
+    found = [
+        {**setting, **measured(int(setting["exit_layer"]), int(setting["draft_tokens"]))}
+        for setting in settings
+    ]
+    config = {"model": model, "task": "pronunciation", "exit": settings[0]}
+    config |= {"self_speculative": True, "sweep": exits is None}
+    with store.create("evaluate", config) as run:
+        run.append({"id": "0", "exit_layers": [layers, layers], "mean_exit_layer": layers})
+        known = measured(asked[0], drafts[0])
+        metrics = {**known, "phoneme_error_rate_full": 0.1, "num_layers": layers, "tokens": 2}
+        run.finish(metrics=metrics, rows=found if len(found) > 1 else [])
+    return run
+
+
 def decoder_attack_run(
     store: ResultStore,
     *,

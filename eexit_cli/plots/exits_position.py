@@ -20,7 +20,9 @@ MOST_NAMED = 8
 
 def suits(run: RunView) -> bool:
     """Runs whose records say at which layer each token left."""
-    return "num_layers" in run.metrics and bool(run.records) and "exit_layers" in run.records[0]
+    if "num_layers" not in run.metrics or run.speculates:
+        return False
+    return bool(run.records) and "exit_layers" in run.records[0]
 
 
 def frame(runs: Sequence[RunView]) -> DataFrame:

@@ -51,6 +51,11 @@ class RunView:
         return self.document["metrics"]
 
     @property
+    def speculates(self) -> bool:
+        """Is it of self-speculation, whose tokens all use every layer?"""
+        return bool(self.config.get("self_speculative"))
+
+    @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
         return self.document["rows"]
 

@@ -23,7 +23,8 @@ LINES = ("-", "--", ":")
 
 def suits(run: RunView) -> bool:
     """Evaluations of a decoder with several settings."""
-    return len(run.rows) > 1 and all("tokens_per_second" in row for row in run.rows)
+    several = len(run.rows) > 1 and all("tokens_per_second" in row for row in run.rows)
+    return several and not run.speculates
 
 
 def frame(runs: Sequence[RunView]) -> DataFrame:

@@ -22,7 +22,8 @@ LINES = ("-", "--", "-.", ":")
 
 def suits(run: RunView) -> bool:
     """Evaluations with the rows of a sweep."""
-    return any("mean_exit_layer" in row and "criterion" in row for row in run.rows)
+    swept = any("mean_exit_layer" in row and "criterion" in row for row in run.rows)
+    return swept and not run.speculates
 
 
 def frame(runs: Sequence[RunView]) -> DataFrame:

@@ -284,6 +284,6 @@ def test_completion_offers_both_kinds_of_measures_after_each_comma() -> None:
 def test_help_tells_which_options_are_calms(eexit) -> None:
     for command in ("evaluate", "predict"):
         out = eexit(command, "--help").out
-        calm = out.partition("Decoder (CALM):")[2]
+        calm = out.partition("Decoder (CALM, LayerSkip):")[2]
         for option in ("--top-k-propagation", "--min-layer", "--decay", "--shallow-layer"):
             assert option in calm

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from synthetic_calibrations import calibration_run
-from synthetic_decodings import HELPFUL, decoder_attack_run, decoding_run
+from synthetic_decodings import HELPFUL, decoder_attack_run, decoding_run, drafts_run
 from synthetic_runs import attack_run, evaluate_run, transfer_run
 
 from eexit_cli.plots import FIGURES
@@ -94,6 +94,15 @@ MAKERS: dict[str, Callable[[ResultStore], list[Run]]] = {
     "decoding sweeps of two models": lambda store: [
         decoding_run(store, sweep=("softmax", "linear")),
         decoding_run(store, sweep=("softmax", "saturation"), model="owner/name", seed=1),
+    ],
+    "drafts": lambda store: [drafts_run(store)],
+    "drafts of three lengths, not timed": lambda store: [
+        drafts_run(store, drafts=(2, 4, 8), timed=False)
+    ],
+    "drafts of one layer": lambda store: [drafts_run(store, exits=(3,))],
+    "drafts of two models": lambda store: [
+        drafts_run(store, drafts=(2, 4)),
+        drafts_run(store, model="facebook/layerskip-llama3.2-1B", layers=16, seed=1),
     ],
     "calibration": lambda store: [calibration_run(store)],
     "calibration without a test": lambda store: [calibration_run(store, test_share=None)],

@@ -54,6 +54,7 @@ class _Loaded:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.num_layers = model.depth
+        self.exit_layers = tuple(range(1, model.depth + 1))
 
 
 def decoder_victim(

@@ -17,8 +17,8 @@ from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.data import load_examples
+from eexit_cli.families.decoders import model as decoders
 from eexit_cli.families.decoders.exits import settings_from
-from eexit_cli.families.seq2seq import model as seq2seq
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.pipelines.calibrate import model as calibrate_model
 from eexit_cli.pipelines.calibrate.run import run_calibration
@@ -69,13 +69,13 @@ def calibrate(tmp_path, decoder):
 def passes(monkeypatch) -> list[str]:
     """What was decoded, pass by pass."""
     titles: list[str] = []
-    decode = seq2seq.decode_examples
+    decode = decoders.decode_examples
 
     def counted(*args, title, **options):
         titles.append(title)
         return decode(*args, title=title, **options)
 
-    monkeypatch.setattr(seq2seq, "decode_examples", counted)
+    monkeypatch.setattr(decoders, "decode_examples", counted)
     return titles
 
 
@@ -257,7 +257,7 @@ class TestPasses:
         unbroken = calibrate(**options)
         everything = list(passes)
         passes.clear()
-        decode = seq2seq.decode_examples
+        decode = decoders.decode_examples
         breaks_at = everything[-4]
 
         def breaking(*args, title, **named):
@@ -266,7 +266,7 @@ class TestPasses:
             return decode(*args, title=title, **named)
 
         with monkeypatch.context() as patched:
-            patched.setattr(seq2seq, "decode_examples", breaking)
+            patched.setattr(decoders, "decode_examples", breaking)
             with pytest.raises(KeyboardInterrupt):
                 calibrate(**options)
         (left,) = [

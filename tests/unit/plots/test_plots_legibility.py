@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, concat
 from synthetic_calibrations import calibration_run
-from synthetic_decodings import decoding_run
+from synthetic_decodings import decoding_run, drafts_run
 from synthetic_runs import attack_run, evaluate_run, transfer_run
 
 from eexit_cli.config.plot import PlotConfig
@@ -46,6 +46,7 @@ def runs(store: ResultStore, calibrated: Run, swept: Run) -> list[Run]:
         attack_run(store, model="anna", recipes=("same-token", "deepwordbug")),
         evaluate_run(store, model="anna", sweep=True),
         decoding_run(store, model="anna", top_k=(0, 10), thresholds=(0.9, 0.5)),
+        drafts_run(store, model="anna"),
         transfer_run(store, makers=("anna", "bert")),
         calibrated,
         swept,
