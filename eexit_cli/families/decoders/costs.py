@@ -166,6 +166,8 @@ def token_flops(loaded: LoadedDecoder, decoded: DecodedSet, settings: DecodeSett
     total = counts.filled * shape.fill + counts.head_rows * shape.head()
     total += counts.kept_rows * shape.head(settings.top_k or 0)
     total += _confidence_flops(loaded, decoded, settings)
+    if loaded.model.prompted:
+        total += _own_layers(shape, loaded, decoded)
     lengths = decoded.source_lengths
     if settings.draft_layer is not None:
         runs = zip(decoded.passes, lengths, strict=True)
@@ -174,6 +176,24 @@ def token_flops(loaded: LoadedDecoder, decoded: DecodedSet, settings: DecodeSett
         for position, layer in enumerate(_executed(layers, loaded.num_layers, settings)):
             total += layer * shape.decoder_layer(position, source)
     return total
+
+
+def _own_layers(shape: Flops, loaded: LoadedDecoder, decoded: DecodedSet) -> int:
+    """Decoder layers that belong to exits (EE-LLM, Balcony), each taken at the mean position.
+
+    They are what was run beyond the layers of the stack; a model without any has run none.
+    """
+    counts = decoded.counts
+    stack = sum(map(sum, decoded.exit_layers))
+    if counts.verifications:
+        passes = counts.drafted + counts.verifications
+        stack = loaded.num_layers * (len(decoded) + passes)
+    extra = counts.layer_tokens - stack
+    if extra <= 0:
+        return 0
+    position = max(1, counts.tokens // (2 * len(decoded)))
+    source = sum(decoded.source_lengths) // len(decoded)
+    return extra * shape.decoder_layer(position, source)
 
 
 def _speculated(

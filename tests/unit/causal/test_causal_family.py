@@ -303,3 +303,35 @@ def test_the_loss_is_on_the_completion_alone(folder: Path) -> None:
     # Cut at three tokens, without its end, and counted.
     assert data[0]["labels"] == loaded.tokenizer.convert_tokens_to_ids(["K", "Y", "UW"])
     assert data.cut[1] == ("targets", 1, 3)
+
+
+def test_operations_are_those_of_the_products_that_run(folder: Path) -> None:
+    """torch's own count of the full pass over prompt and output; scores by a second derivation."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from eexit_cli.families.decoders.costs import encoder_flops, token_flops
+
+    loaded: Any = eexit.load(str(folder), dtype="float64")
+    answers = loaded.answers(["queue"], loaded.full())
+    decoded = answers.detail
+    tokens, prompt = len(decoded.tokens[0]), decoded.source_lengths[0]
+    found = token_flops(loaded, decoded, loaded.full().rule) + encoder_flops(loaded, decoded)
+    sequence = torch.randint(3, 60, (1, prompt + tokens - 1))
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        loaded.model.body(sequence, use_cache=False)
+    layers = loaded.num_layers
+    maps = 2 * sum(w.numel() for w in loaded.model.layers.parameters() if w.dim() > 1)
+    inner = loaded.model.stack().inner
+    # Causal scores and their use: each token with those up to it, 2 products of 2 operations.
+    scores = layers * sum(2 * 2 * inner * (at + 1) for at in range(prompt + tokens - 1))
+    heads = tokens * 2 * loaded.model.head.weight.numel()
+    assert found == maps * (prompt + tokens - 1) + scores + heads
+    # torch counts the maps, no fused attention, and the few products of rotary angles.
+    assert counted.get_total_flops() == pytest.approx(maps * (prompt + tokens - 1), rel=1e-3)
+    # Exits save in proportion: a static layer runs its share of all but the heads.
+    static = loaded.exit_from({"static_layer": 1})
+    early = loaded.answers(["queue"], static).detail
+    work = token_flops(loaded, early, static.rule) + encoder_flops(loaded, early)
+    n = prompt + len(early.tokens[0]) - 1
+    one = maps // layers * n + sum(2 * 2 * inner * (at + 1) for at in range(n))
+    assert work == one + len(early.tokens[0]) * 2 * loaded.model.head.weight.numel()
