@@ -36,7 +36,8 @@ class Decoder(Protocol):
     def word_embeddings(self) -> Any: ...
 
     def decode(self, input_ids: Tensor, attention_mask: Tensor, settings: Any) -> Any:
-        """``samples``, each with ``tokens``, ``exit_layers`` and ``confidences`` (NaN at L)."""
+        """``samples``, each with ``tokens``, ``exit_layers`` and ``confidences`` (NaN at L), and
+        with ``passes`` where it speculates."""
         ...
 
 
@@ -165,7 +166,7 @@ class DecoderVictim(Victim[Generation]):
                 tuple(sample.exit_layers),
                 sum(0.0 if math.isnan(value) else value for value in sample.confidences)
                 / len(sample.confidences),
-                tuple(sample.passes),
+                tuple(getattr(sample, "passes", ())),
             )
             for sample in decoded.samples
         ]

@@ -121,7 +121,8 @@ class EncoderVictim(Victim[Outcome], ModelWrapper):  # type: ignore[misc]
 
     def _tokenize(self, inputs: Sequence[TextInput]) -> list[list[str]]:
         """The pieces of each text, special ones included, as the gradient has them."""
-        return [list(encoding.tokens) for encoding in self._encodings(inputs)]
+        encoded = self._encodings(inputs)
+        return [self.tokenizer.convert_ids_to_tokens(each.ids) for each in encoded]
 
     @torch.inference_mode()
     def _run(self, model: Any, batch: dict[str, Tensor]) -> list[Outcome]:

@@ -249,7 +249,9 @@ def test_a_decoders_measure_on_a_classifier(eexit, tiny_model, reviews) -> None:
     options = ("--confidence", "saturation", "--threshold", 0.5)
     done = eexit("evaluate", "--model", tiny_model, "--data-file", reviews, *options)
     message, hint = _error(done)
-    assert message == "Confidence 'saturation' is for decoders (CALM), not for classifiers"
+    assert (
+        message == "Confidence 'saturation' is for decoders (CALM, LayerSkip), not for classifiers"
+    )
     assert "margin" in hint
 
 
