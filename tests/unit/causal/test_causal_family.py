@@ -144,6 +144,8 @@ def test_a_tokenizer_without_padding_gets_one(tmp_path: Path, folder: Path) -> N
     place = tmp_path / "model"
     shutil.copytree(folder, place)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if not (place / name).is_file():
+            continue  # transformers 5 writes one of them
         settings = json.loads((place / name).read_text())
         settings.pop("pad_token", None)
         (place / name).write_text(json.dumps(settings))
