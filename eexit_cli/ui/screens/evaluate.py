@@ -62,7 +62,8 @@ def show_evaluation(output: Output, result: RunResult) -> None:
         _head(output, document)
         # Settings that were listed one by one stand for themselves.
         if not several or document["config"].get("sweep"):
-            output.sheet((layers if decodes else exits)(document["metrics"]))
+            if not document["config"].get("self_speculative"):  # every token uses all layers
+                output.sheet((layers if decodes else exits)(document["metrics"]))
             if several:
                 output.sheet(quality(document))
         if several and not decodes:
