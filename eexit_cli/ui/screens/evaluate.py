@@ -126,13 +126,10 @@ def _say_token_speed(output: Output, document: Mapping[str, Any], rows: Sequence
     metrics = document["metrics"]
     listed = rows and not document["config"].get("sweep")
     shown = ("speedup_throughput",) if listed else SPEEDUPS
+    of_rows = "speedup_throughput"
     if document["config"].get("self_speculative") and rows:
-        shown = ("speedup_seconds",)
-    alike = [
-        _short(row)
-        for row in rows
-        if row["criterion"] != "full" and is_none("speedup_throughput", row)
-    ]
+        shown, of_rows = ("speedup_seconds",), "speedup_seconds"
+    alike = [_short(row) for row in rows if row["criterion"] != "full" and is_none(of_rows, row)]
     if words := speed_words(metrics, alike, names=shown):
         output.say(f"[dim]{escape(words)}[/]")
     elif "tokens_per_second" in metrics:
