@@ -138,16 +138,13 @@ class LayerSkipObjective(LayersObjective):
         steps: of the optimizer, in all.
     """
 
-    # A dropped layer may be that of every sample of a batch.
-    arguments: ClassVar[Mapping[str, Any]] = {"ddp_find_unused_parameters": False}
-
     def __init__(self, decoder: Any, name: str, settings: LayerSkip, steps: int) -> None:
-        super().__init__(decoder, name, self._last)
+        super().__init__(decoder, name, self._of_step)
         self.settings = settings
         self.steps = steps
         self._step: int | None = None
 
-    def _last(self, states: Sequence[Tensor], head: Head, labels: Tensor) -> Tensor:
+    def _of_step(self, states: Sequence[Tensor], head: Head, labels: Tensor) -> Tensor:
         """The loss of the current step; of validation all layers' that the recipe ends with."""
         step = self.steps if self._step is None else self._step
         return weighted_sum(

@@ -6,7 +6,7 @@ own), so a token that left early hands on its residual state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 FUSE_UP_TO = 4 << 30
 """Bytes of weights up to which maps are copied into fused products; larger models keep one copy."""
+
+
+Told = Callable[[int, Sequence[int], int, Tensor], None]
+"""Of a layer (from 1), slots, their place, and its output there. Shape: [slots given, d]."""
 
 
 class Prompts:
@@ -62,9 +66,10 @@ class PromptMemory:
         self.fresh: set[int] = set()
         self._cache: BatchCache | None = None
         self._sight: Window | None = None
+        self._told: Told | None = None
 
-    def start(self, cache: Any, sight: Window, place: int) -> None:
-        self._cache, self._sight = cache, sight
+    def start(self, cache: Any, sight: Window, place: int, told: Told | None = None) -> None:
+        self._cache, self._sight, self._told = cache, sight, told
         prompts, self._prompts = self._prompts, None
         assert prompts is not None
         self.enter(list(range(len(prompts))), prompts, place)
@@ -74,7 +79,7 @@ class PromptMemory:
         assert cache is not None
         assert sight is not None
         sight.enter(slots, [place + 1 - length for length in inputs.lengths])
-        state = self._stack.run_prompts(inputs, self._depth, cache, slots, place)
+        state = self._stack.run_prompts(inputs, self._depth, cache, slots, place, self._told)
         cache.settle(slots, place, state)
         self.fresh |= set(slots)
 
@@ -95,7 +100,6 @@ class CausalStack:
         exits: those that have parts of their own, by layer.
         embedding: word embeddings. Shape: [vocabulary, embedding width].
         head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, d].
-        longest: positions that there are; None where rotary ones have no end of their own.
     """
 
     single = False
@@ -133,7 +137,6 @@ class CausalStack:
         head = model.head
         self.head_rows = head.weight.detach()
         bias = None if head.bias is None else head.bias.detach()
-        self.head_bias = bias
         self.head = Product(self.head_rows, bias, pack=pack and size <= FUSE_UP_TO)
         self.head_is_finite = bool(self.head_rows.isfinite().all()) and finite_heads(model.exits)
         self.exits: dict[int, StackExit] = {}
@@ -225,13 +228,6 @@ class CausalStack:
         index = positions.to(cosines.device)
         return cosines.index_select(0, index), sines.index_select(0, index)
 
-    def turns(self, first: int, end: int) -> Turn | None:
-        """The same for positions ``first`` to ``end`` - 1."""
-        if self._rotary is None:
-            return None
-        cosines, sines = self._table(end)
-        return cosines[first:end], sines[first:end]
-
     def _table(self, end: int) -> Turn:
         if self._turns is None or len(self._turns[0]) < end:
             assert self._rotary is not None
@@ -286,10 +282,14 @@ class CausalStack:
         cache: BatchCache,
         slots: Sequence[int],
         place: int,
+        told: Told | None = None,
     ) -> Tensor:
         """Run prompts through ``depth`` layers; their last tokens stand at ``place``.
 
         Layers of exits on the way get their keys and values, where the cache holds such.
+
+        Args:
+            told: told each layer's output of the last tokens.
 
         Returns:
             What the exit after the last of these layers reads of each last token: the residual, or
@@ -324,6 +324,8 @@ class CausalStack:
             query = query.view(count, longest, self.heads, self.head_size).transpose(1, 2)
             attended = self.attend_spans(query, made[0], made[1], masks[window])
             x = self.layers[index].rest(attended.flatten(0, 1), x)
+            if told is not None and index < self.depth:
+                told(index + 1, slots, place, x.view(count, longest, -1)[:, -1])
         return x.view(count, longest, -1)[:, -1]
 
     def _prompt_mask(

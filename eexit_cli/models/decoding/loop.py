@@ -7,7 +7,7 @@ are taken out of the tensors and the rest goes on; finished outputs are taken ou
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -89,17 +89,20 @@ class Batch:
             # A prompt may enter when the last place has just been filled: one more for its end.
             self.sight = Window(batch, self.places + 1, stack.embedding)
         self.cache = self._new_cache(batch)
-        self.memory.start(self.cache, self.sight, self.origin)
-        if self.watch is not None:
-            self.watch.encoder()
         self.session: MeasureSession | None = None
         if settings.measure is not None:
             self.session = settings.measure.session(
                 slots=batch,
                 num_layers=stack.depth,
-                max_tokens=self.places,
+                max_tokens=self.places + (self.sight is not self.window),
                 like=stack.embedding,
             )
+        self.rows = Rows(list(range(batch)), batch, self.device)
+        reads_states = settings.measure is not None and settings.measure.needs == "state"
+        told = self._see_prompts if reads_states else None
+        self.memory.start(self.cache, self.sight, self.origin, told)
+        if self.watch is not None:
+            self.watch.encoder()
         self.scorer: Scorer = (
             FullScorer(stack, self.counts, self.finite)
             if settings.top_k is None
@@ -108,7 +111,6 @@ class Batch:
         self.outputs = [DecodedSample([], [], []) for _ in range(batch)]
         # Index into outputs of each cache slot; slots shrink, outputs do not.
         self.owners = list(range(batch))
-        self.rows = Rows(list(range(batch)), batch, self.device)
         self.sight.look(self.rows.slots)
         self.tokens = torch.full((batch,), start, dtype=torch.int64, device=self.device)
         self.pairs: list[tuple[float, bool]] = []
@@ -231,6 +233,20 @@ class Batch:
         self.record(gone, self.depth, [math.nan] * len(gone))
         self.counts.layer_tokens += self.depth * len(gone)
         return self.rows.take(old), self.tokens[old]
+
+    def _see_prompts(self, layer: int, slots: Sequence[int], place: int, residual: Tensor) -> None:
+        """A measure that remembers tokens sees a prompt's last one, which it is not asked about.
+
+        Args:
+            residual: what ``layer`` made of it. Shape: [slots given, d].
+        """
+        if layer == self.stack.depth:
+            return
+        assert self.session is not None
+        rows = Rows(list(slots), self.rows.capacity, self.device)
+        view = LayerView(layer, place, rows.index, residual, residual, first=place)
+        view.state = self.exit_at(layer).state(self.stack.unit(residual))
+        self.session.confidence(view)
 
     def _joined(self, rest: Rows, fresh: list[int]) -> Rows:
         """Rows that reached the last layer now, or in their prompt's pass."""

@@ -39,11 +39,13 @@ class Memory(Protocol):
     @property
     def fresh(self) -> Any: ...
 
-    def start(self, cache: Any, sight: Any, place: int) -> None:
+    def start(self, cache: Any, sight: Any, place: int, told: Any = None) -> None:
         """The first inputs go into the slots in order, their outputs start at this place.
 
         Args:
             cache, sight: of the batch.
+            told: to be told what each layer makes of a prompt's last token, as (layer, slots,
+                place, states). Shape of the states: [slots given, d].
         """
         ...
 

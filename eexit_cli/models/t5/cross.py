@@ -84,7 +84,7 @@ class CrossAttention:
 
     fresh: frozenset[int] = frozenset()
 
-    def start(self, cache: object, sight: object, place: int) -> None:
+    def start(self, cache: object, sight: object, place: int, told: object = None) -> None:
         """The first sources are there already."""
 
     def enter(self, slots: list[int], inputs: tuple[Tensor, Tensor | None], place: int) -> None:

@@ -173,3 +173,62 @@ def test_top_k_keeps_the_tokens_of_the_first_layer(tmp_path: Path) -> None:
     assert few.counts.kept_rows > 0
     alone = ours.decode(ids[:1], mask[:1], DecodeSettings(**common, top_k=2)).samples[0]
     assert alone.tokens == few.samples[0].tokens
+
+
+def whole(model: Any, ids: list[int], prompt: int, left: list[int]) -> list[Tensor]:
+    """As :func:`residuals`, of every token from the prompt's last one on.
+
+    Shape: layers x [tokens, d].
+    """
+    kept: list[Tensor] = []
+
+    def put_back(module: Any, inputs: Any, output: Any) -> Any:
+        made = (output[0] if isinstance(output, tuple) else output).clone()
+        for offset, exit_layer in enumerate(left):
+            if len(kept) >= exit_layer:
+                made[0, prompt + offset] = kept[-1][0, prompt + offset]
+        kept.append(made)
+        return (made, *output[1:]) if isinstance(output, tuple) else made
+
+    handles = [layer.register_forward_hook(put_back) for layer in model.layers]
+    try:
+        with torch.no_grad():
+            model.body(torch.tensor([ids]), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [made[0, prompt - 1 :] for made in kept]
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_sees_what_it_was_trained_on(tmp_path: Path, name: str) -> None:
+    """The states from the prompt's last token on, in a stream whose caches move as well."""
+    ours, _ = tiny(tmp_path, "llama")
+    with_classifiers(ours)
+    classifier = ours.cm_heads[name]
+    batches = [prompts(count=6, seed=seed, longest=5) for seed in range(20)]
+    settings = DecodeSettings(
+        max_new_tokens=NEW,
+        measure=build_measure(name, dict(ours.cm_heads.items())),
+        rule=TokenThreshold(0.5),
+    )
+    streamed = ours.decode_many(
+        [{"input_ids": ids, "attention_mask": mask} for ids, mask in batches], settings
+    ).samples
+    rows = [
+        ids[row, : int(mask[row].sum())].tolist()
+        for ids, mask in batches
+        for row in range(len(ids))
+    ]
+    for prompt, sample in list(zip(rows, streamed, strict=True))[::7]:
+        for at in range(1, len(sample.tokens)):
+            seen = [*prompt, *sample.tokens[:at]]
+            states = whole(ours, seen, len(prompt), sample.exit_layers[1:at])
+            left = LAYERS
+            for layer in range(1, LAYERS):
+                with torch.no_grad():
+                    answers = classifier(ours.final(states[layer - 1])[None])
+                if float(torch.softmax(answers[0, -1], -1)[1]) > 0.5:
+                    left = layer
+                    break
+            assert sample.exit_layers[at] == left
