@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config.field import CAUSAL
 from eexit_cli.core.answers import Exit, Knob
 from eexit_cli.core.errors import UsageError
@@ -24,19 +23,11 @@ from eexit_cli.families.causal.pieces import (
 )
 from eexit_cli.families.causal.prompts import SOURCE, PromptBatcher, Prompting, prompting
 from eexit_cli.families.data import parted_by_training
-from eexit_cli.families.decoders.loading import NEW_TOKENS, new_tokens, only_greedy
+from eexit_cli.families.decoders.loading import NEW_TOKENS, new_tokens, opened
 from eexit_cli.families.decoders.model import TextModel
-from eexit_cli.families.loading import (
-    LoadingConfig,
-    check_vocabulary,
-    folder_of,
-    load_tokenizer,
-    resolve_device,
-    resolve_dtype,
-    tell_unwrapped,
-)
+from eexit_cli.families.loading import LoadingConfig, load_tokenizer
 from eexit_cli.models.causal.layouts import load_causal
-from eexit_cli.store.models import config_of, is_causal, resolve
+from eexit_cli.store.models import config_of, is_causal
 
 POSITIONS = 1 << 20
 """Of a model whose configuration names no end of them."""
@@ -118,20 +109,14 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
         MissingArtifactError: a folder or repository that is not there, or has no tokenizer.
         EexitError: the folder is no such model or is damaged.
     """
-    device = resolve_device(config.device)
-    dtype = resolve_dtype(config.dtype, device)
-    ref = resolve(config.model)
-    folder = folder_of(ref)
-    if not is_causal(config_of(folder) or {}):
-        raise UsageError(
-            f"Model '{ref.name}' is no decoder-only model",
-            hint="Use one such as layerskip: eexit models list",
-        )
-    model = load_causal(folder, build_classifier=build_classifier, device=device, dtype=dtype)
-    left_out = only_greedy(model, ref.name, agreed=bool(getattr(config, "greedy", False)))
-    tokenizer = load_causal_tokenizer(folder, config.lower_case)
-    check_vocabulary(tokenizer, model.config.vocab_size, folder)
-    tell_unwrapped(model, ref.name, progress)
+    found = opened(
+        config,
+        check=_check,
+        load=load_causal,
+        tokenizer_of=load_causal_tokenizer,
+        progress=progress,
+    )
+    model, name = found["model"], found["ref"].name
     asked = getattr(config, "prompt_template", None), getattr(config, "chat", None)
     # Half of few positions is left to the prompt.
     default = min(NEW_TOKENS, max(1, positions_of(model) // 2))
@@ -139,25 +124,27 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
     # Of raw text it is that of the pieces, which may take all positions.
     raw = reads_raw(config, model.config.training)
     length = None if raw else config.max_length
+    template = _of_task(config, model)
     loaded = CausalModel(
-        ref=ref,
-        folder=folder,
-        model=model,
-        tokenizer=tokenizer,
-        device=device,
-        dtype=dtype,
+        **found,
         max_length=prompt_tokens(length, new, model),
         max_new_tokens=new,
-        prompting=prompting(*asked, model.config, _of_task(config, model), tokenizer),
+        prompting=prompting(*asked, model.config, template, found["tokenizer"]),
     )
-    if progress is not None and left_out:
-        progress.message(f"{ref.name}: decoded greedily; its settings {left_out} are left out")
     if progress is not None and not model.config.training and not model.config.exit_defaults:
         progress.message(
-            f"{ref.name}: every layer answers through the model's own norm and head; where its "
-            f"layers were not trained for that: eexit train --model layerskip --backbone {ref.name}"
+            f"{name}: every layer answers through the model's own norm and head; where its "
+            f"layers were not trained for that: eexit train --model layerskip --backbone {name}"
         )
     return loaded
+
+
+def _check(folder: Path, name: str) -> None:
+    if not is_causal(config_of(folder) or {}):
+        raise UsageError(
+            f"Model '{name}' is no decoder-only model",
+            hint="Use one such as layerskip: eexit models list",
+        )
 
 
 def _of_task(config: Any, model: Any) -> str | None:

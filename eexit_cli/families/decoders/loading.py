@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.protocols import Progress
+from eexit_cli.families.loading import (
+    LoadingConfig,
+    check_vocabulary,
+    folder_of,
+    resolve_device,
+    resolve_dtype,
+    tell_unwrapped,
+)
 from eexit_cli.models.decoding.decoder import ExitDecoder
 from eexit_cli.models.decoding.generation import not_greedy
+from eexit_cli.store.models import resolve
 
 NEW_TOKENS = 128
 """Longest output where neither the model nor the user says."""
 
 NO_LIMIT = 10**6
 """Tokenizers without a limit carry a number beyond this."""
+
+
+def opened(
+    config: LoadingConfig,
+    *,
+    check: Callable[[Path, str], None],
+    load: Callable[..., Any],
+    tokenizer_of: Callable[[Path, bool | None], Any],
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """What every loaded model holds but its lengths: ``ref``, ``folder``, ``model``,
+    ``tokenizer``, ``device`` and ``dtype``.
+
+    Args:
+        config: with a ``greedy`` that allows a model that asks for another decoding, if it has one.
+        check: called with the folder and the model's name; raises where it is no such model.
+        load: the model of a folder.
+        tokenizer_of: the tokenizer of a folder, lower-cased or not.
+
+    Raises:
+        UsageError, MissingArtifactError, EexitError: as ``families.opening.open_model``.
+    """
+    device = resolve_device(config.device)
+    dtype = resolve_dtype(config.dtype, device)
+    ref = resolve(config.model)
+    folder = folder_of(ref)
+    check(folder, ref.name)
+    model = load(folder, build_classifier=build_classifier, device=device, dtype=dtype)
+    left_out = only_greedy(model, ref.name, agreed=bool(getattr(config, "greedy", False)))
+    tokenizer = tokenizer_of(folder, config.lower_case)
+    check_vocabulary(tokenizer, model.config.vocab_size, folder)
+    tell_unwrapped(model, ref.name, progress)
+    if progress is not None and left_out:
+        progress.message(f"{ref.name}: decoded greedily; its settings {left_out} are left out")
+    return {
+        "ref": ref,
+        "folder": folder,
+        "model": model,
+        "tokenizer": tokenizer,
+        "device": device,
+        "dtype": dtype,
+    }
 
 
 def settings_left_out(model: ExitDecoder) -> str:

@@ -5,24 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.config.field import SEQ2SEQ
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
-from eexit_cli.families.decoders.loading import NO_LIMIT, new_tokens, only_greedy
+from eexit_cli.families.decoders.loading import NO_LIMIT, new_tokens, opened
 from eexit_cli.families.decoders.model import TextModel
-from eexit_cli.families.loading import (
-    LoadingConfig,
-    check_vocabulary,
-    folder_of,
-    load_tokenizer,
-    resolve_device,
-    resolve_dtype,
-    tell_unwrapped,
-)
+from eexit_cli.families.loading import LoadingConfig, load_tokenizer
 from eexit_cli.models.t5.layouts import load_seq2seq
 from eexit_cli.models.t5.model import MultiExitT5
-from eexit_cli.store.models import is_seq2seq, resolve
+from eexit_cli.store.models import is_seq2seq
 
 SOURCE_TOKENS = 512
 """Longest input of a T5 whose folder says nothing: what T5 was trained with."""
@@ -49,35 +40,30 @@ def load_decoder(config: LoadingConfig, *, progress: Progress | None = None) -> 
         MissingArtifactError: a folder or repository that is not there, or has no tokenizer.
         EexitError: the folder is no model or is damaged.
     """
-    device = resolve_device(config.device)
-    dtype = resolve_dtype(config.dtype, device)
-    ref = resolve(config.model)
-    folder = folder_of(ref)
-    if not is_seq2seq(folder):
-        raise UsageError(
-            f"Model '{ref.name}' has no decoder; this needs an encoder-decoder (T5)",
-            hint="Use a model of the family calm: eexit models list",
-        )
-    model = load_seq2seq(folder, build_classifier=build_classifier, device=device, dtype=dtype)
-    left_out = only_greedy(model, ref.name, agreed=bool(getattr(config, "greedy", False)))
-    tokenizer = load_decoder_tokenizer(folder, config.lower_case)
-    check_vocabulary(tokenizer, model.config.vocab_size, folder)
-    tell_unwrapped(model, ref.name, progress)
+    found = opened(
+        config,
+        check=_check,
+        load=load_seq2seq,
+        tokenizer_of=load_decoder_tokenizer,
+        progress=progress,
+    )
+    model, tokenizer = found["model"], found["tokenizer"]
     loaded = Seq2SeqModel(
-        ref=ref,
-        folder=folder,
-        model=model,
-        tokenizer=tokenizer,
-        device=device,
-        dtype=dtype,
+        **found,
         max_length=_source_tokens(config.max_length, model, tokenizer),
         max_new_tokens=new_tokens(getattr(config, "max_new_tokens", None), model),
     )
-    if progress is not None and left_out:
-        progress.message(f"{ref.name}: decoded greedily; its settings {left_out} are left out")
     if progress is not None and (layout := model.config.training.get("converted_from")):
         progress.message(_conversion_note(loaded, layout))
     return loaded
+
+
+def _check(folder: Path, name: str) -> None:
+    if not is_seq2seq(folder):
+        raise UsageError(
+            f"Model '{name}' has no decoder; this needs an encoder-decoder (T5)",
+            hint="Use a model of the family calm: eexit models list",
+        )
 
 
 def load_decoder_tokenizer(folder: Path, lower_case: bool | None = None) -> Any:

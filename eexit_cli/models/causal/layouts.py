@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from eexit_cli.core.decoding import ClassifierFactory
@@ -31,7 +30,6 @@ from eexit_cli.models.checkpoints import (
     find_folder,
     read_config,
     read_tensors,
-    replace_file,
     unwrapped,
 )
 from eexit_cli.models.decoding.generation import as_generation_config, read_generation
@@ -192,27 +190,20 @@ def _drop_copies(tensors: dict[str, Tensor], tied: Mapping[str, str], folder: Pa
         del tensors[copy]
 
 
-def write_model(model: Any, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
-    """Write ``config.json``, ``generation_config.json`` and ``model.safetensors``.
+def for_file(model: Any, state_dict: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """The tensors of a model as its file has them: each once, under transformers' published names.
 
     Args:
-        state_dict: in place of the model's own.
+        state_dict: in place of the model's own, under the names that it has in memory: a checkpoint
+            of the Trainer, which goes back into this very model.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tied = _tied(model)
     tensors = {
-        name: value.detach().to("cpu").contiguous()
+        name: value
         for name, value in (state_dict or model.state_dict()).items()
         if name not in tied
     }
     published, own = _heads(model)
-    # A checkpoint of the Trainer goes back into this very model.
     if own in tensors and state_dict is None:
         tensors[published] = tensors.pop(own)
-    model.config.architectures = [model.base_name]
-    replace_file(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
-    generation = model.generation_config.to_json_string().encode("utf-8")
-    replace_file(folder / "generation_config.json", generation)
-    # Last, because a folder with a configuration is a model.
-    config = model.config.to_json_string(use_diff=False).encode("utf-8")
-    replace_file(folder / "config.json", config)
+    return tensors

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -210,20 +209,10 @@ class MultiExitCausal(ExitDecoder):
                 setattr(module, name, buffer.to(now.device))
         return self
 
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *args: Any,
-        state_dict: Mapping[str, Tensor] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write ``config.json`` and ``model.safetensors``; each tensor once, under its own name.
+    def for_file(self, state_dict: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+        from eexit_cli.models.causal.layouts import for_file
 
-        Other arguments of transformers' method, which its Trainer passes, change nothing here.
-        """
-        from eexit_cli.models.causal.layouts import write_model
-
-        write_model(self, Path(save_directory), state_dict)
+        return for_file(self, state_dict)
 
 
 @cache
@@ -235,6 +224,6 @@ def causal_class(kind: str) -> type[Any]:
     """
     architecture(kind)
     base = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[kind]]
-    members = {"config_class": config_class(kind), "base_name": base.__name__}
+    members = {"config_class": config_class(kind), "saved_as": base.__name__}
     made: type[Any] = type(f"MultiExit{base.__name__}", (MultiExitCausal, base), members)
     return made

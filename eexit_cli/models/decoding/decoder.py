@@ -6,12 +6,15 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.models.checkpoints import replace_file
 from eexit_cli.models.decoding.generation import TokenRules
 from eexit_cli.models.decoding.given import Given
 from eexit_cli.models.decoding.loop import Batch
@@ -71,6 +74,7 @@ class ExitDecoder:
     Attributes:
         config: with ``classifiers``, ``end_tokens``, ``depth``, ``vocab_size``.
         cm_heads: confidence classifiers by name.
+        saved_as: the class that a saved ``config.json`` names.
         wrapped: a tensor's name in the file that a wrapper of the model had saved; None for others.
         prompted: the first token of an output comes from the pass over its prompt, through all
             layers.
@@ -80,6 +84,7 @@ class ExitDecoder:
     generation_config: Any
     lm_head: Any
     cm_heads: nn.ModuleDict
+    saved_as: str
     wrapped: str | None = None
     prompted: bool = False
     training: bool
@@ -133,6 +138,39 @@ class ExitDecoder:
             inputs_embeds: embeddings of the source in place of ``input_ids``, for gradients with
                 respect to them. Shape: [batch, source tokens, d].
         """
+
+    @abstractmethod
+    def for_file(self, state_dict: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+        """Tensors by the names that a file has them under, each once.
+
+        Args:
+            state_dict: in place of the model's own.
+        """
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *args: Any,
+        state_dict: Mapping[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write ``config.json``, ``generation_config.json`` and ``model.safetensors``.
+
+        Other arguments of transformers' method, which its Trainer passes, change nothing here.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: value.detach().to("cpu").contiguous()
+            for name, value in self.for_file(state_dict).items()
+        }
+        self.config.architectures = [self.saved_as]
+        replace_file(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
+        generation = self.generation_config.to_json_string()
+        replace_file(folder / "generation_config.json", generation.encode("utf-8"))
+        # Last, because a folder with a configuration is a model.
+        config = self.config.to_json_string(use_diff=False)
+        replace_file(folder / "config.json", config.encode("utf-8"))
 
     @abstractmethod
     def flops(self) -> Flops:

@@ -12,14 +12,14 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from eexit_cli.core.decoding import LayerView, MeasureSession
+from eexit_cli.core.decoding import LayerView, MeasureSession, Needs
 from eexit_cli.core.vocabulary import best
 from eexit_cli.models.decoding.caches import BatchCache, SelfCache, SingleRowCache
 from eexit_cli.models.decoding.generation import TokenRules
 from eexit_cli.models.decoding.given import Given
 from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSample
 from eexit_cli.models.decoding.rows import Rows
-from eexit_cli.models.decoding.scoring import FullScorer, Scorer, TopKScorer, allowed
+from eexit_cli.models.decoding.scoring import FullScorer, allowed, scorer_for
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.decoding.stack import Exit, Stack
 from eexit_cli.models.decoding.timing import Stopwatch
@@ -86,28 +86,23 @@ class Batch:
         self.window = Window(batch, self.places, stack.embedding, start=self.origin)
         self.sight = self.window
         if not stack.shared_sight:
-            # A prompt may enter when the last place has just been filled: one more for its end.
-            self.sight = Window(batch, self.places + 1, stack.embedding)
+            self.sight = Window(batch, self.capacity, stack.embedding)
+        self.windows = tuple(dict.fromkeys((self.window, self.sight)))
         self.cache = self._new_cache(batch)
         self.session: MeasureSession | None = None
         if settings.measure is not None:
             self.session = settings.measure.session(
                 slots=batch,
                 num_layers=stack.depth,
-                max_tokens=self.places + (self.sight is not self.window),
+                max_tokens=self.capacity,
                 like=stack.embedding,
             )
         self.rows = Rows(list(range(batch)), batch, self.device)
-        reads_states = settings.measure is not None and settings.measure.needs == "state"
-        told = self._see_prompts if reads_states else None
+        told = self._see_prompts if self._needs == "state" else None
         self.memory.start(self.cache, self.sight, self.origin, told)
         if self.watch is not None:
             self.watch.encoder()
-        self.scorer: Scorer = (
-            FullScorer(stack, self.counts, self.finite)
-            if settings.top_k is None
-            else TopKScorer(stack, self.counts, self.finite, settings.top_k)
-        )
+        self.scorer = scorer_for(stack, self.counts, self.finite, settings.top_k)
         self.outputs = [DecodedSample([], [], []) for _ in range(batch)]
         # Index into outputs of each cache slot; slots shrink, outputs do not.
         self.owners = list(range(batch))
@@ -134,7 +129,7 @@ class Batch:
             self.depth,
             extra=self.extra,
             window=self.sight,
-            spare=self.places - self.settings.max_new_tokens + (self.sight is not self.window),
+            spare=self.capacity - self.settings.max_new_tokens,
             immediate=self.settings.filling == "immediate",
             watch=self.watch,
         )
@@ -146,8 +141,13 @@ class Batch:
 
     @property
     def places(self) -> int:
-        """Places of the caches."""
+        """Places that are run."""
         return self.origin + self.settings.max_new_tokens + self.spare
+
+    @property
+    def capacity(self) -> int:
+        """Places of the caches: a prompt may enter when the last one has just been filled."""
+        return self.places + (not self.stack.shared_sight)
 
     def run(self) -> Decoded:
         """All steps, until every output has ended or is as long as it may be."""
@@ -235,14 +235,9 @@ class Batch:
         return self.rows.take(old), self.tokens[old]
 
     def _see_prompts(self, layer: int, slots: Sequence[int], place: int, residual: Tensor) -> None:
-        """A measure that remembers tokens sees a prompt's last one, which it is not asked about.
-
-        Args:
-            residual: what ``layer`` made of it. Shape: [slots given, d].
-        """
-        if layer == self.stack.depth:
+        """A measure that remembers tokens sees a prompt's last one, which it is not asked about."""
+        if layer == self.stack.depth or self.session is None:
             return
-        assert self.session is not None
         rows = Rows(list(slots), self.rows.capacity, self.device)
         view = LayerView(layer, place, rows.index, residual, residual, first=place)
         view.state = self.exit_at(layer).state(self.stack.unit(residual))
@@ -269,7 +264,11 @@ class Batch:
     @property
     def scores_layers(self) -> bool:
         """Is the LM head computed where tokens leave? Where the measure itself computes it."""
-        return self.settings.measure is not None and self.settings.measure.needs == "logits"
+        return self._needs == "logits"
+
+    @property
+    def _needs(self) -> Needs | None:
+        return None if self.settings.measure is None else self.settings.measure.needs
 
     def tell(
         self, layer: int, answer: Tensor, gone: Rows, leaving: list[int] | None, position: int
@@ -364,10 +363,9 @@ class Batch:
         index = torch.tensor(slots, device=self.device)
         # Prompts that have just been run end at the place of the coming step.
         self.cache.compact(slots, done + bool(self.memory.fresh))
-        self.window.compact(slots)
-        if self.sight is not self.window:
-            self.sight.compact(slots)
-            self.sight.look(list(range(len(slots))))
+        for window in self.windows:
+            window.compact(slots)
+            window.look(list(range(len(slots))))
         self.memory.compact(index)
         if self.session is not None:
             self.session.compact(index)
@@ -390,14 +388,13 @@ class Batch:
         unit: Tensor,
     ) -> LayerView:
         """What the measure may look at, with the parts that it asks for."""
-        needs = self.settings.measure.needs if self.settings.measure is not None else None
         hidden = self.window.hidden(position + 1)
         view = LayerView(
             layer, position, rows.index, x, previous, first=self.window.first, hidden=hidden
         )
-        if needs == "state":
+        if self._needs == "state":
             view.state = self.exit_at(layer).state(unit)
-        elif needs == "logits":
+        elif self._needs == "logits":
             ban = self.ban(rows, position)
             view.logits = self.scorer.logits(unit, ban, self.exit_at(layer))
         return view

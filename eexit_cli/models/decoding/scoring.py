@@ -187,3 +187,10 @@ def _one_row(x: Tensor, kept: Tensor) -> Tensor:
 
 
 Scorer = FullScorer | TopKScorer
+
+
+def scorer_for(stack: Stack, counts: DecodeCounts, finite: Finite, top_k: int | None) -> Scorer:
+    """Of all tokens, or of the K that top-k propagation keeps."""
+    if top_k is None:
+        return FullScorer(stack, counts, finite)
+    return TopKScorer(stack, counts, finite, top_k)

@@ -112,10 +112,9 @@ class Stream(Batch):
         self.tokens = torch.tensor([self._next[slot] for slot in alive], device=self.device)
         if ended:
             self.rows = Rows(alive, self.rows.capacity, self.device)
-            self.window.look(alive)
+            for window in self.windows:
+                window.look(alive)
             self.memory.look(alive)
-            if self.sight is not self.window:
-                self.sight.look(alive)
 
     def _refill(self, alive: list[int], place: int) -> list[int]:
         """The running slots after new inputs came in, or after the slots were made fewer."""
@@ -167,9 +166,8 @@ class Stream(Batch):
         """
         offset = min(self.sight.first, position - self.origin)
         self.cache.shift(offset)
-        self.window.shift(offset)
-        if self.sight is not self.window:
-            self.sight.shift(offset)
+        for window in self.windows:
+            window.shift(offset)
         if self.session is not None:
             self.session.shift(offset)
         return offset

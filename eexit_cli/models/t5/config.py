@@ -6,6 +6,10 @@ from typing import Any
 
 from transformers import T5Config
 
+HEAD = "lm_head.weight"
+EMBEDDING_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""T5's names of tensors that a file may hold under another one alone."""
+
 
 class MultiExitT5Config(T5Config):
     """T5's own configuration and what early exit adds.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from eexit_cli.core.decoding import ClassifierFactory
@@ -22,17 +21,14 @@ from eexit_cli.models.checkpoints import (
     find_folder,
     read_config,
     read_tensors,
-    replace_file,
     unwrapped,
 )
 from eexit_cli.models.decoding.generation import as_generation_config, read_generation
 from eexit_cli.models.encoder.conversion import as_dtype, fill
-from eexit_cli.models.t5.config import MultiExitT5Config
+from eexit_cli.models.t5.config import EMBEDDING_COPIES, HEAD, MultiExitT5Config
 from eexit_cli.models.t5.model import MultiExitT5
 
 EMBEDDING = "shared.weight"
-HEAD = "lm_head.weight"
-EMBEDDING_COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 HEAD_COPIES = ("decoder.lm_head.weight",)
 """FREE's deployment class also hangs the head below the decoder."""
 
@@ -114,34 +110,6 @@ def build_empty(
     model = model.to_empty(device="cpu")
     model.tie_weights()
     return model
-
-
-def write_model(
-    model: MultiExitT5, folder: Path, state_dict: Mapping[str, Tensor] | None = None
-) -> None:
-    """Write ``config.json``, ``generation_config.json`` and ``model.safetensors``.
-
-    Each tensor is written once: copies of the word embeddings, and a tied head, are left out.
-
-    Args:
-        state_dict: in place of the model's own.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    left_out = {*EMBEDDING_COPIES, *((HEAD,) if model.config.tied_head else ())}
-    tensors = {
-        name: value.detach().to("cpu").contiguous()
-        for name, value in (state_dict or model.state_dict()).items()
-        if name not in left_out
-    }
-    model.config.architectures = [type(model).__name__]
-    replace_file(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
-    replace_file(
-        folder / "generation_config.json", model.generation_config.to_json_string().encode("utf-8")
-    )
-    # Last, because a folder with a configuration is a model.
-    replace_file(
-        folder / "config.json", model.config.to_json_string(use_diff=False).encode("utf-8")
-    )
 
 
 Reading = tuple[MultiExitT5Config, dict[str, Tensor], Callable[[str], str]]

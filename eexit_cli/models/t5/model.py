@@ -12,7 +12,7 @@ from transformers import GenerationConfig, T5ForConditionalGeneration
 
 from eexit_cli.core.decoding import ClassifierFactory
 from eexit_cli.models.decoding.decoder import ExitDecoder, LayerStates
-from eexit_cli.models.t5.config import MultiExitT5Config
+from eexit_cli.models.t5.config import EMBEDDING_COPIES, HEAD, MultiExitT5Config
 from eexit_cli.models.t5.flops import T5Flops
 from eexit_cli.models.t5.stack import T5Stack, stack_of
 
@@ -33,6 +33,7 @@ class MultiExitT5(ExitDecoder, T5ForConditionalGeneration):
     """
 
     config_class = MultiExitT5Config
+    saved_as = "MultiExitT5"
 
     def __init__(
         self, config: MultiExitT5Config, classifiers: Mapping[str, nn.Module] | None = None
@@ -145,17 +146,8 @@ class MultiExitT5(ExitDecoder, T5ForConditionalGeneration):
             **hub_options,
         )
 
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *args: Any,
-        state_dict: Mapping[str, Tensor] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write ``config.json`` and ``model.safetensors``; each tensor once, under T5's names.
-
-        Other arguments of transformers' method, which its Trainer passes, change nothing here.
-        """
-        from eexit_cli.models.t5.layouts import write_model
-
-        write_model(self, Path(save_directory), state_dict)
+    def for_file(self, state_dict: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+        """Without the copies of the word embeddings, and without a tied head."""
+        left_out = {*EMBEDDING_COPIES, *((HEAD,) if self.config.tied_head else ())}
+        tensors = state_dict or self.state_dict()
+        return {name: value for name, value in tensors.items() if name not in left_out}
