@@ -44,14 +44,6 @@ CLASSIFIER_DEFAULTS = {"learning_rate": 1e-3, "batch_size": 32}
 SHAPE_OPTIONS = ("num_layers", "num_decoder_layers", "d_model", "d_ff", "num_heads")
 """Of a decoder that is trained from scratch."""
 
-FREE_OPTIONS = ("shallow_layer", "distillation", "distillation_weight")
-LAYERSKIP_OPTIONS = (
-    "layer_dropout",
-    "early_exit_scale",
-    "curriculum",
-    "curriculum_interval",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(CommonConfig, DataConfig, PromptConfig):
@@ -182,6 +174,15 @@ class TrainConfig(CommonConfig, DataConfig, PromptConfig):
         DECODER,
         least=1,
         metavar="N",
+        families=(CAUSAL,),
+    )
+    exit_layers: tuple[int, ...] = opt(
+        (),
+        "Balcony: after which layers exits of their own come; by default a quarter, a half and "
+        "three quarters of them.",
+        DECODER,
+        parse="layers",
+        metavar="K,K,...",
         families=(CAUSAL,),
     )
     dropout: float | None = opt(

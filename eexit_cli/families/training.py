@@ -327,19 +327,19 @@ class Job(ABC):
         }
 
 
-def by_exit(scores: Sequence[Mapping[str, float]]) -> tuple[Metrics, Rows]:
+def by_exit(scores: Mapping[int, Mapping[str, float]]) -> tuple[Metrics, Rows]:
     """Metrics and rows of a model that always leaves at one exit; the last one is the full model.
 
     Args:
-        scores: at exits 1..L.
+        scores: by exit layer, ascending.
     """
-    rows: Rows = [{"exit_layer": layer, **found} for layer, found in enumerate(scores, start=1)]
+    rows: Rows = [{"exit_layer": layer, **found} for layer, found in scores.items()]
     metrics = {
         f"{name}_exit_{layer}": value
-        for layer, found in enumerate(scores, start=1)
+        for layer, found in scores.items()
         for name, value in found.items()
     }
-    return metrics | {f"{name}_full": value for name, value in scores[-1].items()}, rows
+    return metrics | {f"{name}_full": value for name, value in scores[max(scores)].items()}, rows
 
 
 def _emulates_bfloat16() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,13 +24,14 @@ def recorder(run: Run | None, stage: str, progress: Progress) -> Callable[[dict[
         values: dict[str, Any] = {
             name: None if value != value else value for name, value in measured.items()
         }
-        by_metric: dict[str, list[str]] = {}
+        by_metric: dict[str, dict[int, str]] = {}
         for name, value in values.items():
-            metric, found, _ = name.partition("_exit_")
+            metric, found, exit_layer = name.partition("_exit_")
             if found:
-                by_metric.setdefault(metric, []).append("-" if value is None else f"{value:.3f}")
+                written = "-" if value is None else f"{value:.3f}"
+                by_metric.setdefault(metric, {})[int(exit_layer)] = written
         scores = [
-            f", {metric.replace('_', ' ')} of exits 1 to {len(each)}: {' '.join(each)}"
+            f", {metric.replace('_', ' ')} of exits {_listed(each)}: {' '.join(each.values())}"
             for metric, each in by_metric.items()
         ]
         progress.message(
@@ -40,6 +41,12 @@ def recorder(run: Run | None, stage: str, progress: Progress) -> Callable[[dict[
             run.append({"stage": stage} | values)
 
     return record
+
+
+def _listed(layers: Collection[int]) -> str:
+    """``1 to 6``, or ``10, 20, 30`` where some layers have no exit."""
+    every = range(1, len(layers) + 1)
+    return f"1 to {len(layers)}" if [*layers] == [*every] else ", ".join(map(str, layers))
 
 
 def still_falling(records: Iterable[Mapping[str, Any]], epochs: float) -> str | None:

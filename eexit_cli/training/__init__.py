@@ -24,7 +24,8 @@ DECODER_STRATEGIES = Catalog(
         "weighted-ce": "eexit_cli.training.decoder_strategies:WEIGHTED",
         "last-ce": "eexit_cli.training.decoder_strategies:LAST",
         "free": "eexit_cli.training.decoder_strategies:FREE",
-        "layerskip": "eexit_cli.training.decoder_strategies:LAYERSKIP",
+        "layerskip": "eexit_cli.training.layerskip:STRATEGY",
+        "balcony": "eexit_cli.training.balcony:STRATEGY",
     },
     aliases={"weighted_ce": "weighted-ce", "shallowdeep_kd_dyna": "free"},
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DataCollatorForSeq2Seq
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.option import CAUSAL, SEQ2SEQ
+from eexit_cli.core.option import SEQ2SEQ, flag
 from eexit_cli.training.losses import (
     IGNORED,
     Distillation,
@@ -32,26 +33,68 @@ from eexit_cli.training.trainer import Measured, Objective
 DISTILLATIONS: tuple[Distillation, ...] = get_args(Distillation)
 
 
+class Recipe(ABC):
+    """A strategy with its settings.
+
+    Attributes:
+        own_exits: it trains exits that have parts of their own; the others train a model whose
+            layers share its norm and head.
+        exit: settings of the trained model's exit beside measure and threshold.
+    """
+
+    own_exits: ClassVar[bool] = False
+
+    @property
+    def exit(self) -> dict[str, Any]:
+        return {}
+
+    def prepare(self, model: Any) -> None:  # noqa: B027 - most have nothing to check
+        """Check or change the model, an ``ExitDecoder``, before it trains.
+
+        Raises:
+            UsageError: settings that do not fit it.
+        """
+
+    @abstractmethod
+    def objective(self, model: Any, name: str, steps: int) -> Objective:
+        """Of the one stage.
+
+        Args:
+            name: the strategy's.
+            steps: of the optimizer, in all.
+        """
+
+
 @dataclass(frozen=True)
-class ShallowDeep:
+class Layers(Recipe):
+    """A loss over the layers, without settings."""
+
+    loss: LayerLoss
+
+    def objective(self, model: Any, name: str, steps: int) -> Objective:
+        return LayersObjective(model, name, self.loss)
+
+
+@dataclass(frozen=True)
+class ShallowDeep(Recipe):
     """Settings of FREE's training.
 
     Attributes:
         shallow_layer: k, the early exit.
         distillation: which layers follow which.
-        weight: of the distillation beside the cross-entropies.
+        distillation_weight: of the distillation beside the cross-entropies.
     """
 
     shallow_layer: int
     distillation: Distillation = "dynamic"
-    weight: float = 1.0
+    distillation_weight: float = 1.0
 
-    def check(self, depth: int) -> None:
-        """Fit for a decoder of ``depth`` layers?
+    @property
+    def exit(self) -> dict[str, Any]:
+        return {"shallow_layer": self.shallow_layer}
 
-        Raises:
-            UsageError: a layer or a mapping that cannot be.
-        """
+    def prepare(self, model: Any) -> None:
+        depth = model.depth
         if not 1 <= self.shallow_layer < depth:
             raise UsageError(
                 f"--shallow-layer {self.shallow_layer} is outside 1..{depth - 1}",
@@ -63,11 +106,14 @@ class ShallowDeep:
                 hint=f"Available: {', '.join(DISTILLATIONS)}",
             )
 
+    def objective(self, model: Any, name: str, steps: int) -> Objective:
+        return LayersObjective(model, name, self)
+
     def __call__(self, states: Sequence[Tensor], head: Head, labels: Tensor) -> Tensor:
         loss = shallow_deep_cross_entropy(states, head, labels, shallow=self.shallow_layer)
-        if self.distillation == "none" or self.weight == 0:
+        if self.distillation == "none" or self.distillation_weight == 0:
             return loss
-        return loss + self.weight * layer_distillation(
+        return loss + self.distillation_weight * layer_distillation(
             states, labels, shallow=self.shallow_layer, mapping=self.distillation
         )
 
@@ -78,60 +124,78 @@ class DecoderStrategy:
 
     Attributes:
         name: the catalog's.
-        source: the paper.
+        source: the paper, its method's name first.
         description: what is trained, in a user's words.
-        loss: None where FREE's or LayerSkip's settings are the loss.
+        recipe: makes it of the ``options`` that were given, by name.
+        options: of ``config.train.TrainConfig``, that it alone reads.
+        needs: one of them that has no default, and what it may be.
         families: that it trains; empty is all.
+        scratch: an argument of ``recipe``: is the model trained from scratch?
     """
 
     name: str
     source: str
     description: str
-    loss: LayerLoss | None = None
+    recipe: Callable[..., Recipe]
+    options: tuple[str, ...] = ()
+    needs: tuple[str, str] | None = None
     families: tuple[str, ...] = ()
+    scratch: str | None = None
 
-    def build(self, free: ShallowDeep | None) -> LayerLoss:
-        """The loss.
+    @property
+    def method(self) -> str:
+        """What the field calls it."""
+        return self.source.partition(",")[0]
+
+    @property
+    def asked(self) -> str:
+        """The options that ask for it."""
+        if self.needs is None:
+            return f"--strategy {self.name}"
+        option, example = self.needs
+        return f"--strategy {self.name} {flag(option)} {example.partition(',')[0]}"
+
+    def build(self, options: Mapping[str, Any], *, from_scratch: bool = False) -> Recipe:
+        """The recipe.
+
+        Args:
+            options: those that were given, by their names in the configuration.
 
         Raises:
-            UsageError: FREE without its settings, or they with another strategy.
+            UsageError: what it needs is not among them, or a value that cannot be.
         """
-        if self.loss is not None and free is not None:
-            raise UsageError("--shallow-layer goes with FREE", hint="Add --strategy free")
-        loss = self.loss or free
-        if loss is None:
+        if self.needs is not None and self.needs[0] not in options:
+            option, example = self.needs
             raise UsageError(
-                "FREE needs its shallow exit", hint="Add --shallow-layer K, for instance 2 of 6"
+                f"{self.method} needs its {option.replace('_', ' ')}",
+                hint=f"Add {flag(option)} {example}",
             )
-        return loss
+        scratch = {} if self.scratch is None else {self.scratch: from_scratch}
+        return self.recipe(**options, **scratch)
 
 
 WEIGHTED = DecoderStrategy(
     "weighted-ce",
     "CALM, NeurIPS 2022, arXiv:2207.07061",
     "all decoder layers, later ones weigh more",
-    weighted_cross_entropy,
+    partial(Layers, weighted_cross_entropy),
 )
 
 LAST = DecoderStrategy(
     "last-ce",
     "Raffel et al., 2020, arXiv:1910.10683",
     "the last decoder layer alone: ordinary fine-tuning",
-    last_cross_entropy,
+    partial(Layers, last_cross_entropy),
 )
 
 FREE = DecoderStrategy(
     "free",
     "FREE, EMNLP 2023, arXiv:2310.05424",
     "a shallow and the last exit, the shallow layers distilled from the deep ones",
+    ShallowDeep,
+    options=("shallow_layer", "distillation", "distillation_weight"),
+    needs=("shallow_layer", "K, for instance 2 of 6"),
     families=(SEQ2SEQ,),
-)
-
-LAYERSKIP = DecoderStrategy(
-    "layerskip",
-    "LayerSkip, ACL 2024, arXiv:2404.16710",
-    "all layers, later ones weigh more, deep ones are dropped at random",
-    families=(CAUSAL,),
 )
 
 
@@ -174,10 +238,10 @@ class DecoderObjective(Objective):
         """
 
     def answers(self, states: list[Tensor]) -> Tensor:
-        """Each layer's token. Shape: [batch, tokens, layers]."""
-        return torch.stack(
-            [self.decoder.exit_logits(state).argmax(dim=-1) for state in states], dim=-1
-        )
+        """Each exit's token. Shape: [batch, tokens, exits]."""
+        decoder = self.decoder
+        logits = (decoder.layer_logits(states[layer - 1], layer) for layer in decoder.exit_layers)
+        return torch.stack([each.argmax(dim=-1) for each in logits], dim=-1)
 
 
 class LayersObjective(DecoderObjective):
@@ -198,7 +262,7 @@ class LayersObjective(DecoderObjective):
         def measure() -> Measured:
             kept = labels != IGNORED
             hits = (self.answers(states) == labels.unsqueeze(-1)) & kept.unsqueeze(-1)
-            # Shape: [batch, layers] and [batch]
+            # Shape: [batch, exits] and [batch]
             return hits.sum(dim=1), kept.sum(dim=1)
 
         return self.layer_loss(states, self.decoder.exit_logits, labels), measure
@@ -207,7 +271,8 @@ class LayersObjective(DecoderObjective):
         hits, tokens = measured
         shares = hits.sum(axis=0) / tokens.sum()
         return {
-            f"token_accuracy_exit_{layer}": float(share) for layer, share in enumerate(shares, 1)
+            f"token_accuracy_exit_{layer}": float(share)
+            for layer, share in zip(self.decoder.exit_layers, shares, strict=True)
         }
 
 

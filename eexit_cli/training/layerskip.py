@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from eexit_cli.core.errors import UsageError
-from eexit_cli.training.decoder_strategies import LayersObjective
+from eexit_cli.core.option import CAUSAL
+from eexit_cli.training.decoder_strategies import DecoderStrategy, LayersObjective, Recipe
 from eexit_cli.training.losses import Head, token_cross_entropy
-from eexit_cli.training.trainer import Measured
+from eexit_cli.training.trainer import Measured, Objective
 
 Curriculum = Literal["rotating", "gradual", "none"]
 CURRICULA: tuple[Curriculum, ...] = get_args(Curriculum)
@@ -28,7 +29,7 @@ Weights = Sequence[float]
 
 
 @dataclass(frozen=True)
-class LayerSkip:
+class LayerSkip(Recipe):
     """Settings of the recipe.
 
     Attributes:
@@ -41,7 +42,6 @@ class LayerSkip:
         from_scratch: the dropout rises over the steps; in continued training it is constant.
     """
 
-    name: ClassVar[str] = "layerskip"
     layer_dropout: float = 0.1
     early_exit_scale: float = 1.0
     curriculum: Curriculum = "rotating"
@@ -68,6 +68,9 @@ class LayerSkip:
                 f"--curriculum-interval {self.curriculum_interval} is too small",
                 hint="Give 1 or more",
             )
+
+    def objective(self, model: Any, name: str, steps: int) -> Objective:
+        return LayerSkipObjective(model, name, self, steps)
 
     def drop_rates(self, depth: int, step: int, steps: int) -> list[float]:
         """How often each layer is dropped at a step: p_max * D(l) * S(t).
@@ -182,3 +185,14 @@ def _dropping(rate: float) -> Callable[[nn.Module, Any, Any, Any], Any]:
         return (kept, *output[1:]) if isinstance(output, tuple) else kept
 
     return drop
+
+
+STRATEGY = DecoderStrategy(
+    "layerskip",
+    "LayerSkip, ACL 2024, arXiv:2404.16710",
+    "all layers, later ones weigh more, deep ones are dropped at random",
+    LayerSkip,
+    options=("layer_dropout", "early_exit_scale", "curriculum", "curriculum_interval"),
+    families=(CAUSAL,),
+    scratch="from_scratch",
+)

@@ -123,17 +123,24 @@ def several(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return parse_all
 
 
-def names(value: Any) -> tuple[str, ...]:
-    """Names with commas between, or a list in a file."""
-    found = several(str)(value)
-    return found if isinstance(found, tuple) else (found,)
+def listed(parse: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """The same, where one value is a list as well, and no value an empty one."""
+
+    def parse_all(value: Any) -> tuple[Any, ...]:
+        if value in ((), []):
+            return ()
+        found = several(parse)(value)
+        return found if isinstance(found, tuple) else (found,)
+
+    return parse_all
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
     "threshold": threshold,
     "top-k": top_k,
     "numbers": numbers,
-    "names": names,
+    "names": listed(str),
+    "layers": listed(whole(1)),
 }
 """What ``config.field.Option.parse`` may name: from what was typed to the value."""
 

@@ -78,6 +78,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "draft_tokens": (["--draft-tokens", "3", "--self-speculative"], 3),
     "draft_threshold": (["--draft-threshold", "0.5", "--self-speculative"], 0.5),
     "layer_dropout": (["--layer-dropout", "0.2"], 0.2),
+    "train exit_layers": (["--exit-layers", "2,5"], (2, 5)),
     "early_exit_scale": (["--early-exit-scale", "0.5"], 0.5),
     "curriculum": (["--curriculum", "gradual"], "gradual"),
     "curriculum_interval": (["--curriculum-interval", "3"], 3),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from eexit_cli.config.field import option_of
+from eexit_cli.config.train import TrainConfig
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.option import DECODERS, flag
 from eexit_cli.models.encoder.model import MultiExitClassifier, MultiExitConfig
 from eexit_cli.training import (
     DECODER_STRATEGIES,
@@ -14,7 +20,7 @@ from eexit_cli.training import (
     FAMILY_STRATEGIES,
     STRATEGIES,
 )
-from eexit_cli.training.decoder_strategies import DecoderStrategy, LayerLoss, ShallowDeep
+from eexit_cli.training.decoder_strategies import DecoderObjective, DecoderStrategy, Recipe
 from eexit_cli.training.strategies import ExitsObjective, Strategy
 
 LAYERS = 4
@@ -130,18 +136,44 @@ def test_regression_is_trained_by_the_squared_error(name: str, number: int) -> N
 # --- decoders -----------------------------------------------------------------------------------
 
 
-def built(name: str) -> LayerLoss:
-    """With FREE's shallow exit where the strategy has one, and only there."""
+class Answering:
+    """What an objective asks of a decoder, over states that are given."""
+
+    depth = LAYERS
+    exit_layers = tuple(range(1, LAYERS + 1))
+
+    def exit_logits(self, state: Tensor) -> Tensor:
+        return 1.5 * state
+
+    def layer_logits(self, state: Tensor, layer: int) -> Tensor:
+        return self.exit_logits(state)
+
+
+def built(name: str) -> tuple[Recipe, Callable[[list[Tensor], Tensor], Tensor]]:
+    """The recipe with what it needs, without which it is refused, and its loss."""
     strategy: DecoderStrategy = DECODER_STRATEGIES.load(name)
-    made, refused = [], []
-    for given in (None, ShallowDeep(shallow_layer=2)):
-        try:
-            made.append(strategy.build(given))
-        except UsageError as error:
-            refused.append(error)
-    assert len(made) == len(refused) == 1
-    assert "--" in str(refused[0].hint)
-    return made[0]
+    given = {}
+    if strategy.needs is not None:
+        option, example = strategy.needs
+        with pytest.raises(UsageError) as refused:
+            strategy.build({})
+        assert str(refused.value.hint) == f"Add {flag(option)} {example}"
+        given[option] = 2
+    recipe = strategy.build(given)
+    objective = recipe.objective(Answering(), name, 10)
+    assert isinstance(objective, DecoderObjective)
+    return recipe, lambda states, labels: objective.of_states(states, labels)[0]
+
+
+@pytest.mark.parametrize("name", DECODER_STRATEGIES)
+def test_a_decoders_strategy_names_options_of_its_families(name: str) -> None:
+    strategy: DecoderStrategy = DECODER_STRATEGIES.load(name)
+    fields = {field.name: option_of(field) for field in dataclasses.fields(TrainConfig)}
+    for option in strategy.options:
+        assert set(fields[option].families) == set(strategy.families or DECODERS)
+    others = [each for each in DECODER_STRATEGIES if each != name]
+    for other in others:
+        assert not set(strategy.options) & set(DECODER_STRATEGIES.load(other).options)
 
 
 def decoded(seed: int = 0) -> tuple[list[Tensor], Tensor]:
@@ -151,38 +183,40 @@ def decoded(seed: int = 0) -> tuple[list[Tensor], Tensor]:
     return list(states), torch.tensor([[3, 1, -100], [2, 4, 1]])
 
 
-def head(state: Tensor) -> Tensor:
-    return 1.5 * state
-
-
 @pytest.mark.parametrize("name", DECODER_STRATEGIES)
-def test_a_decoders_loss_trains_the_last_layer_and_never_padding(name: str) -> None:
-    loss = built(name)
+def test_a_decoders_loss_trains_its_exits_and_never_padding(name: str) -> None:
+    recipe, loss = built(name)
     states, labels = decoded()
     for state in states:
         state.requires_grad_(True)
-    found = loss(states, head, labels)
+    found = loss(states, labels)
     assert found.shape == ()
     assert found.item() > 0
     found.backward()
-    assert states[-1].grad is not None
-    assert states[-1].grad.abs().sum() > 0
+    reached = [state.grad is not None and bool(state.grad.any()) for state in states]
+    # Exits of their own learn from the last layer, which is a constant; the others train it too.
+    assert reached[-1] is not recipe.own_exits
+    assert all(reached[:-1]) or not recipe.own_exits
     for state in states:
         assert state.grad is None or not state.grad[0, 2].any()
     with torch.no_grad():
         moved = [state.clone() for state in states]
         for state in moved:
             state[0, 2] += 5
-        torch.testing.assert_close(loss(moved, head, labels), found.detach())
+        torch.testing.assert_close(loss(moved, labels), found.detach())
 
 
 @pytest.mark.parametrize("name", DECODER_STRATEGIES)
 def test_a_decoders_loss_falls_with_the_right_tokens(name: str) -> None:
-    loss = built(name)
+    recipe, loss = built(name)
     states, labels = decoded()
     right = torch.nn.functional.one_hot(labels.clamp_min(0), 6) * (labels != -100)[..., None]
-    found = [
-        float(loss([state + by * right for state in states], head, labels)) for by in (-1, 0, 1)
-    ]
+    if recipe.own_exits:  # right is what the full model says
+        away = [state - states[-1] for state in states]
+        made = [[states[-1] + by * each for each in away] for by in (2, 1, 0)]
+        assert float(loss(made[-1], labels)) == pytest.approx(0, abs=1e-6)
+    else:
+        made = [[state + by * right for state in states] for by in (-1, 0, 1)]
+    found = [float(loss(each, labels)) for each in made]
     assert found == sorted(found, reverse=True)
     assert found[0] > found[1] > found[2]

@@ -71,10 +71,12 @@ arXiv:2404.16710; CALM, arXiv:2207.07061)""",
         if self._given is not None:
             return self._given
         model = load_causal(source.folder, build_classifier=build_classifier)
-        if model.config.exit_modules:
+        recipe = self.purpose.recipe
+        if model.config.exit_modules and not (recipe is not None and recipe.own_exits):
             raise UsageError(
-                f"'{source.name}' has exits of its own (EE-LLM, Balcony), which are not trained",
-                hint="Start from the model without them, whose layers share its norm and head",
+                f"'{source.name}' has exits of its own (EE-LLM, Balcony): this trains none",
+                hint="Add --strategy balcony, or start from the model without them, whose layers "
+                "share its norm and head",
             )
         return load_causal_tokenizer(source.folder, self.config.lower_case), model
 

@@ -240,6 +240,32 @@ def decode_examples(
     )
 
 
+@torch.inference_mode()
+def given_likelihoods(loaded: LoadedDecoder, sources: Sources) -> dict[int, list[float]]:
+    """Log-likelihood of each token of given outputs, in nats, where all tokens leave at one layer.
+
+    Args:
+        sources: of raw text.
+
+    Returns:
+        By exit layer, ascending, the last one included.
+    """
+    model = loaded.model
+    found: dict[int, list[float]] = {layer: [] for layer in model.exit_layers}
+    for batch in sources.batches:
+        # One by one: the logits of a whole batch at a large vocabulary would fill the memory.
+        for row, output in enumerate(batch["given"]):
+            ids = batch["input_ids"][row : row + 1]
+            labels = torch.tensor([output], device=ids.device)
+            states = model.layer_states(ids, None, model.shift_right(labels)).states
+            for layer, values in found.items():
+                logits = model.layer_logits(states[layer - 1], layer)[0]
+                wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                of_true = wide.log_softmax(dim=-1).gather(1, labels[0].unsqueeze(1))
+                values += of_true.squeeze(1).tolist()
+    return found
+
+
 def decode_batches(loaded: LoadedDecoder, sources: Sources, settings: DecodeSettings) -> Decoded:
     """The computation alone, as :func:`decode_examples` runs it; outputs in the batches' order."""
     runs = [run() for _, run in _runs(loaded, sources, settings, lambda finished: None)]

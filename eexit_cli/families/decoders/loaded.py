@@ -50,8 +50,8 @@ class LoadedDecoder:
     @property
     def exit_layers(self) -> tuple[int, ...]:
         """Layers that tokens can leave after, the last one included."""
-        every = range(1, self.num_layers + 1)
-        return tuple(getattr(self.model.config, "exit_layers", every))
+        layers: tuple[int, ...] = self.model.exit_layers
+        return layers
 
     @property
     def exit_defaults(self) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from eexit_cli.config.train import (
     CLASSIFIER_DEFAULTS,
     DECODER_DEFAULTS,
     DECODER_TASK,
-    FREE_OPTIONS,
-    LAYERSKIP_OPTIONS,
     SCRATCH_DEFAULTS,
     SHAPE_OPTIONS,
     SOURCE_TOKENS,
@@ -38,13 +36,7 @@ from eexit_cli.models.decoding.decoder import ExitDecoder
 from eexit_cli.store.models import BUNDLED
 from eexit_cli.store.results import Run
 from eexit_cli.training import DECODER_STRATEGIES
-from eexit_cli.training.decoder_strategies import (
-    ClassifiersObjective,
-    DecoderStrategy,
-    LayersObjective,
-    ShallowDeep,
-)
-from eexit_cli.training.layerskip import LayerSkip, LayerSkipObjective
+from eexit_cli.training.decoder_strategies import ClassifiersObjective, DecoderStrategy, Recipe
 from eexit_cli.training.settings import StepPlan
 from eexit_cli.training.trainer import Objective
 
@@ -62,15 +54,13 @@ class Purpose:
     """What a training is for.
 
     Attributes:
-        strategy: of the layers; None where classifiers train.
-        free: settings of FREE's loss.
-        layerskip: settings of LayerSkip's.
-        classifiers: canonical names; empty where the layers train.
+        strategy: of the layers or exits; None where classifiers train.
+        recipe: the strategy with its settings.
+        classifiers: canonical names; empty where a strategy trains.
     """
 
     strategy: DecoderStrategy | None
-    free: ShallowDeep | None = None
-    layerskip: LayerSkip | None = None
+    recipe: Recipe | None = None
     classifiers: tuple[str, ...] = ()
 
     @property
@@ -85,11 +75,9 @@ class Purpose:
         Args:
             steps: of the optimizer, in all.
         """
-        if self.strategy is None:
+        if self.strategy is None or self.recipe is None:
             return ClassifiersObjective(model, self.classifiers)
-        if self.layerskip is not None:
-            return LayerSkipObjective(model, self.strategy.name, self.layerskip, steps)
-        return LayersObjective(model, self.strategy.name, self.strategy.build(self.free))
+        return self.recipe.objective(model, self.strategy.name, steps)
 
 
 @dataclass(frozen=True)
@@ -143,9 +131,13 @@ def plan(config: TrainConfig, kind: Kind) -> Plan:
 
 
 def _purpose(config: TrainConfig, kind: Kind) -> Purpose:
+    strategies: list[DecoderStrategy] = [
+        DECODER_STRATEGIES.load(name) for name in DECODER_STRATEGIES
+    ]
     if config.confidence is not None:
-        for name in ("strategy", "dropout", *FREE_OPTIONS, *LAYERSKIP_OPTIONS):
-            if getattr(config, name) is not None:
+        own = [name for strategy in strategies for name in strategy.options]
+        for name in ("strategy", "dropout", *own):
+            if _given(config, name):
                 option = flag(name)
                 raise UsageError(
                     f"{option} trains the decoder, --confidence keeps it as it is",
@@ -158,23 +150,19 @@ def _purpose(config: TrainConfig, kind: Kind) -> Purpose:
             f"--strategy {strategy.name} does not train {kind.title}",
             hint=f"Leave it out for {kind.strategy}, or name another --model",
         )
-    free = _free(config)
-    layerskip = _layerskip(config, strategy)
-    if layerskip is None:
-        strategy.build(free)  # refuses settings that do not belong to it
-    return Purpose(strategy, free, layerskip)
+    for other in strategies:
+        for name in other.options:
+            if _given(config, name) and name not in strategy.options:
+                raise UsageError(
+                    f"{flag(name)} goes with {other.method}", hint=f"Add {other.asked}"
+                )
+    options = {name: getattr(config, name) for name in strategy.options if _given(config, name)}
+    recipe = strategy.build(options, from_scratch=config.backbone is None)
+    return Purpose(strategy, recipe)
 
 
-def _layerskip(config: TrainConfig, strategy: DecoderStrategy) -> LayerSkip | None:
-    given = {name: getattr(config, name) for name in LAYERSKIP_OPTIONS}
-    given = {name: value for name, value in given.items() if value is not None}
-    if strategy.name == LayerSkip.name:
-        return LayerSkip(**given, from_scratch=config.backbone is None)
-    if given:
-        raise UsageError(
-            f"{flag(next(iter(given)))} goes with LayerSkip", hint="Add --strategy layerskip"
-        )
-    return None
+def _given(config: TrainConfig, name: str) -> bool:
+    return getattr(config, name) != getattr(TrainConfig, name)
 
 
 def classifier_names(asked: str) -> tuple[str, ...]:
@@ -189,23 +177,6 @@ def classifier_names(asked: str) -> tuple[str, ...]:
     if not names:
         raise UsageError("--confidence names no classifier", hint="Add --confidence linear,mlp")
     return tuple(dict.fromkeys(CLASSIFIERS.canonical(name) for name in names))
-
-
-def _free(config: TrainConfig) -> ShallowDeep | None:
-    if config.shallow_layer is None:
-        given = [name for name in FREE_OPTIONS if getattr(config, name) is not None]
-        if given:
-            raise UsageError(
-                f"{flag(given[0])} goes with FREE",
-                hint="Add --strategy free --shallow-layer K",
-            )
-        return None
-    values: dict[str, Any] = {"shallow_layer": config.shallow_layer}
-    if config.distillation is not None:
-        values["distillation"] = config.distillation
-    if config.distillation_weight is not None:
-        values["weight"] = config.distillation_weight
-    return ShallowDeep(**values)
 
 
 def _start_from(config: TrainConfig, purpose: Purpose, kind: Kind) -> tuple[str | None, str | None]:
@@ -264,11 +235,14 @@ class DecoderJob(Job):
         else:
             self._load_given(source)
         model = self.model
-        if purpose.strategy is not None and (dropped := model.drop_classifiers()):
-            progress.message(
-                f"Left out: the classifiers {', '.join(dropped)}, which learned from other "
-                "layers; train them anew on the finished model with --confidence"
+        if purpose.recipe is not None and (dropped := model.drop_classifiers()):
+            why = ", which learned from other layers; train them anew on the finished model with "
+            why = (
+                "; exits of their own have none"
+                if purpose.recipe.own_exits
+                else f"{why}--confidence"
             )
+            progress.message(f"Left out: the classifiers {', '.join(dropped)}{why}")
         if self.info.raw_text:
             tell_unknown(self.tokenizer, self.training, progress)
         else:
@@ -349,8 +323,8 @@ def shape_of(config: TrainConfig, defaults: Mapping[str, int]) -> dict[str, Any]
 
 def _prepare(model: Any, config: TrainConfig, purpose: Purpose) -> None:
     """Options that change the model before it trains; new classifiers."""
-    if purpose.free is not None:
-        purpose.free.check(model.depth)
+    if purpose.recipe is not None:
+        purpose.recipe.prepare(model)
     if config.dropout is not None:
         if not 0 <= config.dropout < 1:
             raise UsageError(

@@ -13,6 +13,7 @@ from eexit_cli.families.decoders.decoding import (
     DecodedSet,
     Sources,
     decode_examples,
+    given_likelihoods,
     prepare_sources,
 )
 from eexit_cli.families.decoders.exits import full_model, settings_from
@@ -20,6 +21,7 @@ from eexit_cli.families.decoders.loaded import LoadedDecoder
 from eexit_cli.families.decoders.texts import lost, scores_of
 from eexit_cli.families.training import Metrics, Rows, by_exit
 from eexit_cli.metrics.depth import depth_metrics
+from eexit_cli.metrics.perplexity import PERPLEXITY, perplexity
 from eexit_cli.training.card import describe_exit, table
 
 if TYPE_CHECKING:
@@ -107,6 +109,26 @@ class Validation:
         quality = scores_of(self.examples.info, decoded, self.answers).corpus
         return DecodedSetting(settings, quality, decoded.token_layers, self.loaded.num_layers)
 
+    def by_layer(self) -> dict[int, DecodedSetting]:
+        """Every exit as a static one, in order; the last is the full model."""
+        if self.examples.info.raw_text:
+            return self._read()
+        *exits, last = self.loaded.exit_layers
+        static = {layer: self.measure({"static_layer": layer}) for layer in exits}
+        return {**static, last: self.measure({})}
+
+    def _read(self) -> dict[int, DecodedSetting]:
+        """The same of raw text, in one pass: what is below an exit does not depend on where tokens
+        leave, so that nothing need be decoded."""
+        found = {}
+        for layer, values in given_likelihoods(self.loaded, self.sources).items():
+            self.ticker.advance(1, note=str(layer))
+            quality = {PERPLEXITY: perplexity(values)}
+            settings = {} if layer == self.loaded.num_layers else {"static_layer": layer}
+            layers = [layer] * len(values)
+            found[layer] = DecodedSetting(settings, quality, layers, self.loaded.num_layers)
+        return found
+
     def lost(self, full: DecodedSetting, other: DecodedSetting) -> float:
         """How much worse than the full model, in the leading metric; negative is better."""
         return lost(self.leading, full.quality[self.leading], other.quality[self.leading])
@@ -146,18 +168,18 @@ def measure(job: DecoderJob, run: Run, dtype: torch.dtype) -> tuple[Metrics, Row
     settings.max_target_length = job.max_target
     settings.exit_defaults = {}
     loaded = job.loaded_model(dtype)
-    with job.progress.task("Choosing the exit", total=job.depth + len(THRESHOLDS)) as ticker:
+    settings_tried = len(loaded.exit_layers) + len(THRESHOLDS)
+    with job.progress.task("Choosing the exit", total=settings_tried) as ticker:
         return _layer_metrics(job, Validation(loaded, job.validation, ticker))
 
 
 def _layer_metrics(job: DecoderJob, validation: Validation) -> tuple[Metrics, Rows]:
     """Every layer as a static exit, then the default threshold; stored with the model."""
     leading, depth = validation.leading, job.depth
-    full = validation.measure({})
-    static = [validation.measure({"static_layer": layer}) for layer in range(1, depth)]
-    metrics, rows = by_exit([result.quality for result in (*static, full)])
-    free = job.purpose.free
-    more: dict[str, Any] = {} if free is None else {"shallow_layer": free.shallow_layer}
+    static = validation.by_layer()
+    full = static[depth]
+    metrics, rows = by_exit({layer: each.quality for layer, each in static.items()})
+    more = {} if job.purpose.recipe is None else job.purpose.recipe.exit
     tried = choose_threshold(validation, full, more)
     fitting = [result for result in tried if validation.lost(full, result) <= TOLERANCE + 1e-9]
     chosen = fitting[-1] if fitting else full
@@ -283,9 +305,8 @@ def _shape(config: Mapping[str, Any], depth: int) -> str:
 
 def _layers(training: Mapping[str, Any], exits: Mapping[str, Any], depth: int) -> tuple[str, str]:
     values, metric = training["validation"], training["leading_metric"]
-    rows = [
-        (str(layer), f"{values[f'{metric}_exit_{layer}']:.4f}") for layer in range(1, depth + 1)
-    ]
+    names = {layer: f"{metric}_exit_{layer}" for layer in range(1, depth + 1)}
+    rows = [(str(layer), f"{values[name]:.4f}") for layer, name in names.items() if name in values]
     rule = exits.get("provenance", {}).get("rule", "stored one")
     share = 1 - values["mean_exit_layer"] / depth
     return (

@@ -68,10 +68,10 @@ def measure(job: EncoderJob, dtype: torch.dtype) -> tuple[Metrics, Rows]:
         if say is not None:
             job.progress.message(say)
     metrics, rows = by_exit(
-        [
-            quality(Decision(torch.full((samples,), layer), trace.logits[:, layer - 1]))
+        {
+            layer: quality(Decision(torch.full((samples,), layer), trace.logits[:, layer - 1]))
             for layer in range(1, trace.num_exits + 1)
-        ]
+        }
     )
     metrics |= quality(choice.decision)
     metrics |= {

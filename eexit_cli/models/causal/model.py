@@ -8,7 +8,7 @@ Balcony, arXiv:2503.05005); its other layers cannot be left from then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
 from eexit_cli.models.causal.architectures import Architecture, architecture
-from eexit_cli.models.causal.config import config_class
+from eexit_cli.models.causal.config import ExitParts, config_class
 from eexit_cli.models.causal.exits import ExitModule, check_exits, exit_modules
 from eexit_cli.models.causal.flops import CausalFlops
 from eexit_cli.models.causal.leaving import OwnExits, OwnExitStream
@@ -114,6 +114,21 @@ class MultiExitCausal(ExitDecoder):
         state = residual if norm is None else norm(residual)
         project = getattr(self.body, "project_out", None)
         return state if project is None else project(state)
+
+    @torch.no_grad()
+    def add_exits(self, layers: Sequence[int]) -> None:
+        """Put an exit of a decoder layer and a norm after each of these layers, 1..L-1 (Balcony).
+
+        It begins as the last layer and the final norm, as if the layers between were not there.
+        """
+        parts = ExitParts(layer=True).written()
+        self.config.exit_modules = {str(layer): dict(parts) for layer in layers}
+        self.exits = exit_modules(self)
+        weight = self.word_embeddings.weight
+        self.exits.to(weight.device, weight.dtype)
+        last = self.layers[-1].state_dict()
+        for layer in layers:
+            cast(nn.Module, cast(ExitModule, self.exits[str(layer)]).layer).load_state_dict(last)
 
     def _exit(self, layer: int) -> ExitModule | None:
         name = str(layer)

@@ -182,6 +182,11 @@ class ExitDecoder:
         return int(self.config.depth)
 
     @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """Layers that tokens can leave after, the last one included."""
+        return tuple(getattr(self.config, "exit_layers", range(1, self.depth + 1)))
+
+    @property
     def state_width(self) -> int:
         """d of the states that the LM head and the classifiers read."""
         return int(self.head.in_features)

@@ -19,8 +19,6 @@ from eexit_cli.training.decoder_strategies import (
     FREE,
     WEIGHTED,
     ClassifiersObjective,
-    LayersObjective,
-    ShallowDeep,
 )
 from eexit_cli.training.losses import (
     agreement_loss,
@@ -232,7 +230,7 @@ def test_token_accuracy_leaves_padding_out() -> None:
     model = random_decoder(2)
     source = torch.tensor([[5, 8, 9, 1], [7, 6, 1, 0]])
     labels = torch.tensor([[40, 41, 1], [50, 1, -100]])
-    objective = LayersObjective(model, "weighted-ce", WEIGHTED.build(None))
+    objective = WEIGHTED.build({}).objective(model, "weighted-ce", 1)
     with torch.no_grad():
         layers = model(source, (source != 0).long(), model.shift_right(labels), per_layer=True)
         _, measure = objective.of_states(layers.states, labels)
@@ -243,12 +241,12 @@ def test_token_accuracy_leaves_padding_out() -> None:
             assert metrics[f"token_accuracy_exit_{layer}"] == pytest.approx(expected)
 
 
-def test_free_needs_its_layer_and_others_refuse_it() -> None:
-    with pytest.raises(UsageError, match="shallow exit"):
-        FREE.build(None)
-    with pytest.raises(UsageError, match="goes with FREE"):
-        WEIGHTED.build(ShallowDeep(1))
-    with pytest.raises(UsageError, match=r"outside 1\.\.5"):
-        ShallowDeep(6).check(6)
+def test_free_needs_its_layer() -> None:
+    with pytest.raises(UsageError, match="FREE needs its shallow layer"):
+        FREE.build({"distillation": "last"})
+    model = random_decoder(6)
+    with pytest.raises(UsageError, match=r"outside 1\.\.2"):
+        FREE.build({"shallow_layer": 3}).prepare(model)
     with pytest.raises(UsageError, match="Unknown distillation 'dyna'"):
-        ShallowDeep(2, "dyna").check(6)  # type: ignore[arg-type]
+        FREE.build({"shallow_layer": 1, "distillation": "dyna"}).prepare(model)
+    FREE.build({"shallow_layer": 2, "distillation": "uniform"}).prepare(model)

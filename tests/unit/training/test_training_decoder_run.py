@@ -224,7 +224,7 @@ def test_a_plain_t5_and_pairs_of_ones_own(config: TrainConfig, tmp_path: Path) -
         ({"confidence": "mlp", "dropout": 0.1}, "--dropout trains the decoder"),
         ({"confidence": ","}, "names no classifier"),
         ({"distillation": "last"}, "--distillation goes with FREE"),
-        ({"strategy": "free"}, "FREE needs its shallow exit"),
+        ({"strategy": "free"}, "FREE needs its shallow layer"),
         ({"strategy": "free", "shallow_layer": 3}, r"--shallow-layer 3 is outside 1\.\.2"),
         ({"num_heads": 3}, "no multiple of --num-heads 3"),
         ({"dropout": 1.0}, "--dropout 1.0 is outside"),
