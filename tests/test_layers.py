@@ -20,6 +20,7 @@ COMPONENTS = {
     "calibration",
     "confidence",
     "data",
+    "engine",
     "exits",
     "metrics",
     "models",

@@ -8,6 +8,7 @@ from eexit_cli.config.common import (
     CommonConfig,
     DataConfig,
     DecoderExitConfig,
+    EngineConfig,
     ExitConfig,
     TimingConfig,
     UnseenDataConfig,
@@ -16,7 +17,9 @@ from eexit_cli.config.field import ATTACK, DECODERS, ENCODER, RUN, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig, TimingConfig):
+class AttackConfig(
+    CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig, TimingConfig, EngineConfig
+):
     """A slowdown attack. ``lam`` to ``per_size`` default to SAME's published settings.
 
     A query is one text scored by the victim: the input, each candidate, the chosen text alone;
@@ -112,9 +115,6 @@ class AttackConfig(CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig
         ATTACK,
         names="compatibility",
         listed=True,
-    )
-    workers: int | None = opt(
-        None, "Processes that attack side by side, one thread each.", RUN, least=1
     )
     transfer: tuple[str, ...] = opt(
         (),

@@ -45,6 +45,7 @@ FIXED: dict[str, tuple[str, ...]] = {
     "compatibility": ("upstream",),
     "decoder score": ("layers-per-token", "total-layers", "output-length", "acceptance"),
     "threshold decay": ("paper", "code", "none"),
+    "engine": ("local", "ray"),
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "split": ("train", "validation", "calibration", "test"),

@@ -20,9 +20,9 @@ from typing import Any
 
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.progress import SilentProgress, SilentTicker
-from eexit_cli.pipelines.attack import workers as attack_workers
+from eexit_cli.engine import processes
+from eexit_cli.engine.processes import Processes
 from eexit_cli.pipelines.attack.run import run_attack
-from eexit_cli.pipelines.attack.workers import Workers
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ class Memory(SilentProgress):
     """Reads the largest process's resident memory after every sample."""
 
     def __init__(self, samples: int) -> None:
-        self.pool: Workers | None = None
+        self.pool: Processes | None = None
         self.first = max(1, samples // 10)
         self.read: list[float] = []
 
@@ -121,17 +121,18 @@ def resident(pid: int | str) -> float:
 def pool_watched_by(memory: Memory) -> Iterator[None]:
     """Tell ``memory`` which processes attack."""
 
-    class Watched(Workers):
-        def __enter__(self) -> Workers:
-            memory.pool = super().__enter__()
-            return memory.pool
+    class Watched(Processes):
+        def __enter__(self) -> Processes:
+            super().__enter__()
+            memory.pool = self
+            return self
 
-    usual = attack_workers.Workers
-    attack_workers.Workers = Watched  # type: ignore[misc]
+    usual = processes.Processes
+    processes.Processes = Watched  # type: ignore[misc]
     try:
         yield
     finally:
-        attack_workers.Workers = usual  # type: ignore[misc]
+        processes.Processes = usual  # type: ignore[misc]
 
 
 if __name__ == "__main__":

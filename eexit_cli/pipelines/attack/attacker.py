@@ -17,6 +17,7 @@ from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
 from eexit_cli.pipelines.attack.plan import Plan
 from eexit_cli.pipelines.attack.subject import answer_record
+from eexit_cli.pipelines.spreading import placed
 from eexit_cli.store.atomic import write_atomically
 from eexit_cli.store.documents import SCHEMA_VERSION, read_object
 from eexit_cli.store.records import encode
@@ -134,6 +135,33 @@ class Attacker:
         victim.forget()
         self._freed.after_sample()
         return record
+
+
+def attacking(
+    config: AttackConfig,
+    learned: Mapping[str, Learned],
+    places: dict[str, str] | None = None,
+) -> Callable[[tuple[str, Mapping[str, Any]]], tuple[dict[str, Any], tuple[int, int]]]:
+    """What a worker does: from a recipe's name and a sample to the record, and the tokens that its
+    scored texts hold and that were computed with padding.
+
+    Args:
+        config: with every exit option resolved.
+        learned: what recipes learned before, by name.
+        places: see :class:`eexit_cli.engine.Work`.
+    """
+    from eexit_cli.families.opening import open_model
+
+    config = placed(config, places)
+    attacker = Attacker(config, open_model(config), learned=learned)
+
+    def attack(job: tuple[str, Mapping[str, Any]]) -> tuple[dict[str, Any], tuple[int, int]]:
+        held, computed = attacker.tokens
+        record = attacker.attack(*job)
+        now = attacker.tokens
+        return record, (now[0] - held, now[1] - computed)
+
+    return attack
 
 
 LEARNED = "learned.json"

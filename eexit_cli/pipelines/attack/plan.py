@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.attacks import ATTACKS, catalog_of
 from eexit_cli.attacks.recipe import Recipe
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.config.common import EngineConfig
 from eexit_cli.config.resume import resumed
 from eexit_cli.core.answers import CLASSES, TEXTS
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.option import flag
+from eexit_cli.pipelines.spreading import check_engine, spreads
 from eexit_cli.store.results import Run
 
 if TYPE_CHECKING:
@@ -175,7 +177,8 @@ def check_numbers(config: AttackConfig) -> None:
     Raises:
         UsageError: one is outside its range.
     """
-    for name, bound in {**_LEAST, "workers": 1}.items():
+    check_engine(config)
+    for name, bound in _LEAST.items():
         value = getattr(config, name)
         if value is not None and value < bound:
             raise UsageError(
@@ -229,15 +232,15 @@ def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
                 else f"Leave it out: it is for {other}",
             )
     for recipe in recipes:
-        if recipe.is_ordered(config) and (config.workers or 1) > 1:
+        if recipe.is_ordered(config) and spreads(config):
             raise UsageError(
                 f"'{recipe.name}' with --compat {config.compat} attacks samples in order: "
                 "one worker only",
-                hint="Leave --workers out",
+                hint="Leave --workers, --engine and --sample-timeout out",
             )
 
 
-_FREE = ("resume", "results_dir", "workers")
+_FREE = ("resume", "results_dir", *(each.name for each in dataclasses.fields(EngineConfig)))
 """Options that a resumed run may have otherwise than the first: no record depends on them."""
 
 

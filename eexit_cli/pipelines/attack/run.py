@@ -16,10 +16,11 @@ from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
+from eexit_cli.engine import EngineError, Job, Told, Work
 from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.opening import family_of
 from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.pipelines.attack.attacker import Attacker, learned_for, search_texts
+from eexit_cli.pipelines.attack.attacker import Attacker, attacking, learned_for, search_texts
 from eexit_cli.pipelines.attack.plan import (
     Plan,
     check_numbers,
@@ -33,6 +34,7 @@ from eexit_cli.pipelines.attack.plan import (
 )
 from eexit_cli.pipelines.attack.report import attack_latency, attack_metrics, comparisons, strongest
 from eexit_cli.pipelines.attack.subject import Subject, open_subject
+from eexit_cli.pipelines.spreading import engine_of, remembered, settled, spreads
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ __all__ = ["list_recipes", "run_attack"]
 
 Record = dict[str, Any]
 Records = list[Record]
+
+_NAMED = 5
+"""Failed samples that a line names; the document has all of them."""
 
 
 def run_attack(
@@ -143,6 +148,8 @@ class _Execution:
         self.config = subject.config
         self.timings = {"startup_seconds": loading}
         self.tokens = (0, 0)
+        self.engine: Told | None = None
+        self.failed: list[dict[str, str]] = []
         self._attacker: Attacker | None = None
         self.learned: Mapping[str, dict[str, Any]] = {}
         # A run of before there were tables has no names in its records.
@@ -165,10 +172,7 @@ class _Execution:
         elapsed = time.perf_counter() - started
         # Workers that start while the clock runs are counted there.
         self.timings["attack_seconds"] = elapsed - self.timings.get("workers_startup_seconds", 0.0)
-        records = {
-            name: [self.done[name, str(sample["id"])] for sample in self.subject.samples]
-            for name in self.plan.names
-        }
+        records = self._records()
         self._warn(records[self.plan.names[0]])
         rows = self._rows(records)
         best = strongest(rows)
@@ -179,9 +183,36 @@ class _Execution:
             )
         if self.tokens[0]:
             report["padding_factor"] = self.tokens[1] / self.tokens[0]
+        if self.engine is not None:
+            report["engine"] = remembered(self.engine)
+        if self.failed:
+            report["failed"] = self.failed
         metrics = {key: value for key, value in best.items() if not isinstance(value, str)}
         document = self.run.finish(metrics=metrics, rows=rows, timings=self.timings, report=report)
         return RunResult(document, self.run.path)
+
+    def _records(self) -> dict[str, Records]:
+        """By recipe, of the samples that all of them finished.
+
+        Raises:
+            EexitError: there is none.
+        """
+        gone = {each["id"] for each in self.failed}
+        left = [str(sample["id"]) for sample in self.subject.samples]
+        left = [identifier for identifier in left if identifier not in gone]
+        if gone:
+            self.progress.message(
+                f"{len(gone)} of {len(gone) + len(left)} samples failed and are left out of every "
+                "figure: "
+                + "; ".join(f"'{each['id']}' {each['reason']}" for each in self.failed[:_NAMED])
+            )
+        if not left:
+            raise EexitError(
+                "No sample was attacked to its end: " + self.failed[0]["reason"],
+                hint=f"Go on with fewer --workers or another limit: eexit attack --resume "
+                f"{self.run.path}",
+            )
+        return {name: [self.done[name, each] for each in left] for name in self.plan.names}
 
     def attacker(self) -> Attacker:
         """This process's own, made on first use."""
@@ -262,7 +293,7 @@ class _Execution:
             self.progress.message(f"Going on with {self.run.id}: {len(self.done)} samples are done")
         total = len(self.plan.names) * len(self.subject.samples)
         try:
-            if (self.config.workers or 1) > 1 and any(map(self._waiting, self.plan.names)):
+            if spreads(self.config) and any(map(self._waiting, self.plan.names)):
                 self._with_workers()
             else:
                 with _torch_threads(self.config.workers):
@@ -290,38 +321,39 @@ class _Execution:
             self.tokens = self._attacker.tokens
 
     def _with_workers(self) -> None:
-        from eexit_cli.pipelines.attack.workers import DeadWorkersError, Workers
-
-        count = int(self.config.workers or 1)
-        jobs = [(name, sample) for name in self.plan.names for sample in self._waiting(name)]
+        waiting = [(name, sample) for name in self.plan.names for sample in self._waiting(name)]
         self._attacker = None  # its memory is the workers' now
         needs = [need for recipe in self.plan.recipes for need in recipe.needs]
         wanted = self.config.substitutes == "wordnet" or wordnet_env.HOW_TO_GET in needs
         if wanted and wordnet_env.wordnet_is_there():
             wordnet_env.offer_wordnet()  # unpacked once rather than by every worker
+        config, folders = settled(self.config, self.subject.model)
+        work = Work(attacking, (config, self.learned), folders)
+        jobs = {_job(name, sample): (name, sample) for name, sample in waiting}
+        engine = engine_of(self.config, work, jobs=len(jobs), tell=self.progress.message)
         names = self.plan.names
         what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
-        workers = Workers(
-            min(count, len(jobs)),
-            self.config,
-            self.learned,
-            tell=self.progress.message,
-        )
+        self.engine = engine.told
         try:
-            with workers as pool:
-                self.timings["workers_startup_seconds"] = pool.start_up_seconds
-                with self._taking(f"Attack {what}, {count} workers", names) as take:
-                    pool.run(jobs, take)
-                self.tokens = pool.tokens
-        except DeadWorkersError as error:
+            with engine:
+                self.timings["workers_startup_seconds"] = engine.told.startup_seconds
+                with self._taking(f"Attack {what}, {engine.told.side_by_side}", names) as take:
+                    for _, (record, tokens) in engine.run(map(Job, jobs, jobs.values())):
+                        take(record)
+                        self.tokens = (self.tokens[0] + tokens[0], self.tokens[1] + tokens[1])
+        except EngineError as error:
             if not self.done:
                 raise
             # A path names the run wherever it lies.
             raise EexitError(
                 error.message,
                 hint=f"{len(self.done)} records are kept. Go on without workers: "
-                f"eexit attack --resume {self.run.path} --workers 1",
+                f"eexit attack --resume {self.run.path} --workers 1 --engine local",
             ) from error
+        self.failed = [
+            {"recipe": jobs[name][0], "id": str(jobs[name][1]["id"]), "reason": why}
+            for name, why in engine.told.failed.items()
+        ]
 
     @contextmanager
     def _taking(self, title: str, names: Sequence[str]) -> Iterator[Callable[[Record], None]]:
@@ -356,6 +388,10 @@ def _torch_threads(workers: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _job(recipe: str, sample: Mapping[str, Any]) -> str:
+    return f"sample '{sample['id']}' of {recipe}"
 
 
 def _layer(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +20,11 @@ from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress, SilentTicker
 from eexit_cli.core.seed import stream
+from eexit_cli.engine import Job, Work, processes
+from eexit_cli.engine.processes import Processes
 from eexit_cli.metrics.depth import gain_removed
-from eexit_cli.pipelines.attack import workers as attack_workers
+from eexit_cli.pipelines.attack.attacker import attacking
 from eexit_cli.pipelines.attack.run import run_attack
-from eexit_cli.pipelines.attack.workers import Workers
 from eexit_cli.store.results import ResultStore
 
 WORDS = [word for text in TEXTS for word in text.split()]
@@ -278,9 +279,10 @@ def test_two_workers_give_the_records_of_one_although_one_is_killed(config: Atta
     one = run_attack(replace(config, workers=1))
     killed = []
 
-    class Kills(Workers):
-        def __enter__(self) -> Workers:
+    class Kills(Processes):
+        def __enter__(self) -> Processes:
             pool = super().__enter__()
+            assert isinstance(pool, Processes)
 
             def kill(records: int) -> None:
                 if records in (2, 9):
@@ -293,32 +295,46 @@ def test_two_workers_give_the_records_of_one_although_one_is_killed(config: Atta
 
     hears = Hears()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attack_workers, "Workers", Kills)
+        patch.setattr(processes, "Processes", Kills)
         two = run_attack(replace(config, workers=2), progress=hears)
     assert len(killed) == 2
     assert sum(line.startswith("A worker died (killed by SIGKILL)") for line in hears.heard) == 2
     assert records_of(two.path) == records_of(one.path)
     assert two.document["timings"]["workers_startup_seconds"] > 0
     assert two.document["report"]["padding_factor"] >= 1
+    assert two.document["report"]["engine"] == {
+        "engine": "local",
+        "workers": 2,
+        "nodes": 1,
+        "deaths": 2,
+        "failed": 0,
+    }
     for pid in killed:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
 
-def test_workers_that_keep_dying_are_one_line(
+def killing(monkeypatch: pytest.MonkeyPatch, spared: int = 0) -> None:
+    """Workers die as they are given a sample, but for so many samples in the beginning."""
+    real, given = Processes.give, []
+
+    def give_and_kill(self: Processes, worker: Any, job: Job) -> None:
+        if job.name not in given:
+            given.append(job.name)
+        real(self, worker, job)
+        if given.index(job.name) >= spared:
+            os.kill(worker.handle.pids[0], signal.SIGKILL)
+
+    monkeypatch.setattr(Processes, "give", give_and_kill)
+
+
+def test_a_sample_that_kills_every_worker_is_one_line(
     config: AttackConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker whose environment ends it as soon as it attacks."""
-    real = attack_workers._Worker.start
-
-    def start_and_die(self: Any, job: Any) -> None:
-        self._process.kill()
-        real(self, job)
-
-    monkeypatch.setattr(attack_workers._Worker, "start", start_and_die)
-    with pytest.raises(EexitError, match=r"3 workers died at sample '.+' of random") as raised:
+    killing(monkeypatch)
+    with pytest.raises(EexitError, match="No sample was attacked to its end") as raised:
         run_attack(replace(alone(config, "random"), workers=2, limit=1))
-    assert "SIGKILL" in raised.value.message
+    assert "cost 3 workers, the last one killed by SIGKILL" in raised.value.message
     assert "resume" in str(raised.value.hint)
     monkeypatch.undo()
     resumed = run_attack(AttackConfig(resume="latest", results_dir=config.results_dir, workers=1))
@@ -328,42 +344,58 @@ def test_workers_that_keep_dying_are_one_line(
 def test_workers_that_cannot_start_are_one_line(
     config: AttackConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> Mapping[str, str]:
-        return {**os.environ, "PYTHONPATH": "", "PYTHONSTARTUP": "", "PYTHONHOME": "/nowhere"}
-
-    monkeypatch.setattr(attack_workers, "_environment", broken)
+    monkeypatch.setattr(processes, "environment", lambda: {"PYTHONHOME": "/nowhere"})
     with pytest.raises(EexitError, match="die as they start"):
         run_attack(replace(alone(config, "random"), workers=2))
 
 
-def test_workers_that_die_late_name_the_run_to_go_on_with(
+def test_a_failed_sample_is_named_and_the_others_count(
     config: AttackConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first record is made, and from then on workers die."""
-    real = attack_workers._Worker.start
-    started: list[object] = []
+    """The first sample is attacked; whoever takes another one dies."""
+    whole = run_attack(replace(alone(config, "random"), limit=2))
+    killing(monkeypatch, spared=1)
+    hears = Hears()
+    run = run_attack(replace(alone(config, "random"), workers=2, limit=2), progress=hears)
+    ((record),) = run.records()
+    assert record["id"] in {each["id"] for each in whole.records()}
+    (failed,) = run.document["report"]["failed"]
+    assert failed["recipe"] == "random"
+    assert {failed["id"], record["id"]} == {each["id"] for each in whole.records()}
+    assert run.document["report"]["engine"]["deaths"] == 3
+    assert run.document["metrics"]["samples"] == 1
+    (told,) = [line for line in hears.heard if "left out of every figure" in line]
+    assert told.startswith(
+        f"1 of 2 samples failed and are left out of every figure: '{failed['id']}'"
+    )
 
-    def start_and_die_later(self: Any, job: Any) -> None:
-        if started and job.sample["id"] != started[0]:
-            self._process.kill()
-        started.append(job.sample["id"])
-        real(self, job)
 
-    monkeypatch.setattr(attack_workers._Worker, "start", start_and_die_later)
-    with pytest.raises(EexitError, match="3 workers died") as raised:
-        run_attack(replace(alone(config, "random"), workers=2, limit=2))
-    (run,) = ResultStore(config.results_dir).list()
-    hint = str(raised.value.hint)
-    assert "1 records are kept" in hint
-    assert f"eexit attack --resume {run.path} --workers 1" in hint
+def test_a_sample_past_its_time_fails_alone(
+    config: AttackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is stopped does nothing until it is ended."""
+    real, stopped = Processes.give, []
+
+    def give_and_stop(self: Processes, worker: Any, job: Job) -> None:
+        real(self, worker, job)
+        if not stopped:
+            stopped.append(job.name)
+            os.kill(worker.handle.pids[0], signal.SIGSTOP)
+
+    monkeypatch.setattr(Processes, "give", give_and_stop)
+    run = run_attack(replace(alone(config, "random"), sample_timeout=20.0, limit=3))
+    (failed,) = run.document["report"]["failed"]
+    assert failed["reason"] == "took longer than 20 s"
+    assert f"sample '{failed['id']}' of random" == stopped[0]
+    assert len(list(run.records())) == 2
 
 
 def test_an_error_in_a_worker_is_the_error_of_the_run(config: AttackConfig) -> None:
     with (
         pytest.raises(UsageError, match="Unknown attack recipe 'nothing'"),
-        Workers(1, config, {}) as pool,
+        Processes(Work(attacking, (config, {})), 1) as engine,
     ):
-        pool.run([("nothing", {"id": "1", "text": "a film", "label": 0})], lambda record: None)
+        list(engine.run([Job("1", ("nothing", {"id": "1", "text": "a film", "label": 0}))]))
 
 
 @pytest.mark.parametrize(
