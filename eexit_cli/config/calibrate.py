@@ -10,6 +10,7 @@ from eexit_cli.config.common import (
     DataConfig,
     DecoderConfig,
     DecoderExitConfig,
+    EngineConfig,
     TimingConfig,
     UnseenDataConfig,
 )
@@ -17,7 +18,9 @@ from eexit_cli.config.field import CALIBRATION, DATA, DECODERS, LOSSES, RUN, UND
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateConfig(CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingConfig):
+class CalibrateConfig(
+    CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingConfig, EngineConfig
+):
     """The exit threshold that saves most while the risk stays below delta.
 
     The risk is the mean loss on new samples; classification uses equality as its quality. Empty

@@ -9,6 +9,7 @@ from eexit_cli.config.common import (
     CommonConfig,
     DecoderConfig,
     DecoderExitConfig,
+    EngineConfig,
     ExitConfig,
     ExitGridConfig,
     TimingConfig,
@@ -18,7 +19,9 @@ from eexit_cli.config.field import DATA, ENCODER, EVALUATION, opt
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(CommonConfig, UnseenDataConfig, ExitGridConfig, DecoderConfig, TimingConfig):
+class EvaluateConfig(
+    CommonConfig, UnseenDataConfig, ExitGridConfig, DecoderConfig, TimingConfig, EngineConfig
+):
     """Quality against speed, at one setting, at several (a row each), or at all of them."""
 
     sweep: bool = opt(

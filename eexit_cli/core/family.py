@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eexit_cli.core.answers import Answers, Exit, Knob
-from eexit_cli.core.protocols import Progress
+from eexit_cli.core.protocols import Crew, Progress
 from eexit_cli.core.types import Examples, TaskInfo
 
 if TYPE_CHECKING:
@@ -270,6 +270,17 @@ class Model(Protocol):
 
     def tokenised(self, text: str, pair: str | None = None) -> Any:
         """One input on the device, for :meth:`live`."""
+        ...
+
+    def with_crew(self, crew: Crew) -> Model:
+        """The same model, whose passes over many samples are done by a crew in parts."""
+        ...
+
+    def share(self, part: Any) -> Any:
+        """What a member of the crew does: a part of a pass, as the model that has the crew cut it.
+
+        Part and answer are pickled.
+        """
         ...
 
     def live(self, tokenised: Any, exit: Exit) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -40,6 +40,30 @@ class ExitCriterion(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Name and settings, as they are written to ``all_results.json``."""
+        ...
+
+
+class Crew(Protocol):
+    """Other processes that hold the same model, and do parts of its passes."""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        ...
+
+    def do(self, shares: Sequence[Any], sizes: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """What ``share`` of the model says to each of these, in the order in which it is done.
+
+        Args:
+            shares: parts of a pass, as the family cuts it.
+            sizes: samples of each.
+
+        Returns:
+            Pairs of a place in ``shares`` and what was said there.
+
+        Raises:
+            EexitError: a part that costs every process its life, or takes too long.
+        """
         ...
 
 

@@ -49,11 +49,13 @@ class Job:
     Attributes:
         name: for messages, such as "sample '12' of waffle".
         payload: what the worker is given.
+        size: samples in it, each of which may take the time limit.
         deaths: workers that died at it.
     """
 
     name: str
     payload: Any
+    size: int = 1
     deaths: int = 0
 
 
@@ -263,7 +265,9 @@ class Engine(ABC):
 
     def _give(self, worker: Worker, job: Job) -> None:
         worker.job = job
-        worker.deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        worker.deadline = (
+            None if self.timeout is None else time.monotonic() + self.timeout * job.size
+        )
         self.give(worker, job)
 
     def _next(self) -> tuple[Worker, Event]:
@@ -276,9 +280,13 @@ class Engine(ABC):
                 return heard
             now = time.monotonic()
             for worker in self.workers:
-                if worker.deadline is not None and worker.deadline <= now:
-                    assert worker.job is not None
-                    self._give_up(worker.job, f"took longer than {self.timeout:g} s")
+                if (
+                    worker.job is not None
+                    and worker.deadline is not None
+                    and worker.deadline <= now
+                ):
+                    allowed = (self.timeout or 0.0) * worker.job.size
+                    self._give_up(worker.job, f"took longer than {allowed:g} s")
                     self.empty(worker)
                     return worker, Died("over its time")
 

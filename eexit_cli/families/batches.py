@@ -78,3 +78,13 @@ def typed_in(texts: Sequence[str | tuple[str, str]]) -> Examples:
         columns["text_pair"] = [second for _, second in pairs]
     info = TaskInfo("texts", kind="classification", pair=bool(pairs))
     return Examples(info, "typed in", datasets.Dataset.from_dict(columns), len(texts))
+
+
+SHARES = 4
+"""Parts of a pass for each process of a crew: an early one that takes long keeps nobody waiting."""
+
+
+def shares_of(batches: Sequence[Any], processes: int) -> list[range]:
+    """A pass cut into consecutive parts for a crew, as places in its batches."""
+    size = max(1, -(-len(batches) // (SHARES * processes)))
+    return [range(first, min(first + size, len(batches))) for first in range(0, len(batches), size)]

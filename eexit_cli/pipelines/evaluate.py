@@ -16,9 +16,12 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.families.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.families.opening import open_model
 from eexit_cli.metrics.latency import NOT_TIMED
+from eexit_cli.pipelines.spreading import check_engine, crewed
 from eexit_cli.store.results import ResultStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from eexit_cli.core.answers import Exit
     from eexit_cli.core.family import Evaluation, Model
     from eexit_cli.core.protocols import Progress
@@ -81,8 +84,16 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         MissingArtifactError: no such model, data or calibration here.
     """
     progress = progress or SilentProgress()
+    check_engine(config)
     seed_everything(config.seed)
     model = open_model(config, progress=progress)
+    with crewed(config, model, progress) as (crew, report):
+        return _evaluated(config, crew, report, progress)
+
+
+def _evaluated(
+    config: EvaluateConfig, model: Model, report: Callable[[], dict[str, Any]], progress: Progress
+) -> RunResult:
     config = model.own_data(config, progress)
     examples = model.examples(config, default_split="test", progress=progress)
     told: dict[str, Any] = {"prefix": model.prefix(examples.info), "progress": progress}
@@ -129,7 +140,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
         else:
             progress.message(NOT_TIMED)
         metrics |= evaluation.beside(exits[0])
-        document = run.finish(metrics=metrics, rows=table, timings=timings)
+        document = run.finish(metrics=metrics, rows=table, timings=timings, report=report())
         return RunResult(document, run.path)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.core.errors import UsageError
+from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.engine import Job, Work
 
 if TYPE_CHECKING:
     from eexit_cli.config.common import EngineConfig
-    from eexit_cli.engine import Engine, Told, Work
+    from eexit_cli.core.protocols import Progress
+    from eexit_cli.engine import Engine, Told
 
 RAY = "ray"
 
@@ -48,13 +51,13 @@ def spreads(config: EngineConfig) -> bool:
 
 
 def engine_of(
-    config: EngineConfig, work: Work, *, jobs: int, tell: Callable[[str], None]
+    config: EngineConfig, work: Work, *, jobs: int | None, tell: Callable[[str], None]
 ) -> Engine:
     """What the options ask for, not yet begun.
 
     Args:
         work: of each worker.
-        jobs: that there are; more workers than these would be idle.
+        jobs: that there are, where known; more workers than these would be idle.
         tell: gets a line where something happened.
 
     Raises:
@@ -89,6 +92,75 @@ def placed(config: Any, places: dict[str, str] | None) -> Any:
     """The configuration with the folders of a worker's own machine."""
     model = (places or {}).get(config.model, config.model)
     return dataclasses.replace(config, model=model)
+
+
+class EngineCrew:
+    """See :class:`eexit_cli.core.protocols.Crew`; its engine begins with its first pass.
+
+    Args:
+        config: what each member opens its model by, and the engine's options.
+        model: the one here.
+    """
+
+    def __init__(self, config: Any, model: Any, progress: Progress) -> None:
+        settings, folders = settled(config, model)
+        work = Work(sharing, (settings,), folders)
+        self.engine = engine_of(config, work, jobs=None, tell=progress.message)
+        self._asked, self._begun = config.workers, ExitStack()
+
+    @property
+    def size(self) -> int:
+        self._begin()
+        return len(self.engine.workers)
+
+    def _begin(self) -> None:
+        if not self.engine.workers:
+            self._begun.enter_context(self.engine)
+
+    def do(self, shares: Sequence[Any], sizes: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        self._begin()
+        jobs = [
+            Job(f"part {place + 1} of {len(shares)} ({size} samples)", (place, share), size)
+            for place, (share, size) in enumerate(zip(shares, sizes, strict=True))
+        ]
+        for _, found in self.engine.run(jobs):
+            yield found
+        if self.engine.told.failed:
+            name, why = next(iter(self.engine.told.failed.items()))
+            raise EexitError(
+                f"The pass cannot be finished: {name} {why}",
+                hint="Go on with fewer --workers or a longer --sample-timeout, or leave both out",
+            )
+
+    def close(self) -> None:
+        self._begun.close()
+
+
+def sharing(config: Any, places: dict[str, str] | None = None) -> Callable[[Any], Any]:
+    """What a member of a crew does: a place and a part of a pass to that place and its answer."""
+    from eexit_cli.families.opening import open_model
+
+    model = open_model(placed(config, places))
+    return lambda job: (job[0], model.share(job[1]))
+
+
+@contextmanager
+def crewed(
+    config: Any, model: Any, progress: Progress
+) -> Iterator[tuple[Any, Callable[[], dict[str, Any]]]]:
+    """The model, with a crew where the options ask for one.
+
+    Yields:
+        The model, and what gives the report's words on its engine.
+    """
+    if not spreads(config):
+        yield model, dict
+        return
+    crew = EngineCrew(config, model, progress)
+    try:
+        yield model.with_crew(crew), lambda: {"engine": remembered(crew.engine.told)}
+    finally:
+        crew.close()
 
 
 def remembered(told: Told) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import load_examples
 from eexit_cli.families.decoders.decoding import decode_examples
 from eexit_cli.families.decoders.exits import settings_from
+from eexit_cli.families.opening import open_model
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.t5.model import MultiExitT5
 from eexit_cli.pipelines.calibrate.model import ModelCalibration, ModelSamples
@@ -89,7 +90,7 @@ def generated_anew(config: CalibrateConfig, deltas) -> list[float]:
 
 
 def ours(config: CalibrateConfig, deltas) -> list[float]:
-    samples = ModelSamples(config, SilentProgress())
+    samples = ModelSamples(open_model(config), config, SilentProgress())
     ledger = Ledger(ModelCalibration(samples, samples.knobs[0]).calibration)
     answers = []
     for delta in deltas:

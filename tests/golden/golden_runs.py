@@ -59,11 +59,6 @@ RUNS: dict[str, Golden] = {
         f"attack {_ENCODER} --limit 8 --recipe same-token,same-char,waffle,random,deepwordbug"
         f" {_SEARCH}"
     ),
-    "attack-encoder-workers": Golden(
-        f"attack {_ENCODER} --limit 8 --recipe same-token,same-char,waffle,random,deepwordbug"
-        f" {_SEARCH} --workers 2",
-        same_as="attack-encoder",
-    ),
     "attack-encoder-upstream": Golden(
         f"attack {_ENCODER} --limit 5 --recipe same-token,waffle --compat upstream {_SEARCH}"
     ),
@@ -72,10 +67,6 @@ RUNS: dict[str, Golden] = {
         f" {_SEARCH}"
     ),
     "attack-decoder": Golden(f"attack {_DECODER} --limit 8 --recipe same-token,random {_SEARCH}"),
-    "attack-decoder-workers": Golden(
-        f"attack {_DECODER} --limit 8 --recipe same-token,random {_SEARCH} --workers 2",
-        same_as="attack-decoder",
-    ),
     "replay-encoder": Golden(
         f"attack --transfer RUN --model ./encoder --defences {_EXACT}", after=("attack-encoder",)
     ),
@@ -128,6 +119,30 @@ RUNS: dict[str, Golden] = {
         "train --model calm --backbone ./decoder --confidence linear,mlp --data-file words.csv"
         f" --epochs 1 --batch-size 8 --output sure {_EXACT}"
     ),
+}
+
+ENGINES = {
+    "workers": (
+        "--workers 2",
+        (
+            "attack-encoder", "attack-decoder", "attack-causal-drafts", "evaluate-encoder-sweep",
+            "evaluate-decoder", "evaluate-decoder-sweep", "evaluate-decoder-free",
+            "evaluate-causal-drafts", "calibrate-encoder", "calibrate-decoder",
+            "calibrate-causal",
+        ),
+    ),
+    "ray": (
+        "--engine ray --workers 2",
+        ("attack-encoder", "evaluate-decoder", "evaluate-encoder-sweep", "calibrate-causal"),
+    ),
+}  # fmt: skip
+"""Who else must come to the same, and in which runs. (What top-k propagation costs depends on which
+rows are scored together, as at another batch size.)"""
+
+RUNS |= {
+    f"{name}-{engine}": Golden(f"{RUNS[name].command} {options}", same_as=name)
+    for engine, (options, names) in ENGINES.items()
+    for name in names
 }
 
 _CLOCK = re.compile(r"seconds|latency|throughput|timing|_ms(_|$)|^time|per_second")

@@ -16,13 +16,19 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples
 from eexit_cli.exits.adaptive import AdaptiveThreshold
-from eexit_cli.families.batches import DEFAULT_BATCH_SIZE, batches_by_length, to_device
+from eexit_cli.families.batches import (
+    DEFAULT_BATCH_SIZE,
+    batches_by_length,
+    shares_of,
+    to_device,
+)
+from eexit_cli.families.decoders.exits import describe_settings, settings_from
 from eexit_cli.families.decoders.texts import PROMPT, given_batches
 from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSample, DecodeTimings
 from eexit_cli.models.decoding.settings import DecodeSettings
 
 if TYPE_CHECKING:
-    from eexit_cli.core.protocols import Progress
+    from eexit_cli.core.protocols import Crew, Progress
     from eexit_cli.families.decoders.loaded import LoadedDecoder
 
 
@@ -204,14 +210,8 @@ def decode_examples(
         settings = dataclasses.replace(settings, rule=rule)
     seconds = 0.0
     with progress.task(title, total=total) as ticker:
-        for rows, run in _runs(loaded, samples, settings, ticker.advance):
-            started = _now(loaded)
-            if rule is not None:
-                rule.refit()
-            decoded = run()
-            if rule is not None and decoded.pairs:
-                rule.observe(*zip(*decoded.pairs, strict=True))
-            seconds += _now(loaded) - started
+        for rows, decoded, spent in _passes(loaded, samples, settings, rule, ticker.advance):
+            seconds += spent
             pairs += decoded.pairs
             for row, sample in zip(rows, decoded.samples, strict=True):
                 found[row] = sample
@@ -264,6 +264,78 @@ def given_likelihoods(loaded: LoadedDecoder, sources: Sources) -> dict[int, list
                 of_true = wide.log_softmax(dim=-1).gather(1, labels[0].unsqueeze(1))
                 values += of_true.squeeze(1).tolist()
     return found
+
+
+Pass = tuple[list[int], Decoded, float]
+"""Sources by their place, their outputs, and seconds of decoding."""
+
+
+def _passes(
+    loaded: LoadedDecoder,
+    sources: Sources,
+    settings: DecodeSettings,
+    rule: AdaptiveThreshold | None,
+    finished: Callable[[int], None],
+) -> Iterator[Pass]:
+    """All sources, in parts and in any order."""
+    # What an adaptive threshold has learned of one batch holds for the next.
+    if loaded.crew is not None and rule is None:
+        yield from _of_crew(loaded.crew, sources, settings, finished)
+        return
+    for rows, run in _runs(loaded, sources, settings, finished):
+        started = _now(loaded)
+        if rule is not None:
+            rule.refit()
+        decoded = run()
+        if rule is not None and decoded.pairs:
+            rule.observe(*zip(*decoded.pairs, strict=True))
+        yield rows, decoded, _now(loaded) - started
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a pass, for a member of a crew.
+
+    Attributes:
+        sources: on the CPU; their rows are places in the whole set.
+        described: the exit.
+        timings: measure the time of each part.
+    """
+
+    sources: Sources
+    described: dict[str, Any]
+    timings: bool
+
+
+def _of_crew(
+    crew: Crew, sources: Sources, settings: DecodeSettings, finished: Callable[[int], None]
+) -> Iterator[Pass]:
+    described = describe_settings(settings)
+    shares = []
+    for places in shares_of(sources.batches, crew.size):
+        batches = [_moved(sources.batches[at], "cpu") for at in places]
+        rows = [sources.rows[at] for at in places]
+        part = dataclasses.replace(sources, rows=rows, batches=batches, lengths=[])
+        shares.append(Share(part, described, settings.timings))
+    counts = [sum(map(len, share.sources.rows)) for share in shares]
+    for index, passes in crew.do(shares, counts):
+        yield from passes
+        finished(counts[index])
+
+
+def decode_share(loaded: LoadedDecoder, share: Share) -> list[Pass]:
+    """What a member of a crew does."""
+    settings = settings_from(share.described, loaded, timings=share.timings)
+    batches = [_moved(batch, loaded.device) for batch in share.sources.batches]
+    sources = dataclasses.replace(share.sources, batches=batches)
+    return list(_passes(loaded, sources, settings, None, lambda finished: None))
+
+
+def _moved(batch: dict[str, Any], device: Any) -> dict[str, Any]:
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.items()
+    }
 
 
 def decode_batches(loaded: LoadedDecoder, sources: Sources, settings: DecodeSettings) -> Decoded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from eexit_cli.store.models import ModelRef
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from eexit_cli.core.protocols import Crew
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class LoadedDecoder:
         device, dtype: of the weights and activations.
         max_length: tokens per source, the end token included; longer ones are cut.
         max_new_tokens: longest output, the end token included.
+        crew: does the passes over many samples; None does them here.
     """
 
     ref: ModelRef
@@ -37,6 +40,7 @@ class LoadedDecoder:
     dtype: torch.dtype
     max_length: int
     max_new_tokens: int
+    crew: Crew | None = field(default=None, kw_only=True)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from eexit_cli.core.answers import TEXTS, Answers, Exit, Knob
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.family import Evaluation
-from eexit_cli.core.protocols import Progress
+from eexit_cli.core.protocols import Crew, Progress
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.core.victim import Attacked
 from eexit_cli.data import TASKS, load_examples, task_info
@@ -23,7 +23,14 @@ from eexit_cli.families.decoders.attack_exits import (
     settings_by_input,
 )
 from eexit_cli.families.decoders.calibration import knobs
-from eexit_cli.families.decoders.decoding import Sources, decode_examples, prepare_sources
+from eexit_cli.families.decoders.decoding import (
+    Pass,
+    Share,
+    Sources,
+    decode_examples,
+    decode_share,
+    prepare_sources,
+)
 from eexit_cli.families.decoders.evaluation import TextEvaluation
 from eexit_cli.families.decoders.exits import (
     FULL,
@@ -172,6 +179,12 @@ class TextModel(LoadedDecoder):
     ) -> dict[str, Any]:
         timed = {"live": exit.rule, "full": full_model(self)}
         return time_singles(self, examples, timed, "full", config, progress)["live"]
+
+    def with_crew(self, crew: Crew) -> TextModel:
+        return dataclasses.replace(self, crew=crew)
+
+    def share(self, part: Share) -> list[Pass]:
+        return decode_share(self, part)
 
     def tokenised(self, text: str, pair: str | None = None) -> dict[str, Any]:
         batch = self.batcher()([text])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from eexit_cli.families.batches import (
     DEFAULT_BATCH_SIZE,
     batches_by_length,
     labels_of,
+    shares_of,
     texts_of,
     to_device,
     typed_in,
@@ -27,7 +28,26 @@ from eexit_cli.store.models import ModelRef
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from eexit_cli.core.protocols import Progress
+    from eexit_cli.core.protocols import Crew, Progress
+
+
+TextBatch = tuple[list[str], list[str] | None]
+"""Texts, and the second ones of pairs."""
+
+
+@dataclass(frozen=True)
+class BatchPass:
+    """Every exit's say to a batch.
+
+    Attributes:
+        logits: Shape: [rows, exits, classes].
+        lengths: tokens of each input. Shape: [rows].
+        truncated: inputs cut at the model's limit.
+    """
+
+    logits: torch.Tensor
+    lengths: torch.Tensor
+    truncated: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,7 @@ class LoadedModel:
         tokenizer: a fast tokenizer.
         device, dtype: of the weights and activations.
         max_length: tokens per input, special tokens included.
+        crew: does the passes over many samples; None does them here.
     """
 
     ref: ModelRef
@@ -50,6 +71,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     max_length: int
+    crew: Crew | None = None
 
     @property
     def name(self) -> str:
@@ -85,7 +107,30 @@ class LoadedModel:
         """A new tokenising batcher, whose count of cut inputs starts at 0."""
         return TextBatcher(self.tokenizer, self.max_length)
 
+    def _passes(self, batches: Sequence[TextBatch]) -> Iterator[tuple[int, BatchPass]]:
+        """Of each batch, by its place, in any order."""
+        if self.crew is None:
+            yield from enumerate(map(self._pass, batches))
+            return
+        shares = shares_of(batches, self.crew.size)
+        parts = [[batches[at] for at in share] for share in shares]
+        counts = [sum(len(texts) for texts, _ in part) for part in parts]
+        for index, found in self.crew.do(parts, counts):
+            yield from zip(shares[index], found, strict=True)
+
+    def share(self, part: Sequence[TextBatch]) -> list[BatchPass]:
+        """See :class:`eexit_cli.core.family.Model`."""
+        return list(map(self._pass, part))
+
     @torch.inference_mode()
+    def _pass(self, texts: TextBatch) -> BatchPass:
+        batcher = self.batcher()
+        batch = batcher(*texts)
+        # Shape: [rows, exits, classes]
+        logits = self.model(**to_device(batch, self.device)).logits.cpu()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return BatchPass(logits, batch["attention_mask"].sum(dim=1), batcher.truncated)
+
     def trace(
         self,
         examples: Examples | Sequence[str | tuple[str, str]],
@@ -107,28 +152,28 @@ class LoadedModel:
         progress = progress or SilentProgress()
         if not isinstance(examples, Examples):
             examples = typed_in(examples)
-        batcher = self.batcher()
         texts, pairs = texts_of(examples)
         # Characters order well enough, and cost nothing.
         sizes = [len(text) + (len(pairs[at]) if pairs else 0) for at, text in enumerate(texts)]
+        rows = list(batches_by_length(sizes, batch_size or DEFAULT_BATCH_SIZE))
+        batches = [
+            ([texts[row] for row in batch], [pairs[row] for row in batch] if pairs else None)
+            for batch in rows
+        ]
         lengths = torch.zeros(len(texts), dtype=torch.int64)
         logits: torch.Tensor | None = None
+        truncated = 0
         with progress.task(title, total=len(texts)) as ticker:
-            for rows in batches_by_length(sizes, batch_size or DEFAULT_BATCH_SIZE):
-                batch = batcher(
-                    [texts[row] for row in rows], [pairs[row] for row in rows] if pairs else None
-                )
-                # Shape: [rows, exits, classes]
-                output = self.model(**to_device(batch, self.device)).logits.cpu()
-                output = output if output.dtype == torch.float64 else output.float()
+            for at, found in self._passes(batches):
                 if logits is None:
-                    logits = output.new_zeros((len(texts), *output.shape[1:]))
-                logits[rows] = output
-                lengths[rows] = batch["attention_mask"].sum(dim=1)
-                ticker.advance(len(rows))
-        if batcher.truncated:
+                    logits = found.logits.new_zeros((len(texts), *found.logits.shape[1:]))
+                logits[rows[at]] = found.logits
+                lengths[rows[at]] = found.lengths
+                truncated += found.truncated
+                ticker.advance(len(rows[at]))
+        if truncated:
             progress.message(
-                f"{batcher.truncated} of {len(texts)} inputs were cut at {self.max_length} tokens"
+                f"{truncated} of {len(texts)} inputs were cut at {self.max_length} tokens"
             )
         assert logits is not None
         labels = labels_of(examples)

@@ -11,7 +11,7 @@ from eexit_cli.config.field import ENCODER
 from eexit_cli.core.answers import CLASSES, Answers, Exit, Knob
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.family import Evaluation
-from eexit_cli.core.protocols import Progress
+from eexit_cli.core.protocols import Crew, Progress
 from eexit_cli.core.stepping import replay
 from eexit_cli.core.types import Examples, TaskInfo, Trace
 from eexit_cli.core.victim import Attacked
@@ -187,6 +187,9 @@ class EncoderModel(LoadedModel):
         self, examples: Examples, exit: Exit, config: Any, progress: Progress
     ) -> dict[str, Any]:
         return measure_speed(self, examples, [exit.rule], config, progress)[0]
+
+    def with_crew(self, crew: Crew) -> EncoderModel:
+        return dataclasses.replace(self, crew=crew)
 
     def tokenised(self, text: str, pair: str | None = None) -> dict[str, Any]:
         return to_device(self.batcher()([text], None if pair is None else [pair]), self.device)

@@ -30,7 +30,6 @@ from eexit_cli.families.batches import targets_of, texts_of
 from eexit_cli.families.calibrated import conditions_of, names_of
 from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.data import is_task
-from eexit_cli.families.opening import open_model
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.metrics.task import compute
 from eexit_cli.pipelines.attack.subject import as_examples
@@ -167,8 +166,8 @@ class AnswersSource:
 class ModelSamples:
     """A model with its samples, for every measure."""
 
-    def __init__(self, config: CalibrateConfig, progress: Progress) -> None:
-        self.model = open_model(config, progress=progress)
+    def __init__(self, model: Model, config: CalibrateConfig, progress: Progress) -> None:
+        self.model = model
         self.config: CalibrateConfig = self.model.own_data(config, progress)
         self.progress = progress
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,7 @@ from eexit_cli.calibration.engine import Answer, Question, ask
 from eexit_cli.calibration.losses import check_delta
 from eexit_cli.calibration.report import bound_words
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.config.common import DecoderExitConfig
+from eexit_cli.config.common import DecoderExitConfig, EngineConfig
 from eexit_cli.config.resume import resumed
 from eexit_cli.core.errors import RiskNotControlledError, UsageError
 from eexit_cli.core.option import flag
@@ -22,6 +22,7 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import RunResult
 from eexit_cli.pipelines.calibrate.session import Session, compare_naive, known_columns
 from eexit_cli.pipelines.calibrate.subject import Calibratable
+from eexit_cli.pipelines.spreading import check_engine, crewed
 from eexit_cli.store.calibrations import StoredCalibration, keeping, listed
 from eexit_cli.store.results import ResultStore, Run
 
@@ -77,6 +78,12 @@ def check_combination(config: CalibrateConfig) -> None:
             flag(item.name): getattr(config, item.name)
             for item in dataclasses.fields(DecoderExitConfig)
         },
+        **{
+            flag(item.name): None
+            if (value := getattr(config, item.name)) == item.default
+            else value
+            for item in dataclasses.fields(EngineConfig)
+        },
     }
     for option, value in needs_model.items():
         if value is not None:
@@ -110,7 +117,7 @@ def resumed_config(
         what="run",
         repair=f"go on with {run.id}, or start a new run without --resume",
         explicit=explicit,
-        free=("resume", "results_dir"),
+        free=("resume", "results_dir", *(each.name for each in dataclasses.fields(EngineConfig))),
     )
     return dataclasses.replace(stored, results_dir=config.results_dir, resume=config.resume)
 
@@ -194,7 +201,20 @@ def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) ->
         from eexit_cli.pipelines.calibrate.under_attack import check_recipe
 
         check_recipe(config)
-    subjects = prepare(config, progress)
+    check_engine(config)
+    with prepare(config, progress) as (subjects, engine):
+        return _asked(config, question, subjects, attacked, unfinished, engine, progress)
+
+
+def _asked(
+    config: CalibrateConfig,
+    question: Question,
+    subjects: Sequence[Calibratable],
+    attacked: Run | None,
+    unfinished: Run | None,
+    engine: Callable[[], dict[str, Any]],
+    progress: Progress,
+) -> RunResult:
     first = subjects[0]
     if config.store and (provenance := first.provenance()) is not None:
         listed(provenance.ref, provenance.folder)  # a damaged file is an error before the work
@@ -222,7 +242,7 @@ def _run(config: CalibrateConfig, unfinished: Run | None, progress: Progress) ->
                     name: sum(one.timings.get(name, 0.0) for one in found)
                     for name in found[0].timings
                 },
-                report=_reports(found),
+                report={**_reports(found), **engine()},
             )
     if config.strict and failed:
         raise RiskNotControlledError(
@@ -298,16 +318,26 @@ _SEVERAL = (
 )
 
 
-def prepare(config: CalibrateConfig, progress: Progress) -> list[Calibratable]:
-    """The subject that the configuration names, with its samples ready; one for each measure."""
+@contextmanager
+def prepare(
+    config: CalibrateConfig, progress: Progress
+) -> Iterator[tuple[list[Calibratable], Callable[[], dict[str, Any]]]]:
+    """The subject that the configuration names, with its samples ready; one for each measure.
+
+    Yields:
+        The subjects, and what gives the report's words on the engine.
+    """
     if config.losses is not None:
         from eexit_cli.pipelines.calibrate.subject import ExternalLosses
 
-        return [ExternalLosses(config, progress)]
+        yield [ExternalLosses(config, progress)], dict
+        return
+    from eexit_cli.families.opening import open_model
     from eexit_cli.pipelines.calibrate.model import ModelCalibration, ModelSamples
 
-    samples = ModelSamples(config, progress)
-    return [ModelCalibration(samples, knob) for knob in samples.knobs]
+    with crewed(config, open_model(config, progress=progress), progress) as (model, engine):
+        samples = ModelSamples(model, config, progress)
+        yield [ModelCalibration(samples, knob) for knob in samples.knobs], engine
 
 
 @contextmanager
