@@ -38,6 +38,11 @@ def _sleep() -> None:
     time.sleep(600)
 
 
+def _nap() -> int:
+    time.sleep(0.3)
+    return os.getpid()
+
+
 def _refuse() -> None:
     raise UsageError("This cannot be", hint="Do otherwise")
 
@@ -55,6 +60,7 @@ WORDS = {
     "die": _die,
     "leave": _leave,
     "sleep": _sleep,
+    "nap": _nap,
     "refuse": _refuse,
     "fail": _fail,
     "print": _print,

@@ -55,7 +55,7 @@ def here() -> Iterator[Any]:
 def test_jobs_deaths_and_time_limits(here: Any, capfd: pytest.CaptureFixture[str]) -> None:
     heard: list[str] = []
     jobs = [Job("the deadly one", "die"), *numbers(20), Job("the slow one", "sleep")]
-    with Actors(THREE, 2, timeout=20.0, tell=heard.append) as engine:
+    with Actors(THREE, 2, timeout=8.0, tell=heard.append) as engine:
         pids = engine.pids
         assert len(set(pids)) == 2
         os.kill(pids[0], signal.SIGKILL)
@@ -63,11 +63,12 @@ def test_jobs_deaths_and_time_limits(here: Any, capfd: pytest.CaptureFixture[str
         told = engine.told
     assert results == [3 * number for number in range(20)]
     assert told.nodes == 1
-    assert told.deaths == 4
+    # The killed worker may have had the deadly one in its hands.
+    assert told.deaths in (3, 4)
     assert set(told.failed) == {"the deadly one", "the slow one"}
     assert told.failed["the deadly one"].startswith("cost 3 workers, the last one ")
-    assert told.failed["the slow one"] == "took longer than 20 s"
-    assert sum(line.startswith("A worker died") for line in heard) == 3
+    assert told.failed["the slow one"] == "took longer than 8 s"
+    assert sum(line.startswith("A worker died") for line in heard) == told.deaths - 1
     assert capfd.readouterr().out == "", "what Ray says of dead workers would break --json"
     assert here.is_initialized(), "what the caller began is his to end"
 
@@ -191,12 +192,16 @@ def test_a_node_that_goes_takes_nothing_along(monkeypatch: pytest.MonkeyPatch) -
         cluster.wait_for_nodes()
         with Actors(THREE, 2, address=cluster.address) as engine:
             assert engine.told.nodes == 2
-            results = []
-            for done, (_, result) in enumerate(engine.run(numbers(200)), start=1):
-                results.append(result)
-                if done == 20:
+            names, pids = [], set()
+            # Long enough that the lost node's worker has noticed before the last one.
+            jobs = [Job(str(number), "nap") for number in range(80)]
+            for done, (job, pid) in enumerate(engine.run(jobs), start=1):
+                names.append(job.name)
+                pids.add(pid)
+                if done == 10:
                     cluster.remove_node(second, allow_graceful=False)
-        assert sorted(results) == [3 * number for number in range(200)]
+        assert sorted(names) == sorted(job.name for job in jobs)
+        assert len(pids) == 2
         assert engine.told.deaths >= 1
         assert engine.told.failed == {}
     finally:
