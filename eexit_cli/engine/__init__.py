@@ -146,6 +146,9 @@ class Engine(ABC):
         timeout: seconds that a job may take; None is no limit.
         tell: gets a line when a worker died or a job is given up.
 
+    Raises:
+        ValueError: ``work.make`` is of the main program.
+
     Attributes:
         told: what is worth remembering.
     """
@@ -161,6 +164,10 @@ class Engine(ABC):
         timeout: float | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
+        if work.make.__module__ == "__main__":
+            raise ValueError(
+                f"{work.make.__name__} is of the main program, which no worker imports"
+            )
         self.work = work
         self.asked = workers
         self.most = most

@@ -170,8 +170,9 @@ class _Execution:
         self._drop_what_cannot_start()
         self._attack_samples()
         elapsed = time.perf_counter() - started
-        # Workers that start while the clock runs are counted there.
-        self.timings["attack_seconds"] = elapsed - self.timings.get("workers_startup_seconds", 0.0)
+        # Workers that start and end while the clock runs are counted there.
+        others = ("workers_startup_seconds", "workers_end_seconds")
+        self.timings["attack_seconds"] = elapsed - sum(self.timings.get(x, 0.0) for x in others)
         records = self._records()
         self._warn(records[self.plan.names[0]])
         rows = self._rows(records)
@@ -341,6 +342,8 @@ class _Execution:
                     for _, (record, tokens) in engine.run(map(Job, jobs, jobs.values())):
                         take(record)
                         self.tokens = (self.tokens[0] + tokens[0], self.tokens[1] + tokens[1])
+                ended = time.perf_counter()
+            self.timings["workers_end_seconds"] = time.perf_counter() - ended
         except EngineError as error:
             if not self.done:
                 raise
