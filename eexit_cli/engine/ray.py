@@ -267,6 +267,8 @@ def _temporary() -> str:
 def _cannot_join(address: str, error: Exception) -> EexitError:
     """In a line, what Ray says in many."""
     text = str(error)
+    if "pip package" in text:  # of its client, which a plain `pip install ray` lacks
+        return MissingArtifactError(f"{address} needs Ray's client", hint=INSTALL)
     if "ersion mismatch" in text:
         versions = f"Python {sys.version.split()[0]}, Ray {require_ray().__version__} here"
         return EexitError(

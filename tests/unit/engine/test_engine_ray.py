@@ -132,6 +132,9 @@ def test_no_cluster_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EexitError, match="another Python or Ray: Version mismatch") as raised:
         Actors(THREE, 1, address="auto").__enter__()
     assert f"Ray {ray.__version__} here" in str(raised.value.hint)
+    monkeypatch.setattr(ray, "init", _refusing("Ray Client requires pip package `ray[client]`."))
+    with pytest.raises(MissingArtifactError, match="needs Ray's client"):
+        Actors(THREE, 1, address="ray://head:10001").__enter__()
 
 
 def _refusing(said: str) -> Any:
