@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,12 @@ from eexit_cli.engine import Died, Engine, EngineError, Event, Job, Raised, Work
 from eexit_cli.engine.working import ONE_THREAD, environment
 
 INSTALL = "pip install 'eexit[ray]'"
+
+_PATIENCE = 15.0
+"""Seconds in which a cluster answers."""
+
+_SILENCE = 10.0
+"""Seconds without news after which it is asked."""
 
 _LONGEST_TEMPORARY = 40
 """Characters of a path under which Ray's sockets, which have at most 107, find room."""
@@ -68,6 +75,7 @@ class Actors(Engine):
         self._done: deque[Any] = deque()
         self._own: str | None = None
         self._ours = False
+        self._lost = False
         self._work: Any = None
         self._folders: dict[str, Any] = {}
 
@@ -156,25 +164,34 @@ class Actors(Engine):
         self._pending[reference] = worker, worker.handle
 
     def hear(self, seconds: float | None) -> tuple[Worker, Event] | None:
+        until = None if seconds is None else time.monotonic() + seconds
         while True:
             if not self._done:
-                pending = list(self._pending)
-                # One call costs as much as there are references, so it brings all that are done.
-                done, _ = self._ray.wait(pending, num_returns=1, timeout=seconds)
-                if done and len(pending) > 1:
-                    done, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
-                self._done.extend(done)
-            if not self._done:
+                left = _SILENCE if until is None else min(_SILENCE, until - time.monotonic())
+                self._wait(max(0.0, left))
+            if self._done:
+                reference = self._done.popleft()
+                worker, actor = self._pending.pop(reference)
+                if worker.handle is actor:
+                    return worker, self._event(reference)
+            elif until is not None and time.monotonic() >= until:
                 return None
-            reference = self._done.popleft()
-            worker, actor = self._pending.pop(reference)
-            if worker.handle is actor:
-                return worker, self._event(reference)
+            else:
+                self._check()
+
+    def _wait(self, seconds: float) -> None:
+        """Gather what is done; one call costs as much as there are references, so it brings all."""
+        pending = list(self._pending)
+        done, _ = self._ray.wait(pending, num_returns=1, timeout=seconds)
+        if done and len(pending) > 1:
+            done, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
+        self._done.extend(done)
 
     def _event(self, reference: Any) -> Event:
         try:
             event: Event = self._ray.get(reference)
         except self._ray.exceptions.RayActorError as error:
+            self._check()
             return Died(_first_line(error))
         except self._ray.exceptions.RayError as error:
             return Raised(EngineError(f"Ray: {_first_line(error)}"))
@@ -182,16 +199,35 @@ class Actors(Engine):
             return Raised(EngineError(f"The connection to the cluster is lost: {error}"))
         return event
 
+    def _check(self) -> None:
+        """Is the cluster there? A lost one lets questions hang, and Ray ends the program itself
+        after a minute.
+
+        Raises:
+            EngineError: it does not answer.
+        """
+        asking = threading.Thread(target=self._ray.nodes, daemon=True)
+        asking.start()
+        asking.join(_PATIENCE)
+        if asking.is_alive():
+            self._lost = True
+            # Said at once: the way to an error's own message is long where Ray ends the program.
+            self.tell("The cluster does not answer any more; what is done is kept")
+            raise EngineError(
+                "The connection to the cluster is lost",
+                hint="Go on with --resume, once it is back or with --engine local",
+            )
+
     def empty(self, worker: Worker) -> None:
-        if worker.handle is not None:
+        if worker.handle is not None and not self._lost:
             with contextlib.suppress(Exception):  # it is dead, or the cluster is gone
                 self._ray.kill(worker.handle)
-            worker.handle = None
+        worker.handle = None
 
     def shut(self) -> None:
         if isinstance(sys.stdout, _Deaf):
             sys.stdout = sys.stdout.stream
-        if self._ours:
+        if self._ours and not self._lost:
             self._ours = False
             with _quiet_stdout():
                 self._ray.shutdown()

@@ -45,6 +45,14 @@ def check_engine(config: EngineConfig) -> None:
                 raise UsageError(f"{name} is Ray's", hint=f"Add --engine ray, or drop {name}")
 
 
+def resettled(config: Any) -> Any:
+    """A resumed run's configuration: what was said of a cluster is void where another engine goes
+    on."""
+    if config.engine == RAY:
+        return config
+    return dataclasses.replace(config, address=None, gpus_per_worker=None)
+
+
 def spreads(config: EngineConfig) -> bool:
     """Is the work done by other processes? A time limit needs one that can be ended."""
     return config.engine == RAY or (config.workers or 1) > 1 or config.sample_timeout is not None

@@ -15,7 +15,7 @@ from eexit_cli.config.resume import resumed
 from eexit_cli.core.answers import CLASSES, TEXTS
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.option import flag
-from eexit_cli.pipelines.spreading import check_engine, spreads
+from eexit_cli.pipelines.spreading import check_engine, resettled, spreads
 from eexit_cli.store.results import Run
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def resumed_config(config: AttackConfig, run: Run, explicit: Collection[str] = (
         explicit=explicit,
         free=_FREE,
     )
-    return dataclasses.replace(original, results_dir=config.results_dir, resume=run.id)
+    return dataclasses.replace(resettled(original), results_dir=config.results_dir, resume=run.id)
 
 
 def check_samples(run: Run, samples: Sequence[Mapping[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import RunResult
 from eexit_cli.pipelines.calibrate.session import Session, compare_naive, known_columns
 from eexit_cli.pipelines.calibrate.subject import Calibratable
-from eexit_cli.pipelines.spreading import check_engine, crewed
+from eexit_cli.pipelines.spreading import check_engine, crewed, resettled
 from eexit_cli.store.calibrations import StoredCalibration, keeping, listed
 from eexit_cli.store.results import ResultStore, Run
 
@@ -119,7 +119,9 @@ def resumed_config(
         explicit=explicit,
         free=("resume", "results_dir", *(each.name for each in dataclasses.fields(EngineConfig))),
     )
-    return dataclasses.replace(stored, results_dir=config.results_dir, resume=config.resume)
+    return dataclasses.replace(
+        resettled(stored), results_dir=config.results_dir, resume=config.resume
+    )
 
 
 def void(described: Mapping[str, Any]) -> str:
