@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ class Decoder:
 @pytest.fixture
 def calibrate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(decoder: Decoder, **options: Any):
-        monkeypatch.setattr(pipeline, "prepare", lambda config, progress: [decoder])
+        monkeypatch.setattr(
+            pipeline, "prepare", lambda config, progress: nullcontext(([decoder], dict))
+        )
         return run_calibration(CalibrateConfig(results_dir=tmp_path / "results", **options))
 
     return run
