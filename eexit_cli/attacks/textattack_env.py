@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eexit_cli.attacks.flair_stand_in import standing_in_for_flair
+from eexit_cli.core.environment import environment_kept
 from eexit_cli.core.errors import MissingArtifactError
 from eexit_cli.core.matplotlib_import import import_matplotlib
 
@@ -53,7 +53,7 @@ def prepare() -> None:
         return
     import_matplotlib()  # as its metrics do, with whatever the user has set
     # By itself, so that what the import pulls in (transformers, matplotlib) sees its usual folders.
-    with _environment_kept():
+    with environment_kept(_TOUCHED):
         _load_installer()
     with warnings.catch_warnings(), standing_in_for_flair():
         warnings.simplefilter("ignore")
@@ -107,16 +107,3 @@ def _load_installer() -> None:
     except BaseException:
         del sys.modules[_INSTALL_MODULE]
         raise
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _TOUCHED}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -8,11 +8,11 @@ from eexit_cli.config.common import (
     CommonConfig,
     DataConfig,
     DecoderExitConfig,
-    EngineConfig,
     ExitConfig,
     TimingConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import ATTACK, DECODERS, ENCODER, RUN, like, opt
 
 

@@ -10,10 +10,10 @@ from eexit_cli.config.common import (
     DataConfig,
     DecoderConfig,
     DecoderExitConfig,
-    EngineConfig,
     TimingConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import CALIBRATION, DATA, DECODERS, LOSSES, RUN, UNDER_ATTACK, like, opt
 
 

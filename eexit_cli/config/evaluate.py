@@ -9,12 +9,12 @@ from eexit_cli.config.common import (
     CommonConfig,
     DecoderConfig,
     DecoderExitConfig,
-    EngineConfig,
     ExitConfig,
     ExitGridConfig,
     TimingConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import DATA, ENCODER, EVALUATION, opt
 
 

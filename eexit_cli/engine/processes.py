@@ -21,6 +21,7 @@ from typing import Any
 
 import pebble
 
+from eexit_cli.core.environment import environment_kept
 from eexit_cli.engine import Died, Engine, Event, Job, Raised, Worker
 from eexit_cli.engine.working import do, environment, set_up_process
 
@@ -139,22 +140,9 @@ class _Process(SpawnProcess):
     environment: Mapping[str, str]
 
     def start(self) -> None:
-        with _STARTING, _environment(self.environment), _without_main():
+        with _STARTING, environment_kept(self.environment), _without_main():
+            os.environ.update(self.environment)
             super().start()
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

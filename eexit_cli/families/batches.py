@@ -36,7 +36,10 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[
 
 
 def to_device(batch: dict[str, Any], device: Any) -> dict[str, Any]:
-    return {name: value.to(device) for name, value in batch.items()}
+    """The tensors of a batch on the device; given outputs stay what they are."""
+    return {
+        name: value.to(device) if hasattr(value, "to") else value for name, value in batch.items()
+    }
 
 
 def references_of(examples: Examples) -> list[References]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.engine import Job, Work
 
 if TYPE_CHECKING:
-    from eexit_cli.config.common import EngineConfig
+    from eexit_cli.config.engine import EngineConfig
     from eexit_cli.core.protocols import Progress
     from eexit_cli.engine import Engine, Told
 
@@ -56,6 +56,19 @@ def resettled(config: Any) -> Any:
 def spreads(config: EngineConfig) -> bool:
     """Is the work done by other processes? A time limit needs one that can be ended."""
     return config.engine == RAY or (config.workers or 1) > 1 or config.sample_timeout is not None
+
+
+@contextmanager
+def torch_threads(workers: int | None) -> Iterator[None]:
+    """One torch thread for a while, unless the user said nothing about workers."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if workers is None else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def engine_of(
@@ -114,7 +127,6 @@ class EngineCrew:
         settings, folders = settled(config, model)
         work = Work(sharing, (settings,), folders)
         self.engine = engine_of(config, work, jobs=None, tell=progress.message)
-        self._asked, self._begun = config.workers, ExitStack()
 
     @property
     def size(self) -> int:
@@ -123,7 +135,7 @@ class EngineCrew:
 
     def _begin(self) -> None:
         if not self.engine.workers:
-            self._begun.enter_context(self.engine)
+            self.engine.__enter__()
 
     def do(self, shares: Sequence[Any], sizes: Sequence[int]) -> Iterator[tuple[int, Any]]:
         self._begin()
@@ -141,7 +153,8 @@ class EngineCrew:
             )
 
     def close(self) -> None:
-        self._begun.close()
+        if self.engine.workers:
+            self.engine.close()
 
 
 def sharing(config: Any, places: dict[str, str] | None = None) -> Callable[[Any], Any]:

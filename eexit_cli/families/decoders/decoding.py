@@ -24,6 +24,7 @@ from eexit_cli.families.batches import (
 )
 from eexit_cli.families.decoders.exits import describe_settings, settings_from
 from eexit_cli.families.decoders.texts import PROMPT, given_batches
+from eexit_cli.models.decoding.given import log_likelihoods
 from eexit_cli.models.decoding.results import DecodeCounts, Decoded, DecodedSample, DecodeTimings
 from eexit_cli.models.decoding.settings import DecodeSettings
 
@@ -260,9 +261,7 @@ def given_likelihoods(loaded: LoadedDecoder, sources: Sources) -> dict[int, list
             states = model.layer_states(ids, None, model.shift_right(labels)).states
             for layer, values in found.items():
                 logits = model.layer_logits(states[layer - 1], layer)[0]
-                wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-                of_true = wide.log_softmax(dim=-1).gather(1, labels[0].unsqueeze(1))
-                values += of_true.squeeze(1).tolist()
+                values += log_likelihoods(logits, output)
     return found
 
 
@@ -313,7 +312,7 @@ def _of_crew(
     described = describe_settings(settings)
     shares = []
     for places in shares_of(sources.batches, crew.size):
-        batches = [_moved(sources.batches[at], "cpu") for at in places]
+        batches = [to_device(sources.batches[at], "cpu") for at in places]
         rows = [sources.rows[at] for at in places]
         part = dataclasses.replace(sources, rows=rows, batches=batches, lengths=[])
         shares.append(Share(part, described, settings.timings))
@@ -326,16 +325,9 @@ def _of_crew(
 def decode_share(loaded: LoadedDecoder, share: Share) -> list[Pass]:
     """What a member of a crew does."""
     settings = settings_from(share.described, loaded, timings=share.timings)
-    batches = [_moved(batch, loaded.device) for batch in share.sources.batches]
+    batches = [to_device(batch, loaded.device) for batch in share.sources.batches]
     sources = dataclasses.replace(share.sources, batches=batches)
     return list(_passes(loaded, sources, settings, None, lambda finished: None))
-
-
-def _moved(batch: dict[str, Any], device: Any) -> dict[str, Any]:
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
 
 
 def decode_batches(loaded: LoadedDecoder, sources: Sources, settings: DecodeSettings) -> Decoded:

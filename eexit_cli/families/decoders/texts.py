@@ -36,9 +36,9 @@ def given_batches(
     batches = []
     for batch in rows:
         ids = torch.tensor([tokens[row][:PROMPT] for row in batch])
-        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         given = [list(tokens[row][PROMPT:]) for row in batch]
-        batches.append({**to_device(inputs, device), "given": given})
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "given": given}
+        batches.append(to_device(inputs, device))
     return batches
 
 

@@ -236,11 +236,11 @@ class DecoderJob(Job):
             self._load_given(source)
         model = self.model
         if purpose.recipe is not None and (dropped := model.drop_classifiers()):
-            why = ", which learned from other layers; train them anew on the finished model with "
             why = (
                 "; exits of their own have none"
                 if purpose.recipe.own_exits
-                else f"{why}--confidence"
+                else ", which learned from other layers; train them anew on the finished model "
+                "with --confidence"
             )
             progress.message(f"Left out: the classifiers {', '.join(dropped)}{why}")
         if self.info.raw_text:

@@ -69,8 +69,18 @@ class Given:
             samples: the outputs of all inputs.
         """
         true = [self._outputs[owner][len(samples[owner].tokens)] for owner in owners]
-        index = torch.tensor(true, device=logits.device).unsqueeze(1)
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        found = wide.log_softmax(dim=-1).gather(1, index).squeeze(1).tolist()
-        for owner, value in zip(owners, found, strict=True):
+        for owner, value in zip(owners, log_likelihoods(logits, true), strict=True):
             samples[owner].log_likelihoods.append(value)
+
+
+def log_likelihoods(logits: Tensor, tokens: Sequence[int]) -> list[float]:
+    """Log-probability of a token in each row, in nats, computed in float32 at least.
+
+    Args:
+        logits: Shape: [rows, vocabulary].
+        tokens: one per row.
+    """
+    index = torch.tensor(tokens, device=logits.device).unsqueeze(1)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    found: list[float] = wide.log_softmax(dim=-1).gather(1, index).squeeze(1).tolist()
+    return found

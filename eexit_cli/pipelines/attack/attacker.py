@@ -198,6 +198,15 @@ def learned_for(
     return found
 
 
+def learning_of(learned: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a recipe learned and what that cost, apart from what each sample cost."""
+    if learned is None:
+        return {}
+    costs = ("queries", "gradient_passes", "seconds")
+    found = {f"search_{name}": learned[name] for name in costs if name in learned}
+    return found | ({"prefix": learned["prefix"]} if "prefix" in learned else {})
+
+
 def search_texts(
     config: AttackConfig, examples: Examples, label_names: Sequence[str] | None
 ) -> list[Text]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.attacks import ATTACKS, catalog_of
 from eexit_cli.attacks.recipe import Recipe
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.config.common import EngineConfig
+from eexit_cli.config.engine import ENGINE_OPTIONS
 from eexit_cli.config.resume import resumed
 from eexit_cli.core.answers import CLASSES, TEXTS
 from eexit_cli.core.errors import MissingArtifactError, UsageError
@@ -240,7 +240,7 @@ def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
             )
 
 
-_FREE = ("resume", "results_dir", *(each.name for each in dataclasses.fields(EngineConfig)))
+_FREE = ("resume", "results_dir", *ENGINE_OPTIONS)
 """Options that a resumed run may have otherwise than the first: no record depends on them."""
 
 

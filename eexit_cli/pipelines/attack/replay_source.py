@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.config.engine import ENGINE_OPTIONS
 from eexit_cli.core.answers import CLASSES, KIND_WORDS, TEXTS
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.types import TaskInfo
@@ -25,11 +26,7 @@ _UNTOLD = (
     "recipe",
     "device",
     "batch_size",
-    "workers",
-    "engine",
-    "address",
-    "gpus_per_worker",
-    "sample_timeout",
+    *ENGINE_OPTIONS,
     "results_dir",
     "resume",
     "latency_samples",

@@ -20,7 +20,13 @@ from eexit_cli.engine import EngineError, Job, Told, Work
 from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.opening import family_of
 from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.pipelines.attack.attacker import Attacker, attacking, learned_for, search_texts
+from eexit_cli.pipelines.attack.attacker import (
+    Attacker,
+    attacking,
+    learned_for,
+    learning_of,
+    search_texts,
+)
 from eexit_cli.pipelines.attack.plan import (
     Plan,
     check_numbers,
@@ -34,7 +40,7 @@ from eexit_cli.pipelines.attack.plan import (
 )
 from eexit_cli.pipelines.attack.report import attack_latency, attack_metrics, comparisons, strongest
 from eexit_cli.pipelines.attack.subject import Subject, open_subject
-from eexit_cli.pipelines.spreading import engine_of, remembered, settled, spreads
+from eexit_cli.pipelines.spreading import engine_of, remembered, settled, spreads, torch_threads
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
@@ -199,12 +205,11 @@ class _Execution:
             EexitError: there is none.
         """
         gone = {each["id"] for each in self.failed}
-        left = [str(sample["id"]) for sample in self.subject.samples]
-        left = [identifier for identifier in left if identifier not in gone]
+        every = [str(sample["id"]) for sample in self.subject.samples]
+        left = [each for each in every if each not in gone]
         if gone:
             self.progress.message(
-                f"{len(gone)} of {len(gone) + len(left)} samples failed and are left out of every "
-                "figure: "
+                f"{len(gone)} of {len(every)} samples failed and are left out of every figure: "
                 + "; ".join(f"'{each['id']}' {each['reason']}" for each in self.failed[:_NAMED])
             )
         if not left:
@@ -242,7 +247,7 @@ class _Execution:
         for name, of_recipe in records.items():
             seed = derive_seed(self.config.seed, "intervals", name)
             metrics = attack_metrics(info, of_recipe, subject.model.num_layers, seed=seed)
-            learned = _learning(self.learned.get(name))
+            learned = learning_of(self.learned.get(name))
             rows.append({"recipe": name, **metrics, **latency[name], **learned})
         self._tell_skipped(records)
         rows += [{"recipe": name, "status": why} for name, why in self.plan.lacking.items()]
@@ -297,7 +302,7 @@ class _Execution:
             if spreads(self.config) and any(map(self._waiting, self.plan.names)):
                 self._with_workers()
             else:
-                with _torch_threads(self.config.workers):
+                with torch_threads(self.config.workers):
                     self._in_this_process()
         except KeyboardInterrupt:
             # How to go on is the command line's to say, after this.
@@ -322,7 +327,6 @@ class _Execution:
             self.tokens = self._attacker.tokens
 
     def _with_workers(self) -> None:
-        waiting = [(name, sample) for name in self.plan.names for sample in self._waiting(name)]
         self._attacker = None  # its memory is the workers' now
         needs = [need for recipe in self.plan.recipes for need in recipe.needs]
         wanted = self.config.substitutes == "wordnet" or wordnet_env.HOW_TO_GET in needs
@@ -330,7 +334,11 @@ class _Execution:
             wordnet_env.offer_wordnet()  # unpacked once rather than by every worker
         config, folders = settled(self.config, self.subject.model)
         work = Work(attacking, (config, self.learned), folders)
-        jobs = {_job(name, sample): (name, sample) for name, sample in waiting}
+        jobs = {
+            f"sample '{sample['id']}' of {name}": (name, sample)
+            for name in self.plan.names
+            for sample in self._waiting(name)
+        }
         engine = engine_of(self.config, work, jobs=len(jobs), tell=self.progress.message)
         names = self.plan.names
         what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
@@ -380,23 +388,6 @@ class _Execution:
             yield take
 
 
-@contextmanager
-def _torch_threads(workers: int | None) -> Iterator[None]:
-    """One torch thread for a while, unless the user said nothing about workers."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if workers is None else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _job(recipe: str, sample: Mapping[str, Any]) -> str:
-    return f"sample '{sample['id']}' of {recipe}"
-
-
 def _layer(value: float) -> str:
     """Whole for an encoder; a decoder's is a mean over tokens."""
     return str(value) if isinstance(value, int) else f"{value:.2f}"
@@ -407,12 +398,3 @@ _REASONS = {
     "misclassified": "are misclassified",
     "no draft is accepted": "have no draft accepted",
 }
-
-
-def _learning(learned: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a recipe learned and what that cost, apart from what each sample cost."""
-    if learned is None:
-        return {}
-    costs = ("queries", "gradient_passes", "seconds")
-    found = {f"search_{name}": learned[name] for name in costs if name in learned}
-    return found | ({"prefix": learned["prefix"]} if "prefix" in learned else {})

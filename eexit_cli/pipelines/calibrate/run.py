@@ -14,7 +14,8 @@ from eexit_cli.calibration.engine import Answer, Question, ask
 from eexit_cli.calibration.losses import check_delta
 from eexit_cli.calibration.report import bound_words
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.config.common import DecoderExitConfig, EngineConfig
+from eexit_cli.config.common import DecoderExitConfig
+from eexit_cli.config.engine import ENGINE_OPTIONS
 from eexit_cli.config.resume import resumed
 from eexit_cli.core.errors import RiskNotControlledError, UsageError
 from eexit_cli.core.option import flag
@@ -79,10 +80,9 @@ def check_combination(config: CalibrateConfig) -> None:
             for item in dataclasses.fields(DecoderExitConfig)
         },
         **{
-            flag(item.name): None
-            if (value := getattr(config, item.name)) == item.default
-            else value
-            for item in dataclasses.fields(EngineConfig)
+            flag(name): getattr(config, name)
+            for name in ENGINE_OPTIONS
+            if getattr(config, name) != getattr(CalibrateConfig, name)
         },
     }
     for option, value in needs_model.items():
@@ -117,7 +117,7 @@ def resumed_config(
         what="run",
         repair=f"go on with {run.id}, or start a new run without --resume",
         explicit=explicit,
-        free=("resume", "results_dir", *(each.name for each in dataclasses.fields(EngineConfig))),
+        free=("resume", "results_dir", *ENGINE_OPTIONS),
     )
     return dataclasses.replace(
         resettled(stored), results_dir=config.results_dir, resume=config.resume
