@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from torch import Tensor
@@ -30,22 +30,26 @@ class Buckets:
         self.tokens_computed = 0
 
     def run(
-        self, batch: Mapping[str, Tensor], run: Callable[[dict[str, Tensor]], list[Result]]
+        self,
+        batch: Mapping[str, Tensor],
+        run: Callable[[list[dict[str, Tensor]]], Iterable[list[Result]]],
     ) -> list[Result]:
         """One result per input, in their order.
 
         Args:
             batch: padded on the right, with ``attention_mask``. Shape: [inputs, tokens] each.
-            run: of a part of the inputs.
+            run: gives the results of each part of the inputs.
         """
         lengths = batch["attention_mask"].sum(dim=1).tolist()
-        results: dict[int, Result] = {}
-        for rows in self._rows(lengths):
+        places, parts = list(self._rows(lengths)), []
+        for rows in places:
             longest = max(lengths[row] for row in rows)
             self.tokens_held += sum(lengths[row] for row in rows)
             self.tokens_computed += longest * len(rows)
-            part = {name: value[rows, :longest] for name, value in batch.items()}
-            results.update(zip(rows, run(part), strict=True))
+            parts.append({name: value[rows, :longest] for name, value in batch.items()})
+        results: dict[int, Result] = {}
+        for rows, found in zip(places, run(parts), strict=True):
+            results.update(zip(rows, found, strict=True))
         return [results[row] for row in range(len(lengths))]
 
     def _rows(self, lengths: list[int]) -> Iterator[list[int]]:

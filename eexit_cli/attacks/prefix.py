@@ -46,6 +46,9 @@ FINALISTS = 2
 GRADIENT_TEXTS = 16
 """Search texts whose gradients are averaged: they rank candidates and judge none."""
 
+GRADIENTS_TOGETHER = 4
+"""Of them in one pass: fewer leave each process of a crew too little, more leave some idle."""
+
 PATIENCE = 2
 """So often every word may be changed in vain before the search ends."""
 
@@ -266,13 +269,10 @@ class PrefixSearch:
         texts = [with_prefix(" ".join(prefix), text) for text in self.texts[:GRADIENT_TEXTS]]
         places = set(range(self.length))
         self._check_affordable(len(texts))
-        found: list[WordGradients] = []
-        for start in range(0, len(texts), self.victim.batch_size):
-            part = texts[start : start + self.victim.batch_size]
-            # One pass for all; asking for them one by one is free then.
-            self.victim.gradients(part, self.loss)
-            each = (word_gradients(self.victim, self.loss, attacked(text), places) for text in part)
-            found += [words for words in each if words is not None]
+        # A few passes for all, which a crew shares; asking for them one by one is free then.
+        self.victim.gradients(texts, self.loss, together=GRADIENTS_TOGETHER)
+        each = (word_gradients(self.victim, self.loss, attacked(text), places) for text in texts)
+        found = [words for words in each if words is not None]
         mean = torch.stack([words.gradients for words in found]).mean(dim=0)
         return replace(found[0], gradients=mean)
 

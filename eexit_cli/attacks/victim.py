@@ -8,11 +8,11 @@ sample, however often it is asked for; only the check of a chosen text alone
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from torch import Tensor
 from eexit_cli.attacks.buckets import Buckets
 from eexit_cli.attacks.budget import FINAL_CHECK, Budget
 from eexit_cli.attacks.words import TextInput
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Crew
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(what the exits say, exit layers) -> loss of each decision: of a classifier's exits logits
@@ -49,6 +52,28 @@ class TextGradient:
     loss: float
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """Texts to be scored, tokenised."""
+
+    batch: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.batch["input_ids"])
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Texts to be differentiated, with what is known of them."""
+
+    texts: list[TextInput]
+    loss: Loss
+    known: dict[TextInput, Any]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
 class Victim(ABC, Generic[Answer]):
     """A model with its tokenizer and its way of leaving; what it answers is its family's.
 
@@ -62,7 +87,10 @@ class Victim(ABC, Generic[Answer]):
 
     Attributes:
         seed: of the current sample's random choices; set by whoever runs the samples.
+        crew: does the passes over many texts; None does them here.
     """
+
+    crew: Crew | None = None
 
     def __init__(
         self,
@@ -201,15 +229,21 @@ class Victim(ABC, Generic[Answer]):
         return self._paid[text]
 
     def gradients(
-        self, texts: Sequence[TextInput], loss: Loss, *, reserve: int = 0
+        self,
+        texts: Sequence[TextInput],
+        loss: Loss,
+        *,
+        reserve: int = 0,
+        together: int | None = None,
     ) -> list[TextGradient]:
         """Fresh gradients with respect to the word embeddings at each text's own positions.
 
         Args:
-            texts: differentiated together; each counts as one gradient pass.
+            texts: each counts as one gradient pass.
             loss: minimising it is what the attack wants. The same text and loss again are free
                 within a sample.
             reserve: queries to leave unspent.
+            together: most texts that are differentiated together; None is as many as fit.
 
         Returns:
             One per text; fewer, for the first ones, where the budget ends.
@@ -217,8 +251,21 @@ class Victim(ABC, Generic[Answer]):
         new = [text for text in dict.fromkeys(texts) if (text, loss) not in self._gradients]
         new = new[: self.budget.affordable(len(new), reserve=reserve)]
         self.budget.gradient_passes += len(new)
-        for part in self._gradient_batches(new):
-            for text, gradient in zip(part, self._differentiate(part, loss), strict=True):
+        size = together or max(1, len(new))
+        parts = [
+            part
+            for start in range(0, len(new), size)
+            for part in self._gradient_batches(new[start : start + size])
+        ]
+        known = self._known
+        passes = self._passes(
+            [
+                _Gradients(part, loss, {each: self._known[each] for each in part if each in known})
+                for part in parts
+            ]
+        )
+        for part, found in zip(parts, passes, strict=True):
+            for text, gradient in zip(part, found, strict=True):
                 self._gradients[text, loss] = gradient
         return _first_ones(self._gradients, [(text, loss) for text in texts])
 
@@ -248,10 +295,37 @@ class Victim(ABC, Generic[Answer]):
             )
 
     def _run_in_buckets(self, texts: list[TextInput]) -> list[Answer]:
-        return self.buckets.run(self._encode(texts), lambda part: self._run(self.scorer, part))
+        return self.buckets.run(
+            self._encode(texts), lambda parts: self._passes(list(map(_Scores, parts)))
+        )
+
+    def _passes(self, parts: list[Any]) -> Iterator[list[Any]]:
+        """What each part says, in their order."""
+        if self.crew is None:
+            return map(self._pass, parts)
+        found = dict(self.crew.do(parts, [len(part) for part in parts]))
+        return (found[place] for place in range(len(parts)))
+
+    def _pass(self, part: Any) -> list[Any]:
+        if isinstance(part, _Scores):
+            return self._run(self.scorer, part.batch)
+        return list(self._differentiate(part.texts, part.loss))
+
+    def share(self, part: Any) -> list[Any]:
+        """What a member of the crew does: a part of a pass, as the victim that has the crew cut
+        it."""
+        if isinstance(part, _Scores):
+            return self._pass(_Scores(self._on_device(part.batch)))
+        self._known = dict(part.known)
+        return [
+            replace(one, input_ids=one.input_ids.cpu(), gradient=one.gradient.cpu())
+            for one in self._pass(part)
+        ]
 
     def _encode(self, texts: Sequence[TextInput]) -> dict[str, Tensor]:
-        batch = self.batcher(*self._columns(texts))
+        return self._on_device(self.batcher(*self._columns(texts)))
+
+    def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         device = self.model.word_embeddings.weight.device
         return {name: value.to(device) for name, value in batch.items()}
 

@@ -51,6 +51,11 @@ class Crew(Protocol):
         """How many they are."""
         ...
 
+    @property
+    def side_by_side(self) -> str:
+        """The same, for a person."""
+        ...
+
     def do(self, shares: Sequence[Any], sizes: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """What ``share`` of the model says to each of these, in the order in which it is done.
 

@@ -230,6 +230,7 @@ class Engine(ABC):
         """End every process."""
         for worker in self.workers:
             self.empty(worker)
+        self.workers = []
         self.shut()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Any]]:

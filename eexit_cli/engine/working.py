@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
@@ -65,6 +64,7 @@ def set_up_process(work: Work, log: str) -> Ready | Raised:
         log: gets what libraries print.
     """
     import multiprocessing
+    from multiprocessing.util import Finalize
 
     scratch = tempfile.gettempdir()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -74,7 +74,8 @@ def set_up_process(work: Work, log: str) -> Ready | Raised:
     # Ctrl-C reaches every process of the terminal; the run that started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, partial(_end, scratch))
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    # Of multiprocessing's own exit, which is all that pebble runs where a pipe has broken.
+    Finalize(None, shutil.rmtree, (scratch,), {"ignore_errors": True}, exitpriority=0)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

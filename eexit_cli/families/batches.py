@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.types import Examples, TaskInfo
 from eexit_cli.metrics.generation import References
+
+if TYPE_CHECKING:
+    from eexit_cli.core.protocols import Crew
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -85,6 +88,11 @@ def typed_in(texts: Sequence[str | tuple[str, str]]) -> Examples:
 
 SHARES = 4
 """Parts of a pass for each process of a crew: an early one that takes long keeps nobody waiting."""
+
+
+def titled(title: str, crew: Crew | None) -> str:
+    """Of a pass, with who does it."""
+    return title if crew is None else f"{title}, {crew.side_by_side}"
 
 
 def shares_of(batches: Sequence[Any], processes: int) -> list[range]:

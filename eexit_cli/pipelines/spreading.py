@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,32 +116,42 @@ def placed(config: Any, places: dict[str, str] | None) -> Any:
     return dataclasses.replace(config, model=model)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of a pass, with its place in it."""
+
+    place: int
+    share: Any
+
+
 class EngineCrew:
     """See :class:`eexit_cli.core.protocols.Crew`; its engine begins with its first pass.
 
     Args:
-        config: what each member opens its model by, and the engine's options.
-        model: the one here.
+        engine: its workers answer a :class:`Part` with its place and what its share gives.
     """
 
-    def __init__(self, config: Any, model: Any, progress: Progress) -> None:
-        settings, folders = settled(config, model)
-        work = Work(sharing, (settings,), folders)
-        self.engine = engine_of(config, work, jobs=None, tell=progress.message)
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
 
     @property
     def size(self) -> int:
-        self._begin()
+        self.begin()
         return len(self.engine.workers)
 
-    def _begin(self) -> None:
+    @property
+    def side_by_side(self) -> str:
+        self.begin()
+        return self.engine.told.side_by_side
+
+    def begin(self) -> None:
         if not self.engine.workers:
             self.engine.__enter__()
 
     def do(self, shares: Sequence[Any], sizes: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        self._begin()
+        self.begin()
         jobs = [
-            Job(f"part {place + 1} of {len(shares)} ({size} samples)", (place, share), size)
+            Job(f"part {place + 1} of {len(shares)} ({size} samples)", Part(place, share), size)
             for place, (share, size) in enumerate(zip(shares, sizes, strict=True))
         ]
         for _, found in self.engine.run(jobs):
@@ -157,12 +168,12 @@ class EngineCrew:
             self.engine.close()
 
 
-def sharing(config: Any, places: dict[str, str] | None = None) -> Callable[[Any], Any]:
-    """What a member of a crew does: a place and a part of a pass to that place and its answer."""
+def sharing(config: Any, places: dict[str, str] | None = None) -> Callable[[Part], Any]:
+    """What a member of a model's crew does: a part of a pass to its place and its answer."""
     from eexit_cli.families.opening import open_model
 
     model = open_model(placed(config, places))
-    return lambda job: (job[0], model.share(job[1]))
+    return lambda part: (part.place, model.share(part.share))
 
 
 @contextmanager
@@ -177,7 +188,9 @@ def crewed(
     if not spreads(config):
         yield model, dict
         return
-    crew = EngineCrew(config, model, progress)
+    settings, folders = settled(config, model)
+    work = Work(sharing, (settings,), folders)
+    crew = EngineCrew(engine_of(config, work, jobs=None, tell=progress.message))
     try:
         yield model.with_crew(crew), lambda: {"engine": remembered(crew.engine.told)}
     finally:

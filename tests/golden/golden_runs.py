@@ -125,7 +125,8 @@ ENGINES = {
     "workers": (
         "--workers 2",
         (
-            "attack-encoder", "attack-decoder", "attack-causal-drafts", "evaluate-encoder-sweep",
+            "attack-encoder", "attack-encoder-universal", "attack-decoder", "attack-causal-drafts",
+            "evaluate-encoder-sweep",
             "evaluate-decoder", "evaluate-decoder-sweep", "evaluate-decoder-free",
             "evaluate-causal-drafts", "calibrate-encoder", "calibrate-decoder",
             "calibrate-causal",
@@ -133,7 +134,10 @@ ENGINES = {
     ),
     "ray": (
         "--engine ray --workers 2",
-        ("attack-encoder", "evaluate-decoder", "evaluate-encoder-sweep", "calibrate-causal"),
+        (
+            "attack-encoder", "attack-encoder-universal", "evaluate-decoder",
+            "evaluate-encoder-sweep", "calibrate-causal",
+        ),
     ),
 }  # fmt: skip
 """Who else must come to the same, and in which runs. (What top-k propagation costs depends on which

@@ -20,6 +20,7 @@ from eexit_cli.families.batches import (
     DEFAULT_BATCH_SIZE,
     batches_by_length,
     shares_of,
+    titled,
     to_device,
 )
 from eexit_cli.families.decoders.exits import describe_settings, settings_from
@@ -210,7 +211,8 @@ def decode_examples(
         rule = copy.deepcopy(settings.rule)
         settings = dataclasses.replace(settings, rule=rule)
     seconds = 0.0
-    with progress.task(title, total=total) as ticker:
+    crew = loaded.crew if rule is None else None
+    with progress.task(titled(title, crew), total=total) as ticker:
         for rows, decoded, spent in _passes(loaded, samples, settings, rule, ticker.advance):
             seconds += spent
             pairs += decoded.pairs

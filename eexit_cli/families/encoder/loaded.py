@@ -17,6 +17,7 @@ from eexit_cli.families.batches import (
     labels_of,
     shares_of,
     texts_of,
+    titled,
     to_device,
     typed_in,
 )
@@ -163,7 +164,7 @@ class LoadedModel:
         lengths = torch.zeros(len(texts), dtype=torch.int64)
         logits: torch.Tensor | None = None
         truncated = 0
-        with progress.task(title, total=len(texts)) as ticker:
+        with progress.task(titled(title, self.crew), total=len(texts)) as ticker:
             for at, found in self._passes(batches):
                 if logits is None:
                     logits = found.logits.new_zeros((len(texts), *found.logits.shape[1:]))

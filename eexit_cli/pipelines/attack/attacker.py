@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.attacks import catalog_of
@@ -17,7 +18,7 @@ from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
 from eexit_cli.pipelines.attack.plan import Plan
 from eexit_cli.pipelines.attack.subject import answer_record
-from eexit_cli.pipelines.spreading import placed
+from eexit_cli.pipelines.spreading import Part, placed
 from eexit_cli.store.atomic import write_atomically
 from eexit_cli.store.documents import SCHEMA_VERSION, read_object
 from eexit_cli.store.records import encode
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from eexit_cli.core.answers import Exit
     from eexit_cli.core.family import Model
-    from eexit_cli.core.protocols import Progress
+    from eexit_cli.core.protocols import Crew, Progress
 
 
 class Attacker:
@@ -66,16 +67,33 @@ class Attacker:
         return self.victim.tokens_held, self.victim.tokens_computed
 
     def fit(
-        self, name: str, texts: Sequence[str | tuple[str, str]], progress: Progress
+        self,
+        name: str,
+        texts: Sequence[str | tuple[str, str]],
+        progress: Progress,
+        crew: Crew | None = None,
     ) -> dict[str, Any]:
-        """Learn what the recipe uses for all samples, on an account of its own."""
+        """Learn what the recipe uses for all samples, on an account of its own.
+
+        Args:
+            crew: does its passes; None does them here.
+        """
         recipe: Recipe = self._catalog.load(name)
         assert recipe.fit is not None
         seed = derive_seed(self.config.seed, "fit", name)
         seed_everything(seed)
         self.victim.seed = seed
-        self._learned[name] = recipe.fit(self.victim, texts, self.config, progress=progress)
+        self.victim.crew = crew
+        try:
+            self._learned[name] = recipe.fit(self.victim, texts, self.config, progress=progress)
+        finally:
+            self.victim.crew = None
         return dict(self._learned[name])
+
+    def know(self, name: str, learned: Learned | None) -> None:
+        """What a recipe learned elsewhere."""
+        if learned is not None:
+            self._learned.setdefault(name, learned)
 
     def build(self, name: str) -> Any:
         """The recipe's attack, made on first use.
@@ -137,31 +155,41 @@ class Attacker:
         return record
 
 
+@dataclass(frozen=True)
+class Task:
+    """A sample to be attacked, with what its recipe learned for all of them."""
+
+    recipe: str
+    sample: Mapping[str, Any]
+    learned: Learned | None
+
+
 def attacking(
-    config: AttackConfig,
-    learned: Mapping[str, Learned],
-    places: dict[str, str] | None = None,
-) -> Callable[[tuple[str, Mapping[str, Any]]], tuple[dict[str, Any], tuple[int, int]]]:
-    """What a worker does: from a recipe's name and a sample to the record, and the tokens that its
-    scored texts hold and that were computed with padding.
+    config: AttackConfig, places: dict[str, str] | None = None
+) -> Callable[[Task | Part], tuple[Any, Any]]:
+    """What a worker does: from a sample to be attacked to its record, and the tokens that its
+    scored texts hold and that were computed with padding; or a part of the passes by which a
+    recipe learns, to its place and its answer.
 
     Args:
         config: with every exit option resolved.
-        learned: what recipes learned before, by name.
         places: see :class:`eexit_cli.engine.Work`.
     """
     from eexit_cli.families.opening import open_model
 
     config = placed(config, places)
-    attacker = Attacker(config, open_model(config), learned=learned)
+    attacker = Attacker(config, open_model(config))
 
-    def attack(job: tuple[str, Mapping[str, Any]]) -> tuple[dict[str, Any], tuple[int, int]]:
+    def work(job: Task | Part) -> tuple[Any, Any]:
+        if isinstance(job, Part):
+            return job.place, attacker.victim.share(job.share)
         held, computed = attacker.tokens
-        record = attacker.attack(*job)
+        attacker.know(job.recipe, job.learned)
+        record = attacker.attack(job.recipe, job.sample)
         now = attacker.tokens
         return record, (now[0] - held, now[1] - computed)
 
-    return attack
+    return work
 
 
 LEARNED = "learned.json"
@@ -175,6 +203,7 @@ def learned_for(
     attacker: Callable[[], Attacker],
     texts: Callable[[], Sequence[Text]],
     progress: Progress,
+    crew: Crew | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What the plan's recipes learned, by name; learned now unless the run has it already.
 
@@ -184,6 +213,7 @@ def learned_for(
     Args:
         attacker: called where something must be learned.
         texts: the texts to learn on, called likewise.
+        crew: does the passes; None does them here.
     """
     recipes = [recipe for recipe in plan.recipes if recipe.fit is not None]
     path = run.path / LEARNED
@@ -192,7 +222,7 @@ def learned_for(
         found = read_object(path, needs=("learned",))["learned"]
     for recipe in recipes:
         if recipe.name not in found:
-            found[recipe.name] = attacker().fit(recipe.name, texts(), progress)
+            found[recipe.name] = attacker().fit(recipe.name, texts(), progress, crew)
             content = {"schema_version": SCHEMA_VERSION, "learned": found}
             write_atomically(path, encode(content, indent=2) + b"\n")
     return found

@@ -6,23 +6,22 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.attacks import wordnet_env
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import derive_seed, seed_everything
 from eexit_cli.core.types import RunResult
-from eexit_cli.engine import EngineError, Job, Told, Work
+from eexit_cli.engine import Engine, EngineError, Job, Told
 from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.opening import family_of
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.attack.attacker import (
     Attacker,
-    attacking,
+    Task,
     learned_for,
     learning_of,
     search_texts,
@@ -40,7 +39,8 @@ from eexit_cli.pipelines.attack.plan import (
 )
 from eexit_cli.pipelines.attack.report import attack_latency, attack_metrics, comparisons, strongest
 from eexit_cli.pipelines.attack.subject import Subject, open_subject
-from eexit_cli.pipelines.spreading import engine_of, remembered, settled, spreads, torch_threads
+from eexit_cli.pipelines.attack.workers import attackers
+from eexit_cli.pipelines.spreading import EngineCrew, remembered, spreads, torch_threads
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
@@ -165,20 +165,19 @@ class _Execution:
     def finish(self) -> RunResult:
         """Attack what has no record yet, and write the document."""
         names, examples = self.subject.model.label_names, self.subject.examples
-        self.learned = learned_for(
-            self.run,
-            self.plan,
-            self.attacker,
-            lambda: search_texts(self.config, examples, names),
-            self.progress,
-        )
-        started = time.perf_counter()
-        self._drop_what_cannot_start()
-        self._attack_samples()
-        elapsed = time.perf_counter() - started
-        # Workers that start and end while the clock runs are counted there.
-        others = ("workers_startup_seconds", "workers_end_seconds")
-        self.timings["attack_seconds"] = elapsed - sum(self.timings.get(x, 0.0) for x in others)
+        with self._attackers() as crew:
+            self.learned = learned_for(
+                self.run,
+                self.plan,
+                self.attacker,
+                lambda: search_texts(self.config, examples, names),
+                self.progress,
+                crew,
+            )
+            started = time.perf_counter()
+            self._drop_what_cannot_start()
+            self._attack_samples(crew)
+            self.timings["attack_seconds"] = time.perf_counter() - started
         records = self._records()
         self._warn(records[self.plan.names[0]])
         rows = self._rows(records)
@@ -294,13 +293,23 @@ class _Execution:
                 self.plan = dataclasses.replace(self.plan, names=names, lacking=lacking)
                 self.progress.message(f"{recipe.name} is left out: it {lacking[recipe.name]}")
 
-    def _attack_samples(self) -> None:
+    def _attackers(self) -> AbstractContextManager[EngineCrew | None]:
+        """Who attacks; None is this process."""
+        if not (spreads(self.config) and any(map(self._waiting, self.plan.names))):
+            return nullcontext()
+        jobs = sum(len(self._waiting(name)) for name in self.plan.names)
+        learns = any(recipe.fit is not None for recipe in self.plan.recipes)
+        return attackers(
+            self.subject, self.plan, None if learns else jobs, self.timings, self.progress
+        )
+
+    def _attack_samples(self, crew: EngineCrew | None) -> None:
         if self.done:
             self.progress.message(f"Going on with {self.run.id}: {len(self.done)} samples are done")
         total = len(self.plan.names) * len(self.subject.samples)
         try:
-            if spreads(self.config) and any(map(self._waiting, self.plan.names)):
-                self._with_workers()
+            if crew is not None:
+                self._with_workers(crew.engine)
             else:
                 with torch_threads(self.config.workers):
                     self._in_this_process()
@@ -326,32 +335,22 @@ class _Execution:
         if self._attacker is not None:
             self.tokens = self._attacker.tokens
 
-    def _with_workers(self) -> None:
-        self._attacker = None  # its memory is the workers' now
-        needs = [need for recipe in self.plan.recipes for need in recipe.needs]
-        wanted = self.config.substitutes == "wordnet" or wordnet_env.HOW_TO_GET in needs
-        if wanted and wordnet_env.wordnet_is_there():
-            wordnet_env.offer_wordnet()  # unpacked once rather than by every worker
-        config, folders = settled(self.config, self.subject.model)
-        work = Work(attacking, (config, self.learned), folders)
+    def _with_workers(self, engine: Engine) -> None:
+        if self._attacker is not None:
+            self.tokens, self._attacker = self._attacker.tokens, None  # its memory is theirs now
         jobs = {
-            f"sample '{sample['id']}' of {name}": (name, sample)
+            f"sample '{sample['id']}' of {name}": Task(name, sample, self.learned.get(name))
             for name in self.plan.names
             for sample in self._waiting(name)
         }
-        engine = engine_of(self.config, work, jobs=len(jobs), tell=self.progress.message)
         names = self.plan.names
         what = names[0] if len(names) == 1 else f"with {len(names)} recipes"
         self.engine = engine.told
         try:
-            with engine:
-                self.timings["workers_startup_seconds"] = engine.told.startup_seconds
-                with self._taking(f"Attack {what}, {engine.told.side_by_side}", names) as take:
-                    for _, (record, tokens) in engine.run(map(Job, jobs, jobs.values())):
-                        take(record)
-                        self.tokens = (self.tokens[0] + tokens[0], self.tokens[1] + tokens[1])
-                ended = time.perf_counter()
-            self.timings["workers_end_seconds"] = time.perf_counter() - ended
+            with self._taking(f"Attack {what}, {engine.told.side_by_side}", names) as take:
+                for _, (record, tokens) in engine.run(map(Job, jobs, jobs.values())):
+                    take(record)
+                    self.tokens = (self.tokens[0] + tokens[0], self.tokens[1] + tokens[1])
         except EngineError as error:
             if not self.done:
                 raise
@@ -362,7 +361,7 @@ class _Execution:
                 f"eexit attack --resume {self.run.path} --workers 1 --engine local",
             ) from error
         self.failed = [
-            {"recipe": jobs[name][0], "id": str(jobs[name][1]["id"]), "reason": why}
+            {"recipe": jobs[name].recipe, "id": str(jobs[name].sample["id"]), "reason": why}
             for name, why in engine.told.failed.items()
         ]
 

@@ -23,7 +23,7 @@ from eexit_cli.core.seed import stream
 from eexit_cli.engine import Job, Work, processes
 from eexit_cli.engine.processes import Processes
 from eexit_cli.metrics.depth import gain_removed
-from eexit_cli.pipelines.attack.attacker import attacking
+from eexit_cli.pipelines.attack.attacker import Task, attacking
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.store.results import ResultStore
 
@@ -391,11 +391,12 @@ def test_a_sample_past_its_time_fails_alone(
 
 
 def test_an_error_in_a_worker_is_the_error_of_the_run(config: AttackConfig) -> None:
+    sample = {"id": "1", "text": "a film", "label": 0}
     with (
         pytest.raises(UsageError, match="Unknown attack recipe 'nothing'"),
-        Processes(Work(attacking, (config, {})), 1) as engine,
+        Processes(Work(attacking, (config,)), 1) as engine,
     ):
-        list(engine.run([Job("1", ("nothing", {"id": "1", "text": "a film", "label": 0}))]))
+        list(engine.run([Job("1", Task("nothing", sample, None))]))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 from attacks_tiny import TEXTS, TOKENIZERS, WORDS, victim_for
@@ -54,6 +55,34 @@ def test_what_it_reports_of_the_search_is_what_the_victim_does(
     ):
         layers = [outcome.exit_layer for outcome in victim.score(texts)]
         assert learned[key] == pytest.approx(sum(layers) / len(layers))
+
+
+class Crew:
+    """Members in this process, who hand their answers in from the last to the first."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.member = victim_for(threshold=0.55, layers=5)
+        self.parts: list[list[int]] = []
+
+    def do(self, shares, sizes):  # type: ignore[no-untyped-def]
+        assert [len(share) for share in shares] == sizes
+        self.parts.append(sizes)
+        for place in reversed(range(len(shares))):
+            share = pickle.loads(pickle.dumps(shares[place]))
+            yield place, pickle.loads(pickle.dumps(self.member.share(share)))
+
+
+def test_a_crew_learns_what_one_process_learns(learned: dict[str, object]) -> None:
+    victim, crew = victim_for(threshold=0.55, layers=5), Crew()
+    victim.crew = crew
+    victim._run = victim._differentiate = None  # type: ignore[method-assign, assignment]
+    found = ATTACKS.load("universal").fit(victim, SEARCH, CONFIG)
+    seconds = {"seconds": 0.0}
+    assert {**found, **seconds} == {**learned, **seconds}
+    assert sum(len(sizes) > 1 for sizes in crew.parts) > 5
+    assert [4, 4, 4] in crew.parts, "gradients, four texts each"
 
 
 def test_learning_counts_its_cost_and_leaves_the_budget_alone() -> None:

@@ -20,7 +20,7 @@ from attacks_tiny import classifier, wordpiece
 from eexit_cli.config import AttackConfig
 from eexit_cli.engine import Job, Work
 from eexit_cli.engine.processes import Processes
-from eexit_cli.pipelines.attack.attacker import attacking
+from eexit_cli.pipelines.attack.attacker import Task, attacking
 from eexit_cli.store.records import plain
 
 LIBRARY = """
@@ -65,11 +65,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_killed_worker_and_an_ended_one_leave_nothing(
     config: AttackConfig, temporary: Path
 ) -> None:
-    with Processes(Work(attacking, (config, {})), 2) as engine:
+    with Processes(Work(attacking, (config,)), 2) as engine:
         for folder in temporary.iterdir():
             assert sorted(found.name[:8] for found in folder.iterdir()) == ["library-", "log"]
         os.kill(engine.pids[0], signal.SIGKILL)
-        jobs = [Job(f"sample {number}", ("random", SAMPLE)) for number in range(2)]
+        jobs = [Job(f"sample {number}", Task("random", SAMPLE, None)) for number in range(2)]
         records = [record for _, record in engine.run(jobs)]
         assert len(list(temporary.iterdir())) == 2, "the dead one's is gone, another's is there"
     assert len(records) == 2
@@ -82,11 +82,11 @@ from eexit_cli.config import AttackConfig
 from eexit_cli.config.resume import config_from
 from eexit_cli.engine import Job, Work
 from eexit_cli.engine.processes import Processes
-from eexit_cli.pipelines.attack.attacker import attacking
+from eexit_cli.pipelines.attack.attacker import Task, attacking
 config = config_from(AttackConfig, {config!r})
-jobs = (Job(str(number), ("random", {sample!r})) for number in range(10_000))
+jobs = (Job(str(number), Task("random", {sample!r}, None)) for number in range(10_000))
 try:
-    with Processes(Work(attacking, (config, {{}})), 1) as engine:
+    with Processes(Work(attacking, (config,)), 1) as engine:
         for _ in engine.run(jobs):
             print("record", flush=True)
 except KeyboardInterrupt:

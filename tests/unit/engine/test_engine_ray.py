@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -207,6 +208,31 @@ def test_a_node_that_goes_takes_nothing_along(monkeypatch: pytest.MonkeyPatch) -
         assert len(pids) == 2
         assert engine.told.deaths >= 1
         assert engine.told.failed == {}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_through_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a laptop, which is no node of the cluster."""
+    if ray.is_initialized():
+        ray.shutdown()
+    from ray.cluster_utils import Cluster
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    head = {"num_cpus": 2, "ray_client_server_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        with Actors(THREE, 2, address=f"ray://127.0.0.1:{port}") as engine:
+            jobs = [*numbers(6), Job("the deadly one", "die")]
+            assert sorted(result for _, result in engine.run(jobs)) == [0, 3, 6, 9, 12, 15]
+        assert list(engine.failed) == ["the deadly one"]
+        assert engine.told.deaths == 3
     finally:
         ray.shutdown()
         cluster.shutdown()
