@@ -1,0 +1,428 @@
+"""Joules, as the machine's own counters say; never a guess from seconds.
+
+Linux counts the energy of each processor package, and of the memory where that has a counter (RAPL,
+Intel's and AMD's, one tree), NVIDIA's driver that of each GPU. They count what every process uses.
+A processor's counters move about once in a millisecond (Khan et al., RAPL in Action, 2018), a GPU's
+about ten times in a second, so ways are measured in whole passes over all items, of some length
+each, in turn and several times over. What the machine takes while it idles is taken off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eexit_cli.metrics.latency import LEAST_REPEATS, Spread, order_of_turn
+
+Item = TypeVar("Item")
+Name = TypeVar("Name", bound=Hashable)
+Joules = NDArray[np.float64]
+
+POWERCAP = Path("/sys/class/powercap")
+PROCESSOR, MEMORY, GPU = "processor", "memory", "gpu"
+
+IDLE_SECONDS = 3.0
+SETTLE_SECONDS = 1.0
+"""Between work and the idle power's measurement, while clocks come down."""
+MOST_WATTS = 1000.0
+"""Of one counter: what no package or memory takes. How soon a counter may be back where it was."""
+
+_PROBE_SECONDS = 0.3
+_OFTEN = 1.0
+"""Seconds after which a pass that goes on is read."""
+
+
+class UnreadError(Exception):
+    """A counter cannot be read, or lost count; the text says why."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Something that counts energy.
+
+    Attributes:
+        name: as the machine calls it.
+        part: processor, memory or gpu.
+        read: the count now.
+        unit: joules of one count.
+        wraps: the count after which it begins again at 0; None never does.
+        least_seconds: of a pass, so that how often the counter moves makes little difference.
+    """
+
+    name: str
+    part: str
+    read: Callable[[], int]
+    unit: float
+    wraps: int | None
+    least_seconds: float
+
+    def joules(self, before: int, after: int, seconds: float) -> float:
+        """Between two counts.
+
+        Args:
+            seconds: between them.
+
+        Raises:
+            UnreadError: it began anew, or may have wrapped more often than once.
+        """
+        if self.wraps is None:
+            if after < before:
+                raise UnreadError(f"the counter {self.name} began anew meanwhile")
+            return (after - before) * self.unit
+        longest = self.wraps * self.unit / MOST_WATTS
+        if seconds >= longest:
+            raise UnreadError(
+                f"the counter {self.name} begins anew too often to be read every {seconds:.0f} s: "
+                f"a single input must take less than {longest:.0f} s"
+            )
+        return (after - before + (self.wraps if after < before else 0)) * self.unit
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All counters at one time, in seconds."""
+
+    at: float
+    counts: tuple[int, ...]
+
+
+@dataclass
+class Meter:
+    """Counters that are read together.
+
+    Attributes:
+        counters: those that can be read.
+        lacking: part -> why it is not measured, and what helps.
+        clock, sleep: the machine's.
+    """
+
+    counters: list[Counter]
+    lacking: dict[str, str] = field(default_factory=dict)
+    clock: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(counter.part for counter in self.counters))
+
+    @property
+    def least_seconds(self) -> float:
+        """Of a pass."""
+        return max(counter.least_seconds for counter in self.counters)
+
+    def read(self) -> Reading:
+        """
+        Raises:
+            UnreadError: a counter that could be read can no longer be.
+        """
+        return Reading(self.clock(), tuple(counter.read() for counter in self.counters))
+
+    def between(self, before: Reading, after: Reading) -> Joules:
+        """Joules by part. Shape: [parts].
+
+        Raises:
+            UnreadError: a counter lost count.
+        """
+        found = dict.fromkeys(self.parts, 0.0)
+        seconds = after.at - before.at
+        for counter, one, other in zip(self.counters, before.counts, after.counts, strict=True):
+            found[counter.part] += counter.joules(one, other, seconds)
+        return np.array(list(found.values()))
+
+    def idle(self) -> Joules:
+        """Watts by part while nothing is asked of the machine. Shape: [parts].
+
+        Raises:
+            UnreadError: a counter lost count.
+        """
+        self.sleep(SETTLE_SECONDS)
+        before = self.read()
+        self.sleep(IDLE_SECONDS)
+        after = self.read()
+        return self.between(before, after) / (after.at - before.at)
+
+    def drop_standing(self) -> None:
+        """Leave out each part of which a counter stands still, as some virtual machines' do."""
+        before = self.read()
+        self.sleep(_PROBE_SECONDS)
+        after = self.read()
+        for counter, one, other in zip(self.counters, before.counts, after.counts, strict=True):
+            if one == other:
+                self.lacking[counter.part] = f"the counter {counter.name} stands still"
+        self.counters = [each for each in self.counters if each.part not in self.lacking]
+
+    def told(self) -> dict[str, Any]:
+        """What a document says of the counters."""
+        found: dict[str, Any] = {
+            "counters": [counter.name for counter in self.counters],
+            "lacking": self.lacking,
+        }
+        if self.counters:
+            found |= {"idle_seconds": IDLE_SECONDS, "least_seconds": self.least_seconds}
+        return found
+
+
+def open_meter(
+    gpu: str | None = None,
+    *,
+    tree: Path = POWERCAP,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Meter:
+    """The counters of the processors, and of one GPU.
+
+    Args:
+        gpu: its UUID, as NVIDIA writes it.
+        tree: where the kernel keeps the processors' counters.
+
+    Returns:
+        What can be read; a part of which anything cannot is in ``lacking`` as a whole, so that no
+        sum leaves out a package.
+    """
+    meter = Meter([], clock=clock, sleep=sleep)
+    found: dict[str, Callable[[], list[Counter]]] = {PROCESSOR: lambda: _powercap(tree)}
+    if gpu is not None:
+        found[GPU] = lambda: [_gpu(gpu)]
+    for part, counters in found.items():
+        try:
+            meter.counters += counters()
+        except UnreadError as error:
+            meter.lacking[part] = str(error)
+    try:
+        meter.drop_standing()
+    except UnreadError as error:
+        meter.lacking |= dict.fromkeys(meter.parts, str(error))
+        meter.counters = []
+    return meter
+
+
+def _powercap(tree: Path) -> list[Counter]:
+    """Packages, and memory beside them. What a package holds (core, uncore) is in its count; psys,
+    the whole board, and the same packages by another way (intel-rapl-mmio) would count it twice."""
+    if not tree.is_dir():
+        raise UnreadError(f"{tree} is not there (a virtual machine, a container, not Linux)")
+    names = {zone: _said(zone / "name") for zone in sorted(tree.glob("intel-rapl:*"))}
+    counters = []
+    for zone, name in names.items():
+        if zone.name.count(":") == 1:
+            if not name.startswith("psys"):
+                counters.append(_zone(zone, name, PROCESSOR))
+        elif name == "dram":
+            package = names.get(zone.with_name(zone.name.rpartition(":")[0]), "")
+            counters.append(_zone(zone, f"{name} of {package}", MEMORY))
+    if not any(counter.part == PROCESSOR for counter in counters):
+        raise UnreadError(
+            f"{tree} counts no processor (a virtual machine, or: modprobe intel_rapl_msr)"
+        )
+    return counters
+
+
+def _zone(zone: Path, name: str, part: str) -> Counter:
+    counter = Counter(
+        name,
+        part,
+        read=lambda: int(_said(zone / "energy_uj")),
+        unit=1e-6,
+        wraps=int(_said(zone / "max_energy_range_uj")),
+        least_seconds=0.5,
+    )
+    counter.read()
+    return counter
+
+
+def _said(file: Path) -> str:
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except PermissionError:
+        raise UnreadError(
+            f"{file} is for root alone, until: sudo chmod a+r {file.parents[1]}/*/energy_uj"
+        ) from None
+    except OSError as error:
+        raise UnreadError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _gpu(uuid: str) -> Counter:
+    try:
+        import pynvml
+    except ImportError:
+        raise UnreadError("nvidia-ml-py is not here: pip install 'eexit[energy]'") from None
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        if _in_instances(pynvml, handle):
+            raise UnreadError("the GPU is split into instances (MIG) and counts them all together")
+
+        def read() -> int:
+            try:
+                return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+            except pynvml.NVMLError as error:
+                raise UnreadError(f"NVIDIA's driver does not count its energy: {error}") from None
+
+        read()
+        return Counter(str(pynvml.nvmlDeviceGetName(handle)), GPU, read, 1e-3, None, 2.0)
+    except pynvml.NVMLError as error:
+        raise UnreadError(f"NVIDIA's driver does not answer: {error}") from None
+
+
+def _in_instances(pynvml: Any, handle: Any) -> bool:
+    try:
+        return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
+    except pynvml.NVMLError:
+        return False  # a GPU that cannot be split
+
+
+@dataclass(frozen=True)
+class Energies:
+    """What ways took above idle.
+
+    Attributes:
+        parts: of the machine.
+        idle_watts: Shape: [parts].
+        passes: name -> joules of one pass over all items. Shape: [repeats, parts].
+    """
+
+    parts: tuple[str, ...]
+    idle_watts: Joules
+    passes: Mapping[Any, Joules]
+
+
+def joules_in_turn(
+    ways: Mapping[Name, Callable[[Item], object]],
+    items: Sequence[Item],
+    meter: Meter,
+    *,
+    repeats: int = LEAST_REPEATS,
+    synchronize: Callable[[], None] | None = None,
+    on_pass: Callable[[], None] | None = None,
+) -> Energies | None:
+    """Joules of each way on all items, several times over.
+
+    In each repeat the ways take turns; one's turn is as many passes over all items as the meter
+    needs seconds. The idle power is measured before.
+
+    Args:
+        ways: name -> function of one item; they have run before.
+        items: what each way is run on.
+        repeats: turns of each way.
+        synchronize: drains the device's queue; None on a CPU.
+        on_pass: called after each turn, for a progress bar.
+
+    Returns:
+        None where nothing can be read, or a counter lost count: the meter's ``lacking`` says why.
+    """
+    if not meter.counters:
+        return None
+    drain = synchronize or (lambda: None)
+    names = list(ways)
+    try:
+        idle = meter.idle()
+        found = {name: np.zeros((repeats, len(meter.parts))) for name in names}
+        for repeat in range(repeats):
+            for name in order_of_turn(names, repeat):
+                found[name][repeat] = _turn(ways[name], items, meter, idle, drain)
+                if on_pass is not None:
+                    on_pass()
+    except UnreadError as error:
+        meter.lacking |= dict.fromkeys(meter.parts, str(error))
+        meter.counters = []
+        return None
+    return Energies(meter.parts, idle, found)
+
+
+def _turn(
+    way: Callable[[Item], object],
+    items: Sequence[Item],
+    meter: Meter,
+    idle: Joules,
+    drain: Callable[[], None],
+) -> Joules:
+    """Of one pass, above idle. Shape: [parts]."""
+    begin = last = meter.read()
+    total, passes = np.zeros(len(meter.parts)), 0
+    while not passes or meter.clock() - begin.at < meter.least_seconds:
+        for item in items:
+            way(item)
+            drain()
+            if meter.clock() - last.at > _OFTEN:
+                before, last = last, meter.read()
+                total += meter.between(before, last)
+        passes += 1
+    end = meter.read()
+    total += meter.between(last, end)
+    return np.asarray((total - idle * (end.at - begin.at)) / passes)
+
+
+def energy_figures(
+    found: Energies | None,
+    *,
+    full: Any,
+    live: Any,
+    inputs: int,
+    tokens: float | None = None,
+    tokens_full: float | None = None,
+    suffix: str = "",
+) -> dict[str, float | None]:
+    """Joules above idle of items that are single samples.
+
+    Args:
+        found: None where nothing was measured: every figure is None.
+        full, live: the names of two ways.
+        inputs: in a pass.
+        tokens, tokens_full: that a pass writes, where that is known.
+        suffix: behind each name.
+
+    Returns:
+        ``joules_per_sample`` and ``joules_share`` (of the full model's, each repeat's own ratio)
+        with ``_low`` and ``_high``, ``joules_per_sample_full``, with tokens ``joules_per_token``
+        and its ends, ``joules_per_token_full``; where several parts were measured
+        ``<part>_joules_per_sample``; ``idle_watts``. Medians over repeats. A ratio is None where
+        the full model took no more than idle in some repeat.
+    """
+    one, whole = _totals(found, live), _totals(found, full)
+    figures = _named("joules_per_sample", one / inputs, suffix)
+    figures[f"joules_per_sample_full{suffix}"] = _median(whole / inputs)
+    figures |= _named("joules_share", _ratios(one, whole), suffix)
+    if tokens:
+        figures |= _named("joules_per_token", one / tokens, suffix)
+    if tokens_full:
+        figures[f"joules_per_token_full{suffix}"] = _median(whole / tokens_full)
+    if found is not None and len(found.parts) > 1:
+        for at, part in enumerate(found.parts):
+            value = _median(found.passes[live][:, at] / inputs)
+            figures[f"{part}_joules_per_sample{suffix}"] = value
+    figures["idle_watts"] = None if found is None else float(found.idle_watts.sum())
+    return figures
+
+
+def growth_figures(found: Energies | None, before: Any, after: Any) -> dict[str, float | None]:
+    """``joules_growth``, how many times as many joules a way takes as another, with ``_low`` and
+    ``_high``; None where that took no more than idle in some repeat."""
+    return _named("joules_growth", _ratios(_totals(found, after), _totals(found, before)), "")
+
+
+def _totals(found: Energies | None, name: Any) -> Joules:
+    """Of a pass; NaN where nothing was measured. Shape: [repeats]."""
+    if found is None:
+        return np.full(LEAST_REPEATS, np.nan)
+    return np.asarray(found.passes[name].sum(axis=1))
+
+
+def _ratios(one: Joules, other: Joules) -> Joules:
+    if not (other > 0).all():
+        return np.full(len(one), np.nan)
+    return one / other
+
+
+def _named(name: str, values: Joules, suffix: str) -> dict[str, float | None]:
+    found = Spread.of(values).named(name, suffix)
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+def _median(values: Joules) -> float | None:
+    return None if np.isnan(values).any() else float(np.median(values))
