@@ -53,6 +53,8 @@ def measure_ways(
     Returns:
         None where nothing can be measured; the meter says why.
     """
+    if not meter.counters:
+        return None
     with progress.task("Measuring energy", total=repeats * len(ways)) as ticker:
         return joules_in_turn(
             ways,

@@ -149,6 +149,8 @@ class Meter:
 
     def drop_standing(self) -> None:
         """Leave out each part of which a counter stands still, as some virtual machines' do."""
+        if not self.counters:
+            return
         before = self.read()
         self.sleep(_PROBE_SECONDS)
         after = self.read()
@@ -211,6 +213,8 @@ def _powercap(tree: Path) -> list[Counter]:
     counters = []
     for zone, name in names.items():
         if zone.name.count(":") == 1:
+            if name in (counter.name for counter in counters):
+                raise UnreadError(f"{tree} has two counters of {name}")
             if not name.startswith("psys"):
                 counters.append(_zone(zone, name, PROCESSOR))
         elif name == "dram":
@@ -227,9 +231,9 @@ def _zone(zone: Path, name: str, part: str) -> Counter:
     counter = Counter(
         name,
         part,
-        read=lambda: int(_said(zone / "energy_uj")),
+        read=lambda: _number(zone / "energy_uj"),
         unit=1e-6,
-        wraps=int(_said(zone / "max_energy_range_uj")),
+        wraps=_number(zone / "max_energy_range_uj"),
         least_seconds=0.5,
     )
     counter.read()
@@ -245,6 +249,13 @@ def _said(file: Path) -> str:
         ) from None
     except OSError as error:
         raise UnreadError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _number(file: Path) -> int:
+    said = _said(file)
+    if not said.isdigit():
+        raise UnreadError(f"{file} holds no number")
+    return int(said)
 
 
 def _gpu(uuid: str) -> Counter:
