@@ -3,7 +3,7 @@
 Linux counts the energy of each processor package, and of the memory where that has a counter (RAPL,
 Intel's and AMD's, one tree), NVIDIA's driver that of each GPU. They count what every process uses.
 A processor's counters move about once in a millisecond (Khan et al., RAPL in Action, 2018), a GPU's
-about ten times in a second, so ways are measured in whole passes over all items, of some length
+some ten times in a second, so ways are measured in whole passes over all items, of some length
 each, in turn and several times over. What the machine takes while it idles is taken off.
 """
 
@@ -117,9 +117,10 @@ class Meter:
         return max(counter.least_seconds for counter in self.counters)
 
     def read(self) -> Reading:
-        """
+        """All counters now.
+
         Raises:
-            UnreadError: a counter that could be read can no longer be.
+            UnreadError: one that could be read can no longer be.
         """
         return Reading(self.clock(), tuple(counter.read() for counter in self.counters))
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def check_energy(config: EnergyConfig) -> None:
-    """
+    """Joules are of the samples that are timed one by one.
+
     Raises:
-        UsageError: joules of no sample.
+        UsageError: there is none.
     """
     if config.energy and config.latency_samples <= 0:
         raise UsageError(

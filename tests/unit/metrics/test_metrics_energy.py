@@ -24,6 +24,7 @@ from eexit_cli.metrics.energy import (
     Counter,
     Energies,
     Meter,
+    Reading,
     UnreadError,
     energy_figures,
     growth_figures,
@@ -106,6 +107,15 @@ def test_packages_and_memory_are_counted_once_each(machine: Machine) -> None:
     }
 
 
+def test_a_machine_without_a_counter_of_its_memory(machine: Machine, tmp_path: Path) -> None:
+    (machine.tree / "intel-rapl:0:1" / "name").write_text("core")
+    assert machine.meter().parts == ("processor",)
+    assert machine.meter().lacking == {}
+    for zone in ("intel-rapl:0", "intel-rapl:1"):
+        (machine.tree / zone / "name").write_text("psys")
+    assert "counts no processor" in machine.meter().lacking["processor"]
+
+
 def test_known_watts_give_known_joules(machine: Machine) -> None:
     ways = {
         "full": machine.way("full", package_0=30, package_1=10, dram=5),
@@ -139,6 +149,20 @@ def test_turns_are_whole_passes_of_some_length_and_alternate(machine: Machine) -
     order = machine.ran[:: 9 * 2]
     assert [machine.ran.count(name) for name in "abc"] == [6 * 9 * 2] * 3
     assert order == [*"abc", *"cba", *"bca", *"acb", *"cab", *"bac"]
+
+
+def test_short_passes_are_read_at_both_ends_alone(machine: Machine) -> None:
+    """Reading takes energy and time as well."""
+    meter, reads = machine.meter(), [0]
+    read = meter.read
+
+    def counted() -> Reading:
+        reads[0] += 1
+        return read()
+
+    meter.read = counted  # type: ignore[method-assign]
+    joules_in_turn({"full": machine.way("full")}, [0.02, 0.04], meter, repeats=7)
+    assert reads == [2 + 7 * 2]
 
 
 def test_what_waits_in_the_queue_is_counted_with_its_pass(machine: Machine) -> None:
@@ -323,6 +347,13 @@ def test_one_gpu_beside_the_processors(machine: Machine, monkeypatch) -> None:
     assert figures["gpu_joules_per_sample"] == pytest.approx(150, rel=1e-4)
 
 
+def test_a_gpus_count_only_grows() -> None:
+    counter = Counter("H100", "gpu", lambda: 0, 1e-3, None, 2.0)
+    assert [counter.joules(7000, after, 1e6) for after in (7000, 7001)] == [0, 1e-3]
+    with pytest.raises(UnreadError, match="began anew"):
+        counter.joules(7000, 6999, 1)
+
+
 def test_a_driver_that_is_loaded_anew_is_no_measurement(machine: Machine, monkeypatch) -> None:
     counts = iter([9000, 9000, 9500, 9900, 100, *range(200, 400)])
     monkeypatch.setitem(sys.modules, "pynvml", Driver(mine=lambda: next(counts)))
@@ -410,6 +441,10 @@ def test_no_ratio_to_what_did_not_rise_above_idle() -> None:
     figures = energy_figures(found, full="full", live="live", inputs=1)
     assert figures["joules_share"] is None
     assert figures["joules_per_sample"] == 1
+    little = Energies(found.parts, found.idle_watts, {"full": full + 1e-3, "live": full / 2})
+    assert energy_figures(little, full="full", live="live", inputs=1)["joules_share"] == (
+        pytest.approx(0.5 / 1.001)
+    )
     assert set(growth_figures(found, "full", "live").values()) == {None}
 
 
