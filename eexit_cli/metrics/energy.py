@@ -211,7 +211,7 @@ def _powercap(tree: Path) -> list[Counter]:
     if not tree.is_dir():
         raise UnreadError(f"{tree} is not there (a virtual machine, a container, not Linux)")
     names = {zone: _said(zone / "name") for zone in sorted(tree.glob("intel-rapl:*"))}
-    counters = []
+    counters: list[Counter] = []
     for zone, name in names.items():
         if zone.name.count(":") == 1:
             if name in (counter.name for counter in counters):
