@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from eexit_cli.metrics.energy import GPU, Energies, Meter, joules_in_turn, open_meter
+from eexit_cli.metrics.counters import GPU, Meter, open_meter
+from eexit_cli.metrics.energy import Energies, joules_in_turn
 from eexit_cli.metrics.latency import Seconds, time_in_turn
 
 if TYPE_CHECKING:

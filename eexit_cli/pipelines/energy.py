@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from eexit_cli.config.energy import EnergyConfig
     from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.metrics.energy import Meter
+    from eexit_cli.metrics.counters import Meter
 
 
 def check_energy(config: EnergyConfig) -> None:

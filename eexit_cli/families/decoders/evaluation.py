@@ -24,7 +24,7 @@ from eexit_cli.families.decoders.token_names import token_names
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.metrics.energy import Meter
+    from eexit_cli.metrics.counters import Meter
 
 WARM_UP_TOKENS = 4
 

@@ -17,7 +17,8 @@ from eexit_cli.families.decoders.costs import layer_milliseconds
 from eexit_cli.families.decoders.decoding import decode_batches, prepare_sources
 from eexit_cli.families.decoders.texts import first_of
 from eexit_cli.families.stopwatch import measure_ways, time_ways
-from eexit_cli.metrics.energy import Meter, energy_figures
+from eexit_cli.metrics.counters import Meter
+from eexit_cli.metrics.energy import energy_figures
 from eexit_cli.metrics.latency import Spread, speed_figures, throughput_figures
 from eexit_cli.models.decoding.results import Decoded
 from eexit_cli.models.decoding.settings import DecodeSettings

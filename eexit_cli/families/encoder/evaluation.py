@@ -26,7 +26,7 @@ from eexit_cli.metrics.task import compute
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.families.encoder.loaded import LoadedModel
-    from eexit_cli.metrics.energy import Meter
+    from eexit_cli.metrics.counters import Meter
 
 
 class EncoderEvaluation:

@@ -9,7 +9,8 @@ from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.types import Examples
 from eexit_cli.families.batches import DEFAULT_BATCH_SIZE, batches_by_length, texts_of, to_device
 from eexit_cli.families.stopwatch import FULL, measure_ways, time_ways
-from eexit_cli.metrics.energy import Meter, energy_figures
+from eexit_cli.metrics.counters import Meter
+from eexit_cli.metrics.energy import energy_figures
 from eexit_cli.metrics.latency import speed_figures, throughput_figures
 
 if TYPE_CHECKING:

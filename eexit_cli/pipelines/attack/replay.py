@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from eexit_cli.core.answers import Exit
     from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
-    from eexit_cli.metrics.energy import Meter
+    from eexit_cli.metrics.counters import Meter
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,17 @@ from hypothesis import strategies as st
 
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.families import stopwatch
-from eexit_cli.metrics import energy
-from eexit_cli.metrics.energy import (
+from eexit_cli.metrics.counters import (
     IDLE_SECONDS,
     MOST_WATTS,
     SETTLE_SECONDS,
     Counter,
-    Energies,
     Meter,
     Reading,
     UnreadError,
-    energy_figures,
-    growth_figures,
-    joules_in_turn,
     open_meter,
 )
+from eexit_cli.metrics.energy import Energies, energy_figures, growth_figures, joules_in_turn
 
 RANGE = 262_143_328_850
 """Microjoules, as Intel's counters have it."""
@@ -462,4 +458,4 @@ def test_a_reading_that_fails_says_why() -> None:
     counter = Counter("package-0", "processor", fails, 1e-6, RANGE, 0.5)
     with pytest.raises(UnreadError, match="gone"):
         Meter([counter]).read()
-    assert energy.MOST_WATTS * 260 < RANGE * 1e-6
+    assert MOST_WATTS * 260 < RANGE * 1e-6

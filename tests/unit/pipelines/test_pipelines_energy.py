@@ -16,7 +16,7 @@ from tiny_decoders import save_decoder, write_pairs
 from eexit_cli.config import AttackConfig, EvaluateConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
-from eexit_cli.metrics.energy import PROCESSOR, Counter, Meter
+from eexit_cli.metrics.counters import PROCESSOR, Counter, Meter
 from eexit_cli.models.decoding.decoder import ExitDecoder
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.pipelines import energy
