@@ -57,7 +57,7 @@ class Evaluation(Protocol):
         Args:
             exits: the chosen one comes first.
             swept: they are so many that only the chosen one is timed in full.
-            meter: a ``metrics.counters.Meter`` that measures joules of what is timed one by one too.
+            meter: a ``metrics.counters.Meter``, which measures joules of what is timed one by one.
         """
         ...
 
