@@ -9,16 +9,16 @@ from eexit_cli.config.common import (
     DataConfig,
     DecoderExitConfig,
     ExitConfig,
-    TimingConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.energy import EnergyConfig
 from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import ATTACK, DECODERS, ENCODER, RUN, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig(
-    CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig, TimingConfig, EngineConfig
+    CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig, EnergyConfig, EngineConfig
 ):
     """A slowdown attack. ``lam`` to ``per_size`` default to SAME's published settings.
 

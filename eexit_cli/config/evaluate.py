@@ -11,16 +11,16 @@ from eexit_cli.config.common import (
     DecoderExitConfig,
     ExitConfig,
     ExitGridConfig,
-    TimingConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.energy import EnergyConfig
 from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import DATA, ENCODER, EVALUATION, opt
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(
-    CommonConfig, UnseenDataConfig, ExitGridConfig, DecoderConfig, TimingConfig, EngineConfig
+    CommonConfig, UnseenDataConfig, ExitGridConfig, DecoderConfig, EnergyConfig, EngineConfig
 ):
     """Quality against speed, at one setting, at several (a row each), or at all of them."""
 

@@ -49,12 +49,15 @@ class Evaluation(Protocol):
         """One JSON-ready record per sample."""
         ...
 
-    def speeds(self, exits: Sequence[Exit], *, swept: bool) -> dict[Exit, dict[str, Any]]:
+    def speeds(
+        self, exits: Sequence[Exit], *, swept: bool, meter: Any = None
+    ) -> dict[Exit, dict[str, Any]]:
         """Measured wall-clock of each exit, all of them and the full model in turn.
 
         Args:
             exits: the chosen one comes first.
             swept: they are so many that only the chosen one is timed in full.
+            meter: a ``metrics.counters.Meter``, which measures joules of what is timed one by one.
         """
         ...
 

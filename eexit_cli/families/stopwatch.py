@@ -1,4 +1,4 @@
-"""The one stopwatch, with a model's device and a progress bar."""
+"""The one stopwatch, and the one meter, with a model's device and a progress bar."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from eexit_cli.metrics.counters import GPU, Meter, open_meter
+from eexit_cli.metrics.energy import Energies, joules_in_turn
 from eexit_cli.metrics.latency import Seconds, time_in_turn
 
 if TYPE_CHECKING:
@@ -33,6 +35,50 @@ def time_ways(
     Returns:
         name -> seconds. Shape: [repeats, items].
     """
-    drain = torch.cuda.synchronize if device.type == "cuda" else None
+    drain = _drain(device)
     with progress.task(title, total=repeats * len(items)) as ticker:
         return time_in_turn(ways, items, repeats=repeats, synchronize=drain, on_item=ticker.advance)
+
+
+def measure_ways(
+    ways: Mapping[Name, Callable[[Item], object]],
+    items: Sequence[Item],
+    meter: Meter,
+    *,
+    device: torch.device,
+    repeats: int,
+    progress: Progress,
+) -> Energies | None:
+    """:func:`~eexit_cli.metrics.energy.joules_in_turn` on a model's device, under a bar.
+
+    Returns:
+        None where nothing can be measured; the meter says why.
+    """
+    if not meter.counters:
+        return None
+    with progress.task("Measuring energy", total=repeats * len(ways)) as ticker:
+        return joules_in_turn(
+            ways,
+            items,
+            meter,
+            repeats=repeats,
+            synchronize=_drain(device),
+            on_pass=ticker.advance,
+        )
+
+
+def meter_of(device: torch.device) -> Meter:
+    """The counters of this machine's processors, and of the GPU that a model is on."""
+    if device.type == "cpu":
+        return open_meter()
+    if device.type == "cuda" and torch.version.hip is None:
+        # torch sees the GPUs that CUDA_VISIBLE_DEVICES shows, in its order; the driver all of them.
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        return open_meter(f"GPU-{uuid.removeprefix('GPU-')}")
+    meter = open_meter()
+    meter.lacking[GPU] = f"no counter of a device '{device.type}' is known but NVIDIA's"
+    return meter
+
+
+def _drain(device: torch.device) -> Callable[[], None] | None:
+    return torch.cuda.synchronize if device.type == "cuda" else None

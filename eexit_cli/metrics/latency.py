@@ -78,10 +78,7 @@ def time_in_turn(
     seconds = {name: np.zeros((repeats, len(items))) for name in names}
     for repeat in range(repeats):
         for index, item in enumerate(items):
-            turn, back = divmod(repeat * len(items) + index, 2)
-            first = turn % len(names)
-            order = names[first:] + names[:first]
-            for name in reversed(order) if back else order:
+            for name in order_of_turn(names, repeat * len(items) + index):
                 start = clock()
                 ways[name](item)
                 drain()
@@ -89,6 +86,14 @@ def time_in_turn(
             if on_item is not None:
                 on_item()
     return seconds
+
+
+def order_of_turn(names: Sequence[Name], turn: int) -> list[Name]:
+    """Each second turn has the opposite order of the one before, every two another comes first."""
+    pair, back = divmod(turn, 2)
+    first = pair % len(names)
+    order = [*names[first:], *names[:first]]
+    return order[::-1] if back else order
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.families.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.families.opening import open_model
 from eexit_cli.metrics.latency import NOT_TIMED
+from eexit_cli.pipelines.energy import check_energy, energy_report, meter_for
 from eexit_cli.pipelines.spreading import check_engine, crewed
 from eexit_cli.store.results import ResultStore
 
@@ -85,6 +86,7 @@ def run_evaluation(config: EvaluateConfig, *, progress: Progress | None = None) 
     """
     progress = progress or SilentProgress()
     check_engine(config)
+    check_energy(config)
     seed_everything(config.seed)
     model = open_model(config, progress=progress)
     with crewed(config, model, progress) as (crew, report):
@@ -113,6 +115,7 @@ def _evaluated(
     several = exits if len(exits) > 1 else []
     rows = model.grid(values_of(config, "confidence"), config) if config.sweep else several
     evaluation = model.evaluation(examples, config, progress)
+    meter = meter_for(config, model, progress)
     # A file names its own split, which --split does not take: a repeated run must be able to.
     split = config.split if config.data_file else examples.split
     settings = {
@@ -130,7 +133,7 @@ def _evaluated(
         if config.latency_samples > 0:
             started = time.perf_counter()
             timed = [exits[0], *rows] if config.sweep else exits
-            speeds = evaluation.speeds(timed, swept=config.sweep)
+            speeds = evaluation.speeds(timed, swept=config.sweep, meter=meter)
             metrics |= speeds[exits[0]]
             # Where of a sweep's settings the chosen one alone is timed, its row is like the others.
             untimed = config.sweep and set(speeds) == {exits[0]}
@@ -140,7 +143,8 @@ def _evaluated(
         else:
             progress.message(NOT_TIMED)
         metrics |= evaluation.beside(exits[0])
-        document = run.finish(metrics=metrics, rows=table, timings=timings, report=report())
+        told = {**report(), **energy_report(meter)}
+        document = run.finish(metrics=metrics, rows=table, timings=timings, report=told)
         return RunResult(document, run.path)
 
 

@@ -5,6 +5,7 @@ The three speed figures keep their own names everywhere; see the glossary of the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -60,6 +61,22 @@ def short_time(value: float) -> str:
     return f"{1000 * value:.0f} ms" if value < 1 else seconds(value)
 
 
+def joule_digits(value: float) -> tuple[int, int, str]:
+    """What joules are multiplied by, the decimals that three digits take, and the unit."""
+    scale, unit = (1000, "mJ") if abs(value) < 1 else (1, "J")
+    size = abs(value) * scale
+    return scale, max(0, 2 - math.floor(math.log10(size))) if size else 0, unit
+
+
+def joules(value: float) -> str:
+    scale, places, unit = joule_digits(value)
+    return f"{value * scale:,.{places}f} {unit}"
+
+
+def watts(value: float) -> str:
+    return f"{value:.1f} W"
+
+
 def rate(value: float) -> str:
     return f"{value:,.1f} /s"
 
@@ -113,6 +130,14 @@ MEASURES: dict[str, tuple[str, Write]] = {
     "throughput": ("Inputs per second", rate),
     "throughput_full": ("Inputs per second, full model", rate),
     "speedup_throughput": ("Speedup in inputs per second", factor),
+    "joules_per_sample": ("Joules per sample, batch 1", joules),
+    "joules_share": ("Joules, share of the full model's", share),
+    "joules_per_token": ("Joules per token, batch 1", joules),
+    "joules_growth": ("Joules after / before", factor),
+    "processor_joules_per_sample": ("Joules per sample, processor", joules),
+    "memory_joules_per_sample": ("Joules per sample, memory", joules),
+    "gpu_joules_per_sample": ("Joules per sample, GPU", joules),
+    "idle_watts": ("Idle power", watts),
     "flops_per_sample": ("Work per sample", flops),
     "flops_full": ("Work per sample, full model", flops),
     "adapted_threshold": ("Threshold in the end", upper),

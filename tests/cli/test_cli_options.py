@@ -109,6 +109,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "sweep": (["--sweep"], True),
     "latency_samples": (["--latency-samples", "0"], 0),
     "timing_repeats": (["--timing-repeats", "7"], 7),
+    "energy": (["--energy"], True),
     "text_pair": (["--text-pair", "other"], "other"),
     "backbone": (["--backbone", "enc"], "enc"),
     "output": (["--output", "place"], Path("place")),

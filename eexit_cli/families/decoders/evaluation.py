@@ -24,6 +24,7 @@ from eexit_cli.families.decoders.token_names import token_names
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
+    from eexit_cli.metrics.counters import Meter
 
 WARM_UP_TOKENS = 4
 
@@ -96,7 +97,9 @@ class TextEvaluation:
             )
         return records
 
-    def speeds(self, exits: Sequence[Exit], *, swept: bool) -> dict[Exit, dict[str, Any]]:
+    def speeds(
+        self, exits: Sequence[Exit], *, swept: bool, meter: Meter | None = None
+    ) -> dict[Exit, dict[str, Any]]:
         # Of a sweep's many settings the chosen one alone is timed one by one; those of
         # self-speculation are few, and seconds are all that they are for.
         many = swept and not any(exit.rule.draft_layer for exit in exits)
@@ -106,7 +109,7 @@ class TextEvaluation:
             for timed in (alone, list(self._known))
         )
         model, examples, full = self.loaded, self.examples, self._full.key
-        single = time_singles(model, examples, one, full, self.config, self._progress)
+        single = time_singles(model, examples, one, full, self.config, self._progress, meter)
         size = self.sources.batch_size
         batched = time_batches(
             model, examples, all_of_them, full, size, self.config, self._progress

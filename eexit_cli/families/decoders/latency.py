@@ -16,7 +16,9 @@ from eexit_cli.exits.decay import TokenThreshold
 from eexit_cli.families.decoders.costs import layer_milliseconds
 from eexit_cli.families.decoders.decoding import decode_batches, prepare_sources
 from eexit_cli.families.decoders.texts import first_of
-from eexit_cli.families.stopwatch import time_ways
+from eexit_cli.families.stopwatch import measure_ways, time_ways
+from eexit_cli.metrics.counters import Meter
+from eexit_cli.metrics.energy import energy_figures
 from eexit_cli.metrics.latency import Spread, speed_figures, throughput_figures
 from eexit_cli.models.decoding.results import Decoded
 from eexit_cli.models.decoding.settings import DecodeSettings
@@ -46,17 +48,20 @@ def time_singles(
     full: str,
     config: TimingConfig,
     progress: Progress,
-) -> dict[str, dict[str, float]]:
+    meter: Meter | None = None,
+) -> dict[str, dict[str, Any]]:
     """Wall-clock at batch 1 of settings that take turns on the same sources, one by one.
 
     Args:
         settings: by name, the full model among them.
         full: its name.
+        meter: measures joules too.
 
     Returns:
         For each ``latency_ms``, ``latency_full_ms`` (per input), ``speedup_seconds`` with ``_low``
         and ``_high``, ``tokens_per_second_single``, ``tokens_per_second_single_full``,
-        ``latency_samples`` and ``timing_repeats``.
+        ``latency_samples`` and ``timing_repeats``; with a meter also
+        :func:`~eexit_cli.metrics.energy.energy_figures`.
     """
     singles = prepare_sources(loaded, first_of(examples, config.latency_samples), batch_size=1)
     # Tokens of each source: the outputs may differ in length.
@@ -69,18 +74,31 @@ def time_singles(
 
         return run
 
-    seconds = time_ways(
-        {name: way(name) for name in settings},
-        singles.batches,
-        device=loaded.device,
-        repeats=config.timing_repeats,
-        progress=progress,
-        title="Timing, one by one",
-    )
-    rates = {
-        name: float(np.median(sum(counted[name].values()) / each.sum(axis=1)))
-        for name, each in seconds.items()
+    ways = {name: way(name) for name in settings}
+    timing: dict[str, Any] = {
+        "device": loaded.device,
+        "repeats": config.timing_repeats,
+        "progress": progress,
     }
+    seconds = time_ways(ways, singles.batches, title="Timing, one by one", **timing)
+    written = {name: sum(each.values()) for name, each in counted.items()}
+    rates = {
+        name: float(np.median(written[name] / each.sum(axis=1))) for name, each in seconds.items()
+    }
+    energy: dict[str, dict[str, Any]] = {}
+    if meter is not None:
+        found = measure_ways(ways, singles.batches, meter, **timing)
+        energy = {
+            name: energy_figures(
+                found,
+                full=full,
+                live=name,
+                inputs=len(singles),
+                tokens=written[name],
+                tokens_full=written[full],
+            )
+            for name in settings
+        }
     return {
         name: {
             **speed_figures(seconds[full], each),
@@ -88,6 +106,7 @@ def time_singles(
             "tokens_per_second_single_full": rates[full],
             "latency_samples": len(singles),
             "timing_repeats": config.timing_repeats,
+            **energy.get(name, {}),
         }
         for name, each in seconds.items()
     }

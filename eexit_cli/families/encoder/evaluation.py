@@ -26,6 +26,7 @@ from eexit_cli.metrics.task import compute
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
     from eexit_cli.families.encoder.loaded import LoadedModel
+    from eexit_cli.metrics.counters import Meter
 
 
 class EncoderEvaluation:
@@ -83,10 +84,12 @@ class EncoderEvaluation:
     def records(self, exit: Exit) -> list[dict[str, Any]]:
         return _sample_records(self.trace, replay(self.trace.logits, exit.rule), exit.rule)
 
-    def speeds(self, exits: Sequence[Exit], *, swept: bool) -> dict[Exit, dict[str, Any]]:
+    def speeds(
+        self, exits: Sequence[Exit], *, swept: bool, meter: Meter | None = None
+    ) -> dict[Exit, dict[str, Any]]:
         timed = exits[:1] if swept else exits
         rules = [exit.rule for exit in timed]
-        found = measure_speed(self.model, self.examples, rules, self.config, self._progress)
+        found = measure_speed(self.model, self.examples, rules, self.config, self._progress, meter)
         return dict(zip(timed, found, strict=True))
 
     def _flops(self, exit_layers: Any) -> dict[str, float]:

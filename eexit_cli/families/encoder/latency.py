@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.types import Examples
 from eexit_cli.families.batches import DEFAULT_BATCH_SIZE, batches_by_length, texts_of, to_device
-from eexit_cli.families.stopwatch import FULL, time_ways
+from eexit_cli.families.stopwatch import FULL, measure_ways, time_ways
+from eexit_cli.metrics.counters import Meter
+from eexit_cli.metrics.energy import energy_figures
 from eexit_cli.metrics.latency import speed_figures, throughput_figures
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def measure_speed(
     criteria: Sequence[ExitCriterion | None],
     config: Any,
     progress: Progress,
+    meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
     """Measured wall-clock of each criterion: latency at batch 1, throughput at the batch size used.
 
@@ -32,12 +35,14 @@ def measure_speed(
 
     Args:
         config: ``config.common.TimingConfig`` with ``batch_size``; None is 32.
+        meter: measures joules at batch 1 too.
 
     Returns:
         For each ``latency_ms``, ``latency_full_ms``, ``speedup_seconds`` (batch 1), ``throughput``,
         ``throughput_full`` (inputs per second), ``speedup_throughput``, the speedups with ``_low``
         and ``_high``; ``batch_size``, ``latency_samples``, ``throughput_samples`` and
-        ``timing_repeats``. See :mod:`eexit_cli.metrics.latency`.
+        ``timing_repeats``. See :mod:`eexit_cli.metrics.latency`. With a meter also
+        :func:`~eexit_cli.metrics.energy.energy_figures`.
     """
     texts, pairs = texts_of(examples)
     count = min(config.latency_samples, len(texts))
@@ -64,6 +69,12 @@ def measure_speed(
         "progress": progress,
     }
     one = time_ways(ways, singles, title="Timing, one by one", **timing)
+    energy: list[dict[str, Any]] = [{} for _ in criteria]
+    if meter is not None:
+        found = measure_ways(ways, singles, meter, **timing)
+        energy = [
+            energy_figures(found, full=FULL, live=at, inputs=count) for at in range(len(criteria))
+        ]
     many = time_ways(ways, batches, title=f"Timing, batch {batch_size}", **timing)
     timed = sum(len(rows) for rows in chosen)
     return [
@@ -74,6 +85,7 @@ def measure_speed(
             "latency_samples": count,
             "throughput_samples": timed,
             "timing_repeats": config.timing_repeats,
+            **energy[at],
         }
         for at in range(len(criteria))
     ]

@@ -11,7 +11,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig, TimingConfig
+from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.config.energy import EnergyConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.option import flag
 from eexit_cli.core.seed import derive_seed, seed_everything
@@ -31,8 +32,10 @@ from eexit_cli.pipelines.attack.replay_source import (
     open_source,
     rows_of,
 )
-from eexit_cli.pipelines.attack.report import attack_latency, depth_and_quality, intervals, leading
+from eexit_cli.pipelines.attack.report import depth_and_quality, intervals, leading
+from eexit_cli.pipelines.attack.speed import attack_latency
 from eexit_cli.pipelines.attack.subject import WHEN, answer_record, pair_of
+from eexit_cli.pipelines.energy import energy_report, meter_for
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from eexit_cli.core.answers import Exit
     from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Progress
+    from eexit_cli.metrics.counters import Meter
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,12 @@ class ReplayVictim:
     prefix: str | None
 
     def replayed(
-        self, run: Run, config: AttackConfig, source: Source, progress: Progress
+        self,
+        run: Run,
+        config: AttackConfig,
+        source: Source,
+        progress: Progress,
+        meter: Meter | None = None,
     ) -> list[dict[str, Any]]:
         """The rows of one source run; appends the records."""
         names = self.model.label_names or ()
@@ -94,7 +103,9 @@ class ReplayVictim:
                 seed = derive_seed(config.seed, "defences", source.run.config.get("seed", 0))
                 outcomes += defences(inputs, self.exit, seed=seed)
             seed = derive_seed(config.seed, "intervals", recipe)
-            latency = partial(attack_latency, model=self.model, config=config, progress=progress)
+            latency = partial(
+                attack_latency, model=self.model, config=config, progress=progress, meter=meter
+            )
             belongs = of_row(recipe, source, self.name)
             judged = ((each, _records(records, inputs, each, belongs)) for each in outcomes)
             figures = partial(self._figures, info, seed)
@@ -303,13 +314,14 @@ def run_transfer(
         open_victim(dataclasses.replace(config, model=name), sources, progress) for name in names
     ]
     timings = {"startup_seconds": time.perf_counter() - started}
+    meter = meter_for(config, victims[0].model, progress)
     with store.create("attack", _settings(config, sources, victims)) as run:
         started = time.perf_counter()
         rows = [
             row
             for source in sources
             for victim in victims
-            for row in victim.replayed(run, config, source, progress)
+            for row in victim.replayed(run, config, source, progress, meter)
         ]
         if config.latency_samples == 0:
             progress.message(NOT_TIMED)
@@ -319,6 +331,7 @@ def run_transfer(
         report = {
             "metrics_of": {key: first[key] for key in ("recipe", "source", "victim")},
             "sources": {source.run.id: source.asked for source in sources},
+            **energy_report(meter),
         }
         document = run.finish(metrics=metrics, rows=rows, timings=timings, report=report)
     return RunResult(document, run.path)
@@ -343,7 +356,7 @@ _READ = {
     *(item.name for item in dataclasses.fields(CommonConfig)),
     *(item.name for item in dataclasses.fields(ExitConfig)),
     *(item.name for item in dataclasses.fields(DecoderExitConfig)),
-    *(item.name for item in dataclasses.fields(TimingConfig)),
+    *(item.name for item in dataclasses.fields(EnergyConfig)),
     "source_prefix",
     "transfer",
     "defences",

@@ -31,6 +31,7 @@ _UNTOLD = (
     "resume",
     "latency_samples",
     "timing_repeats",
+    "energy",
     "label_names",
 )
 """Options that have a column of their own, or change no input."""

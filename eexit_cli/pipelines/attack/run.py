@@ -37,9 +37,11 @@ from eexit_cli.pipelines.attack.plan import (
     resumed_config,
     with_one_budget,
 )
-from eexit_cli.pipelines.attack.report import attack_latency, attack_metrics, comparisons, strongest
+from eexit_cli.pipelines.attack.report import REASONS, attack_metrics, comparisons, strongest
+from eexit_cli.pipelines.attack.speed import attack_latency
 from eexit_cli.pipelines.attack.subject import Subject, open_subject
 from eexit_cli.pipelines.attack.workers import attackers
+from eexit_cli.pipelines.energy import check_energy, energy_report, meter_for
 from eexit_cli.pipelines.spreading import EngineCrew, remembered, spreads, torch_threads
 from eexit_cli.store.results import ResultStore, Run
 
@@ -87,6 +89,7 @@ def run_attack(
         with store.resume(config.resume, command="attack") as run:
             return _attack(resumed_config(config, run, explicit), run, store, progress)
     check_numbers(config)
+    check_energy(config)
     _check_names(config)
     if config.transfer:
         from eexit_cli.pipelines.attack.replay import run_transfer
@@ -152,6 +155,7 @@ class _Execution:
     ) -> None:
         self.run, self.plan, self.subject, self.progress = run, plan, subject, progress
         self.config = subject.config
+        self.meter = meter_for(self.config, subject.model, progress)
         self.timings = {"startup_seconds": loading}
         self.tokens = (0, 0)
         self.engine: Told | None = None
@@ -193,6 +197,7 @@ class _Execution:
             report["engine"] = remembered(self.engine)
         if self.failed:
             report["failed"] = self.failed
+        report |= energy_report(self.meter)
         metrics = {key: value for key, value in best.items() if not isinstance(value, str)}
         document = self.run.finish(metrics=metrics, rows=rows, timings=self.timings, report=report)
         return RunResult(document, self.run.path)
@@ -239,7 +244,7 @@ class _Execution:
         started = time.perf_counter()
         # All recipes in turn, so that their rows compare.
         timed = {name: (own, [subject.exit] * len(own)) for name, own in records.items()}
-        latency = attack_latency(timed, subject.model, self.config, self.progress)
+        latency = attack_latency(timed, subject.model, self.config, self.progress, self.meter)
         self.timings["latency_seconds"] = time.perf_counter() - started
         if self.config.latency_samples == 0:
             self.progress.message(NOT_TIMED)
@@ -257,7 +262,7 @@ class _Execution:
         told: dict[str, list[str]] = {}
         for name, of_recipe in records.items():
             reasons = Counter(
-                _REASONS[record.get("reason", "all layers")]
+                REASONS[record.get("reason", "all layers")]
                 for record in of_recipe
                 if record["status"] == "skipped"
             )
@@ -390,10 +395,3 @@ class _Execution:
 def _layer(value: float) -> str:
     """Whole for an encoder; a decoder's is a mean over tokens."""
     return str(value) if isinstance(value, int) else f"{value:.2f}"
-
-
-_REASONS = {
-    "all layers": "use all layers",
-    "misclassified": "are misclassified",
-    "no draft is accepted": "have no draft accepted",
-}

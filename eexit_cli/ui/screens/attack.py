@@ -29,6 +29,7 @@ from eexit_cli.ui.screens.attack_table import (
     transfers,
     unit_of,
 )
+from eexit_cli.ui.screens.energy import PAIRED, say_energy
 from eexit_cli.ui.screens.speed import with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Sheet, sheet_of
@@ -41,6 +42,7 @@ _TIMES = ("before", "after")
 _SINGLES = (
     *("gain_removed", "goal_success_rate", "last_layer_rate", _CHANGED, "change_rate_max"),
     *("similarity_embedding_mean", "similarity_characters_mean"),
+    *("joules_growth", "idle_watts"),
     *("queries_mean", "gradient_passes_mean", "seconds_mean"),
 )
 
@@ -68,6 +70,7 @@ def show_attack(output: Output, result: RunResult) -> None:
         say_prefix(output, document["rows"][0])
         output.say(_sureness(document["metrics"]))
         say_speed(output, document["rows"][:1])
+        say_energy(output, document)
         say_attacked(output, document["rows"][0])
         say_quality(output, document["rows"][0])
         _hints(output, result, figure)
@@ -115,9 +118,15 @@ def slowdown(document: Mapping[str, Any]) -> Sheet:
         }
         for name in (*task_metrics(metrics), *PAIRS)
         if f"{name}_before" in metrics
+        if name not in PAIRED or metrics[f"{name}_before"] is not None
     ]
     rows += [
-        {"metric": name, "before": None, "after": metrics[name]}
+        {
+            "metric": name,
+            "before": None,
+            "after": metrics[name],
+            "after_words": with_spread(name, metrics),
+        }
         for name in _SINGLES
         if metrics.get(name) is not None
     ]

@@ -10,12 +10,14 @@ from rich.markup import escape
 from eexit_cli.core.labels import maker_labels, run_of, victim_labels
 from eexit_cli.ui.measures import label, significance, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.energy import PAIRED, has_energy, say_energy
 from eexit_cli.ui.screens.speed import is_none, speed_words, with_spread
 from eexit_cli.ui.tables import Column, Row, Sheet
 
 PAIRS = (
     *("mean_exit_layer", "speedup_layers", "saved_layers", "cost_layers", "efficacy"),
     *("latency_ms", "latency_full_ms", "speedup_seconds"),
+    *PAIRED,
 )
 """Figures before and after; what else comes in pairs is quality."""
 
@@ -50,6 +52,7 @@ def show_recipes(output: Output, document: Mapping[str, Any]) -> None:
         say_prefix(output, row)
         say_attacked(output, row)
     say_speed(output, rows)
+    say_energy(output, document)
     say_quality(output, rows[0])
     samples, level = rows[0]["samples"], rows[0].get("interval_level")
     best = escape(str(document["report"]["metrics_of"]))
@@ -165,6 +168,8 @@ def effects(document: Mapping[str, Any]) -> Sheet:
         _after("speedup_seconds", "Speedup\n(seconds)"),
         _after("latency_ms", "Latency"),
     ]
+    if has_energy(best, "_after"):
+        columns.append(_after("joules_per_sample", "Joules"))
     if quality is not None and f"{quality}_after" in best:
         columns.append(_after(quality, _in_two_lines(label(quality))))
     if "agreement_after" in best and not has_drafts(best):
@@ -295,6 +300,7 @@ def show_transfer(output: Output, document: Mapping[str, Any]) -> None:
     )
     if not defended:
         say_speed(output, rows)
+    say_energy(output, document)
     if "output_similarity_after" in first:
         output.say("[dim]Likeness: of the outputs to the full model's on the same input.[/]")
     if defended:
@@ -337,6 +343,8 @@ def transfers(document: Mapping[str, Any]) -> Sheet:
         columns.append(Column(quality, heading, text=_arrow(quality), whole=True))
     if not defended:
         columns.append(_after("speedup_seconds", "Speedup after\n(seconds)"))
+        if any(has_energy(row, "_after") for row in rows):
+            columns.append(_after("joules_per_sample", "Joules\nafter"))
         return Sheet(columns, rows, title="Transfer")
     columns.append(_recovered("layers", "Layers"))
     if quality is not None:

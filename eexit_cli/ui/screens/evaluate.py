@@ -15,6 +15,7 @@ from eexit_cli.core.digits import exact
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.energy import ENERGY, SINGLE, has_energy, say_energy
 from eexit_cli.ui.screens.speed import SPEEDUPS, TIMED, is_none, speed_words, with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
@@ -27,6 +28,7 @@ _OF_TOKENS = (
     *("acceptance_rate", "tokens_per_verification"),
     *("tokens_per_second", "throughput", "speedup_throughput"),
     *("tokens_per_second_single", "latency_ms", "speedup_seconds"),
+    *(name for name in SINGLE if not name.endswith("_full")),
     *("flops_per_token", "flops_per_sample"),
     *("encoder_seconds", "decoder_seconds", "filling_seconds", "confidence_seconds"),
     *("head_seconds", "other_seconds", "seconds"),
@@ -75,6 +77,7 @@ def show_evaluation(output: Output, result: RunResult) -> None:
             _say_token_speed(output, document, sheet.rows if several else ())
         elif not several:
             _say_speed(output, document)
+        say_energy(output, document)
         if several and len(sheet.rows) < len(document["rows"]):
             total = len(document["rows"])
             output.hint(f"{len(sheet.rows)} of {total} settings; --format csv prints all.")
@@ -175,6 +178,7 @@ def _figures(metrics: Mapping[str, Any], apart: bool) -> list[str]:
         name
         for name in metrics
         if name not in _COUNTS and not name.endswith(left_out) and not _OF_EXIT.fullmatch(name)
+        if apart or name not in ENERGY or metrics[name] is not None
     ]
 
 
@@ -182,7 +186,8 @@ def _token_figures(metrics: Mapping[str, Any], apart: bool) -> list[str]:
     """The task's metrics, then depth, speed and time by part."""
     ends = ("", "_low", "_high") if apart else ("",)
     names = (*_task_metrics(metrics), *_DEPTH, *_OF_TOKENS)
-    return [name + end for name in names for end in ends if name + end in metrics]
+    found = [name + end for name in names for end in ends if name + end in metrics]
+    return [name for name in found if apart or name not in ENERGY or metrics[name] is not None]
 
 
 def _task_metrics(metrics: Mapping[str, Any]) -> list[str]:
@@ -242,14 +247,15 @@ def settings(document: Mapping[str, Any]) -> Sheet:
     shown = [
         key
         for key in dict.fromkeys(key for row in rows for key in row)
-        if key not in _SETTINGS and key != "efficacy" and key not in TIMED
+        if key not in _SETTINGS and key != "efficacy" and key not in TIMED | ENERGY
     ]
     columns = [
         Column("criterion", "Exit criterion", text=criterion_words, whole=True),
         *(Column(key, _HEADINGS.get(key), numeric=True) for key in shown),
     ]
     if any(row.get("speedup_seconds") is not None for row in rows):
-        columns.append(_speedup("speedup_seconds", "Speedup (seconds)"))
+        columns.append(_with_ends("speedup_seconds", "Speedup (seconds)"))
+    columns += _joules("joules_per_sample", "Joules", rows)
     return Sheet(columns, rows, title="Settings, from one pass over the data")
 
 
@@ -279,23 +285,29 @@ def _token_columns(document: Mapping[str, Any], rows: Sequence[Row]) -> list[Col
             Column("layers_run_per_token", "Layers a token", numeric=True),
         ]
         if rows[-1].get("speedup_seconds") is not None:
-            columns.append(_speedup("speedup_seconds", "Speedup, batch 1"))
-        return columns
+            columns.append(_with_ends("speedup_seconds", "Speedup, batch 1"))
+        return columns + _joules("joules_per_token", "Joules a token", rows)
     columns += [
         Column("mean_exit_layer", "Mean layer", numeric=True),
         Column("agreement", "As full model", numeric=True),
         Column("tokens_per_second", "Tokens /s", _rate, numeric=True),
     ]
     if rows and rows[0].get("speedup_throughput") is not None:
-        columns.append(_speedup("speedup_throughput", "Speedup"))
+        columns.append(_with_ends("speedup_throughput", "Speedup"))
     # Long names of many measures leave no room for it in 80 columns.
     if not document["config"].get("sweep"):
         columns.append(Column("confidence_seconds", "Conf. time", numeric=True))
+        columns += _joules("joules_per_token", "Joules a token", rows)
     return columns
 
 
-def _speedup(name: str, heading: str) -> Column:
+def _with_ends(name: str, heading: str) -> Column:
     return Column(name, heading, lambda row: with_spread(name, row), numeric=True)
+
+
+def _joules(name: str, heading: str, rows: Sequence[Row]) -> list[Column]:
+    """A column where joules were measured."""
+    return [_with_ends(name, heading)] if any(has_energy(row) for row in rows) else []
 
 
 def _rate(row: Row) -> str:

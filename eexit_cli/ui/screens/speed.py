@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eexit_cli.ui.measures import label, written
+from eexit_cli.ui.screens.energy import SPREAD, ends_in_words
 
 Figures = Mapping[str, Any]
 
@@ -24,7 +25,8 @@ TIMED = {
 
 
 def with_spread(name: str, figures: Figures, when: str = "") -> str:
-    """A speedup as "1.56x [1.40, 1.70]"; anything else, or without an interval, the figure alone.
+    """A speedup as "1.56x [1.40, 1.70]", joules likewise; else, or without an interval, the figure
+    alone.
 
     Args:
         name: of the figure.
@@ -32,6 +34,8 @@ def with_spread(name: str, figures: Figures, when: str = "") -> str:
         when: ``_before``, ``_after`` or nothing, which ends the names.
     """
     words = written(name, figures.get(f"{name}{when}"))
+    if name in SPREAD:
+        return words + ends_in_words(name, figures, when)
     ends = _interval(name, figures, when) if name in SPEEDUPS else None
     return words if ends is None else f"{words} [{ends[0]:.2f}, {ends[1]:.2f}]"
 

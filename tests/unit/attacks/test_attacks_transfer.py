@@ -29,8 +29,8 @@ from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.families.encoder.model import EncoderModel
 from eexit_cli.pipelines.attack.defences import Inputs, Replies, defences, eagerest, undefended
 from eexit_cli.pipelines.attack.replay_source import recovered
-from eexit_cli.pipelines.attack.report import attack_latency
 from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.attack.speed import attack_latency
 from eexit_cli.pipelines.export import TABLE, run_export
 
 WORDS = [word for text in TEXTS for word in text.split()]

@@ -22,8 +22,8 @@ from eexit_cli.families.decoders.exits import settings_from
 from eexit_cli.families.seq2seq.model import load_decoder
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.pipelines.attack.replay_source import LEAST_LOSS
-from eexit_cli.pipelines.attack.report import attack_latency
 from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.attack.speed import attack_latency
 
 RECIPES = ("same-token", "random")
 
