@@ -76,8 +76,8 @@ class StoredCalibration:
         created: ISO 8601, UTC.
         conditions: what else the promise holds for: ``max_length``, ``max_new_tokens``, ``dtype``,
             ``weights``, ``lower_case``, ``source_prefix``, the digests ``tokenizer`` and
-            ``generation``, and, where the losses compare with labels, ``label_names``: what the outputs were called.
-            One that an older eexit did not note is absent.
+            ``generation``, and, where the losses compare with labels, ``label_names``: what the
+            outputs were called. One that an older eexit did not note is absent.
     """
 
     weights: str

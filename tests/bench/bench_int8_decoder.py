@@ -26,6 +26,7 @@ from bench_decoding import SHAPES, Inputs, mean_layer, random_exits, random_mode
 from transformers import T5Config, T5ForConditionalGeneration
 
 from eexit_cli.confidence.decoder import build_measure
+from eexit_cli.models.decoding import int8
 from eexit_cli.models.decoding.int8 import FLOAT, INT8, largest_weight
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.t5.model import MultiExitT5
@@ -37,7 +38,6 @@ def ctranslated(model: MultiExitT5, folder: Path, tokens: int) -> Callable[[int]
     """CTranslate2's int8 of the same weights, by batch size; None without the package."""
     try:
         import ctranslate2
-        import sentencepiece  # noqa: F401 - the converter's tokenizer
     except ImportError:
         return None
     plain = T5ForConditionalGeneration(
@@ -77,6 +77,9 @@ def _spec(plain: Any) -> Any:
 
     class Tokenizer:
         pad_token, eos_token, unk_token = "t0", "t1", "t2"
+
+        def convert_ids_to_tokens(self, number: int) -> str:
+            return f"t{number}"
 
     return Loader()(plain, Tokenizer())
 
@@ -155,8 +158,13 @@ def quality(names: list[str], limit: int) -> None:
                 for weights in (FLOAT, INT8):
                     for size in (32, 1):
                         run = eexit.evaluate(
-                            model=name, weights=weights, limit=limit, batch_size=size,
-                            latency_samples=0, results_dir=folder, **exits,
+                            model=name,
+                            weights=weights,
+                            limit=limit,
+                            batch_size=size,
+                            latency_samples=0,
+                            results_dir=folder,
+                            **exits,
                         )
                         lines = (run.path / "records.jsonl").read_text("utf-8").splitlines()
                         runs[weights, size] = run.metrics, [json.loads(line) for line in lines]
@@ -178,11 +186,9 @@ def compare(title: str, runs: dict[tuple[str, int], Any]) -> None:
         ("int8, batch 1 against 32", (INT8, 1), (INT8, 32)),
     ):
         pairs = list(zip(runs[one][1], runs[other][1], strict=True))
-        same = [(a, b) for a, b in pairs if a["prediction"] == b["prediction"]]
+        same = [(a, b) for a, b in pairs if a["output"] == b["output"]]
         layers = [
-            x == y
-            for a, b in same
-            for x, y in zip(a["exit_layers"], b["exit_layers"], strict=True)
+            x == y for a, b in same for x, y in zip(a["exit_layers"], b["exit_layers"], strict=True)
         ]
         print(
             f"  {what}: {len(same) / len(pairs):.2%} of the outputs equal, "
@@ -198,6 +204,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mean-layer", type=float, default=2.5)
     parser.add_argument("--quality", help="bundled models, with commas; no times")
+    parser.add_argument(
+        "--round-all", action="store_true", help="inputs of small maps are rounded as well"
+    )
     parser.add_argument("--limit", type=int, default=1000, help="samples of --quality")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -205,6 +214,8 @@ def main() -> None:
         f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, "
         f"{options.threads} threads, whole weights up to {largest_weight()}"
     )
+    if options.round_all:
+        int8.ROUND_FROM = 0
     if options.quality:
         quality(options.quality.split(","), options.limit)
     else:
