@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.config.common import CommonConfig, DecoderExitConfig
+from eexit_cli.config.common import CommonConfig
+from eexit_cli.config.decoder import DecoderExitConfig
 from eexit_cli.config.evaluate import EvaluateConfig, PredictConfig
 from eexit_cli.config.keywords import config_of
 from eexit_cli.config.plot import PlotConfig

@@ -106,7 +106,8 @@ class DecoderVictim(Victim[Generation]):
     For gradients the input's own greedy output is fed back, all layers run on it, and the loss of
     its tokens is summed. Layers that a token skips when it is decoded live see the copied state
     there and their own here, so the gradient is of a close relative of what is attacked; candidates
-    are decoded anew whatever it says. Inputs must be decoded before they are differentiated.
+    are decoded anew whatever it says. So it is with 8-bit weights, which have no gradient: it is
+    that of the float weights. Inputs must be decoded before they are differentiated.
 
     Args:
         model: the decoder, in eval mode.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from eexit_cli.config.common import (
     CommonConfig,
     DataConfig,
-    DecoderExitConfig,
     ExitConfig,
     UnseenDataConfig,
 )
+from eexit_cli.config.decoder import DecoderExitConfig
 from eexit_cli.config.energy import EnergyConfig
 from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import ATTACK, DECODERS, ENCODER, RUN, like, opt

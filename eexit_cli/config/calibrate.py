@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eexit_cli.config.common import (
-    CommonConfig,
-    DataConfig,
-    DecoderConfig,
-    DecoderExitConfig,
-    TimingConfig,
-    UnseenDataConfig,
-)
+from eexit_cli.config.common import CommonConfig, DataConfig, TimingConfig, UnseenDataConfig
+from eexit_cli.config.decoder import DecoderConfig, DecoderExitConfig
 from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import CALIBRATION, DATA, DECODERS, LOSSES, RUN, UNDER_ATTACK, like, opt
 

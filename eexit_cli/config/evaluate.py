@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from eexit_cli.config.common import (
-    CommonConfig,
-    DecoderConfig,
-    DecoderExitConfig,
-    ExitConfig,
-    ExitGridConfig,
-    UnseenDataConfig,
-)
+from eexit_cli.config.common import CommonConfig, ExitConfig, UnseenDataConfig
+from eexit_cli.config.decoder import DecoderConfig, DecoderExitConfig, ExitGridConfig
 from eexit_cli.config.energy import EnergyConfig
 from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import DATA, ENCODER, EVALUATION, opt

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eexit_cli.config.common import CommonConfig, DataConfig, PromptConfig
+from eexit_cli.config.common import CommonConfig, DataConfig
+from eexit_cli.config.decoder import PromptConfig
 from eexit_cli.config.field import (
     CAUSAL,
     DATA,

@@ -100,7 +100,7 @@ def run_of(row: Mapping[str, Any]) -> str:
     return str(row.get("source_run", row["source"]))
 
 
-_OF_REPLAYS = ("dtype", "max_length", "max_new_tokens", "lower_case", "source_prefix")
+_OF_REPLAYS = ("dtype", "weights", "max_length", "max_new_tokens", "lower_case", "source_prefix")
 
 
 def victim_labels(documents: Sequence[Document]) -> list[dict[str, str]]:
@@ -115,6 +115,8 @@ def victim_labels(documents: Sequence[Document]) -> list[dict[str, str]]:
         for name in dict.fromkeys(str(row["victim"]) for row in document["rows"]):
             options = _exit_options((config.get("exits") or {}).get(name) or {})
             options |= {option: config.get(option) for option in _OF_REPLAYS}
+            if options["weights"] == "float":
+                options["weights"] = None  # as older runs have it
             key = (name, str(sorted(options.items())))
             last = str(document.get("run_id", "")).rsplit("-", 1)[-1]
             victims.append((number, Named(name, options, key, last)))

@@ -3,8 +3,9 @@
 A user's own folder keeps them in ``calibration.json`` beside the weights; for bundled models and
 hub caches, which are not the user's to write to, they lie under the user's data folder
 (``$EEXIT_HOME/calibrations``), named after the weights. An entry holds for exactly the weights, the
-task and the conditions (tokenizer, source prefix, lower-casing, dtype, lengths) that it was made
-with: anything else makes it stale. A model keeps all of them, by what was asked and on what data.
+task and the conditions (tokenizer, source prefix, lower-casing, dtype, 8-bit weights, lengths)
+that it was made with: anything else makes it stale. A model keeps all of them, by what was asked
+and on what data.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from eexit_cli.store.conditions import (
     difference,
     differences,
     generation_digest,
+    known_of,
     repairs,
     tokenizer_digest,
 )
@@ -73,9 +75,9 @@ class StoredCalibration:
         run_id: the run that found it.
         created: ISO 8601, UTC.
         conditions: what else the promise holds for: ``max_length``, ``max_new_tokens``, ``dtype``,
-            ``lower_case``, ``source_prefix``, the digests ``tokenizer`` and ``generation``, and,
-            where the losses compare with labels, ``label_names``: what the outputs were called.
-            One that an older eexit did not note is absent.
+            ``weights``, ``lower_case``, ``source_prefix``, the digests ``tokenizer`` and
+            ``generation``, and, where the losses compare with labels, ``label_names``: what the
+            outputs were called. One that an older eexit did not note is absent.
     """
 
     weights: str
@@ -308,10 +310,11 @@ def find(
     fresh = [entry for entry in found if not differences(entry.conditions, now)]
     if not fresh:
         nearest = taken(found)
-        names = differences(nearest.conditions, now)
+        then = known_of(nearest.conditions)
+        names = differences(then, now)
         raise MissingArtifactError(
             f"The calibration of '{ref.name}' is stale: run {nearest.run_id} was made with "
-            + "; ".join(difference(name, nearest.conditions[name], now[name]) for name in names),
+            + "; ".join(difference(name, then[name], now[name]) for name in names),
             hint=" ".join(["Run:", command, *repairs(names, now)]),
         )
     return taken(fresh)

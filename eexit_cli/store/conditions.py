@@ -1,7 +1,7 @@
 """What a promise holds for beside a model's weights: conditions, and how they differ.
 
-Conditions are names to values: ``max_length``, ``max_new_tokens``, ``dtype``, ``lower_case`` and
-``source_prefix`` as options set them, and digests of files that no option sets.
+Conditions are names to values: ``max_length``, ``max_new_tokens``, ``dtype``, ``weights``,
+``lower_case`` and ``source_prefix`` as options set them, and digests of files that no option sets.
 """
 
 from __future__ import annotations
@@ -30,9 +30,16 @@ _GENERATION_FILE = "generation_config.json"
 _WITHOUT_EFFECT = ("transformers_version", "_from_model_config")
 """What ``generation_config.json`` says of its own making."""
 
-TOKENIZER, GENERATION = "tokenizer", "generation"
-_IN_WORDS: Mapping[str, str] = {TOKENIZER: "tokenizer", GENERATION: _GENERATION_FILE}
+TOKENIZER, GENERATION, WEIGHT_WIDTH = "tokenizer", "generation", "weight_width"
+_IN_WORDS: Mapping[str, str] = {
+    TOKENIZER: "tokenizer",
+    GENERATION: _GENERATION_FILE,
+    WEIGHT_WIDTH: "kind of processor, which rounds int8 weights otherwise",
+}
 """Conditions that no option sets."""
+
+_BEFORE: Mapping[str, Any] = {"weights": "float"}
+"""What conditions were that an older eexit did not note because it knew nothing else."""
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -61,14 +68,20 @@ def generation_digest(folder: Path) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def known_of(then: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions as they were noted, with what an older eexit could only have had."""
+    return {**_BEFORE, **then}
+
+
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Names of the conditions that are not as they were; one that was not noted does not count."""
-    return [name for name, value in now.items() if then.get(name, value) != value]
+    known = known_of(then)
+    return [name for name, value in now.items() if known.get(name, value) != value]
 
 
 def not_noted(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Names, in words, of the conditions that an older eexit did not note."""
-    return [_IN_WORDS.get(name, flag(name)) for name in now if name not in then]
+    return [_IN_WORDS.get(name, flag(name)) for name in now if name not in known_of(then)]
 
 
 def difference(name: str, then: Any, now: Any) -> str:

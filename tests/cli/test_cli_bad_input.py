@@ -31,6 +31,7 @@ def _error(outcome) -> tuple[str, str]:
         ("attack --compat upstrem", "Unknown compatibility 'upstrem'", "upstream"),
         ("attack --task movie-review", "Unknown task 'movie-review'", "movie-reviews"),
         ("attack --dtype float31", "Unknown dtype 'float31'", "float32"),
+        ("evaluate --model calm --weights int7", "Unknown weights 'int7'", "int8"),
         ("attack --device cdua", "Unknown device 'cdua'", "cuda"),
         ("attack --format cvs", "Unknown table format 'cvs'", "csv"),
         ("evaluate --confidence entropi", "Unknown confidence measure 'entropi'", "entropy"),

@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "seed": (["--seed", "7"], 7),
     "device": (["--device", "cuda:1"], "cuda:1"),
     "dtype": (["--dtype", "float64"], "float64"),
+    "weights": (["--weights", "int8"], "int8"),
     "batch_size": (["--batch-size", "5"], 5),
     "max_length": (["--max-length", "99"], 99),
     "lower_case": (["--no-lower-case"], False),

@@ -100,7 +100,7 @@ def load_causal_model(config: LoadingConfig, *, progress: Progress | None = None
 
     Args:
         config: ``config.common.CommonConfig`` or anything with its attributes, and those of
-            ``config.common.DecoderConfig`` where it has them.
+            ``config.decoder.DecoderConfig`` where it has them.
         progress: told what a user should know of the checkpoint.
 
     Raises:

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.config.common import DecoderConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.config.common import ExitConfig
+from eexit_cli.config.decoder import DecoderConfig, DecoderExitConfig
 from eexit_cli.core.answers import Knob
 from eexit_cli.core.criterion import confidence_scale
 from eexit_cli.core.errors import UsageError

@@ -35,7 +35,8 @@ SPECULATIVE = "self-speculative"
 
 
 class DecoderExitOptions(Protocol):
-    """The attributes of ``config.common.ExitConfig`` and ``DecoderExitConfig`` that are read."""
+    """The attributes that are read of ``config.common.ExitConfig`` and of
+    ``config.decoder.DecoderExitConfig``."""
 
     @property
     def confidence(self) -> str | None: ...

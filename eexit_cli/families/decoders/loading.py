@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from eexit_cli.confidence.decoder import build_classifier
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import Progress
@@ -19,6 +21,7 @@ from eexit_cli.families.loading import (
 )
 from eexit_cli.models.decoding.decoder import ExitDecoder
 from eexit_cli.models.decoding.generation import not_greedy
+from eexit_cli.models.decoding.int8 import FLOAT, INT8, largest_weight
 from eexit_cli.store.models import resolve
 
 NEW_TOKENS = 128
@@ -48,12 +51,17 @@ def opened(
     Raises:
         UsageError, MissingArtifactError, EexitError: as ``families.opening.open_model``.
     """
-    device = resolve_device(config.device)
+    weights = getattr(config, "weights", FLOAT)
+    # int8 is asked of the CPU, so that a GPU is not in its way where nobody named one.
+    wanted = "cpu" if weights == INT8 and config.device == "auto" else config.device
+    device = resolve_device(wanted)
     dtype = resolve_dtype(config.dtype, device)
+    check_weights(weights, device, dtype)
     ref = resolve(config.model)
     folder = folder_of(ref)
     check(folder, ref.name)
     model = load(folder, build_classifier=build_classifier, device=device, dtype=dtype)
+    model.weights = weights
     left_out = only_greedy(model, ref.name, agreed=bool(getattr(config, "greedy", False)))
     tokenizer = tokenizer_of(folder, config.lower_case)
     check_vocabulary(tokenizer, model.config.vocab_size, folder)
@@ -68,6 +76,31 @@ def opened(
         "device": device,
         "dtype": dtype,
     }
+
+
+def check_weights(weights: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Can the device compute with these weights?
+
+    Raises:
+        UsageError: an unknown name, or int8 elsewhere than on the CPU, beside another precision
+            than float32, or on a processor that has no exact products.
+    """
+    if weights not in (FLOAT, INT8):
+        raise UsageError(f"Unknown weights '{weights}'", hint=f"Available: {FLOAT}, {INT8}")
+    if weights == FLOAT:
+        return
+    if device.type != "cpu":
+        raise UsageError(
+            f"--weights {INT8} is computed on the CPU alone, not on {device.type}",
+            hint=f"Add --device cpu, or leave --weights {INT8} out",
+        )
+    if dtype != torch.float32:
+        raise UsageError(
+            f"--weights {INT8} computes in float32 beside its products, not in "
+            f"{str(dtype).removeprefix('torch.')}",
+            hint=f"Leave --dtype or --weights {INT8} out",
+        )
+    largest_weight()
 
 
 def settings_left_out(model: ExitDecoder) -> str:

@@ -47,8 +47,9 @@ from eexit_cli.families.decoders.loaded import LoadedDecoder
 from eexit_cli.families.decoders.predictions import opinions
 from eexit_cli.families.decoders.victim import AttackedDecoder, check_rates
 from eexit_cli.families.seen_rows import leaving_out
+from eexit_cli.models.decoding.int8 import INT8, largest_weight
 from eexit_cli.store.calibrations import BESIDE_THRESHOLD, setting_of
-from eexit_cli.store.conditions import GENERATION, generation_digest
+from eexit_cli.store.conditions import GENERATION, WEIGHT_WIDTH, generation_digest
 
 
 class TextModel(LoadedDecoder):
@@ -94,7 +95,11 @@ class TextModel(LoadedDecoder):
         return "" if self.trained_on is None else prefix_in(task_info(self.trained_on))
 
     def conditions(self, prefix: str) -> dict[str, Any]:
+        weights = self.model.weights
+        narrow = {WEIGHT_WIDTH: largest_weight()} if weights == INT8 else {}
         return {
+            "weights": weights,
+            **narrow,
             "max_new_tokens": self.max_new_tokens,
             "source_prefix": prefix,
             GENERATION: generation_digest(self.folder),

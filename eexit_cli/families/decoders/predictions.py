@@ -15,6 +15,7 @@ from eexit_cli.families.decoders.decoding import DecodedSet, decode_examples
 from eexit_cli.families.decoders.exits import full_model
 from eexit_cli.families.decoders.loaded import LoadedDecoder
 from eexit_cli.families.decoders.token_names import token_names
+from eexit_cli.models.decoding.int8 import FLOAT
 from eexit_cli.models.decoding.tracing import IGNORED, trace_tokens
 
 if TYPE_CHECKING:
@@ -64,6 +65,15 @@ def _opinions(
 ) -> list[list[list[int]]]:
     """Texts x tokens x layers: what each layer would choose after the tokens that were emitted."""
     batch = to_device(loaded.batcher()(sources), loaded.device)
+    if loaded.model.weights != FLOAT:
+        # transformers' layers, which a trace runs, have the float weights.
+        found: list[list[list[int]]] = loaded.model.layer_choices(
+            batch["input_ids"],
+            batch["attention_mask"],
+            decoded.tokens,
+            longest=loaded.max_new_tokens,
+        )
+        return found
     labels = pad_sequence(
         [torch.tensor(ids) for ids in decoded.tokens], batch_first=True, padding_value=IGNORED
     ).to(loaded.device)

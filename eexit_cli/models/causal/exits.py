@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from eexit_cli.core.errors import UsageError
 from eexit_cli.models.causal.config import ExitParts, exit_parts
 from eexit_cli.models.causal.maps import norm_of
-from eexit_cli.models.decoding.products import Product
+from eexit_cli.models.decoding.int8 import Maker
 from eexit_cli.models.decoding.settings import DecodeSettings
 
 if TYPE_CHECKING:
@@ -70,16 +70,14 @@ class StackExit:
     """
 
     def __init__(
-        self, stack: CausalStack, module: Any, row: Any, own_layer: int | None, *, pack: bool
+        self, stack: CausalStack, module: Any, row: Any, own_layer: int | None, make: Maker
     ) -> None:
         self._stack = stack
         self._norm = norm_of(module.norm, row)
         self.own_layer = own_layer
-        self.head_rows: Tensor = stack.head_rows
-        self._head = stack.head
+        self._head, self.head_rows = stack.head, stack.head_rows
         if module.head is not None:
-            self.head_rows = module.head.weight.detach()
-            self._head = Product(self.head_rows, None, pack=pack)
+            self._head, self.head_rows = make.head(module.head.weight.detach())
 
     def state(self, unit: Tensor) -> Tensor:
         return self._stack.projected(unit if self._norm is None else self._norm(unit))

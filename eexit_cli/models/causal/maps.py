@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from eexit_cli.models.causal.architectures import Architecture
+from eexit_cli.models.decoding.int8 import Int8Product, Maker
 from eexit_cli.models.decoding.products import Activation, Product, gelu_new
 
 Map = Callable[[Tensor], Tensor]
@@ -59,11 +60,11 @@ class Layer:
         config: the model's.
         index: of the layer, from 0.
         fuse: maps of one input become one product, which copies their weights.
-        pack: use packed products where they pay.
+        make: makes the products.
     """
 
     def __init__(
-        self, layer: Any, row: Architecture, config: Any, index: int, *, fuse: bool, pack: bool
+        self, layer: Any, row: Architecture, config: Any, index: int, *, fuse: bool, make: Maker
     ) -> None:
         attention = getattr(layer, row.attention)
         heads = int(config.num_attention_heads)
@@ -101,13 +102,13 @@ class Layer:
         if fuse and self.query_norm is None:
             # In float32 the weights themselves are scaled, which spares a product per layer.
             maps, self.scale = _scaled(maps, heads * self.size, scale), None
-        self.qkv = _product(maps, fuse=fuse, pack=pack)
-        self.out = _product([_weights(getattr(attention, row.out), row)], fuse=fuse, pack=pack)
+        self.qkv = _product(maps, fuse=fuse, make=make)
+        self.out = _product([_weights(getattr(attention, row.out), row)], fuse=fuse, make=make)
         mlp = getattr(layer, row.mlp) if row.mlp else layer
         self.up = _product(
-            [_weights(getattr(mlp, name), row) for name in row.up], fuse=fuse, pack=pack
+            [_weights(getattr(mlp, name), row) for name in row.up], fuse=fuse, make=make
         )
-        self.down = _product([_weights(getattr(mlp, row.down), row)], fuse=fuse, pack=pack)
+        self.down = _product([_weights(getattr(mlp, row.down), row)], fuse=fuse, make=make)
         self.gated = row.gated
         self.activation = activation_of(config)
 
@@ -179,13 +180,13 @@ class Parts:
 
 
 def _product(
-    maps: list[tuple[Tensor, Tensor | None]], *, fuse: bool, pack: bool
-) -> Product | Parts:
+    maps: list[tuple[Tensor, Tensor | None]], *, fuse: bool, make: Maker
+) -> Product | Int8Product | Parts:
     if not fuse:
         return Parts(maps)
     weight = torch.cat([weight for weight, _ in maps]) if len(maps) > 1 else maps[0][0]
     biases = [bias for _, bias in maps if bias is not None]
-    return Product(weight, torch.cat(biases) if biases else None, pack=pack)
+    return make(weight, torch.cat(biases) if biases else None)
 
 
 def _weights(module: Any, row: Architecture) -> tuple[Tensor, Tensor | None]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from eexit_cli.models.causal.exits import StackExit, finite_heads
 from eexit_cli.models.causal.maps import Layer, Turn, norm_of
-from eexit_cli.models.decoding.products import Product
+from eexit_cli.models.decoding.int8 import Maker
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.timing import Stopwatch
 
@@ -110,8 +110,10 @@ class CausalStack:
         config, row, body = model.config, model.parts, model.body
         self.embedding = model.word_embeddings.weight.detach()
         size = sum(each.numel() * each.element_size() for each in model.parameters())  # type: ignore[attr-defined]
+        make = Maker(model.weights, pack=pack and size <= FUSE_UP_TO)
+        fuse = make.int8 or size <= FUSE_UP_TO
         self.layers = [
-            Layer(layer, row, config, index, fuse=size <= FUSE_UP_TO, pack=pack)
+            Layer(layer, row, config, index, fuse=fuse, make=make)
             for index, layer in enumerate(model.layers)
         ]
         self._depth = len(self.layers)
@@ -135,20 +137,18 @@ class CausalStack:
         self._rotary = getattr(body, "rotary_emb", None)
         self._turns: Turn | None = None
         head = model.head
-        self.head_rows = head.weight.detach()
+        weight = head.weight.detach()
         bias = None if head.bias is None else head.bias.detach()
-        self.head = Product(self.head_rows, bias, pack=pack and size <= FUSE_UP_TO)
-        self.head_is_finite = bool(self.head_rows.isfinite().all()) and finite_heads(model.exits)
+        self.head, self.head_rows = make.head(weight, bias)
+        self.head_is_finite = bool(weight.isfinite().all()) and finite_heads(model.exits)
         self.exits: dict[int, StackExit] = {}
         for name, module in model.exits.items():
             after, own = int(name), None
             if module.layer is not None:
                 own = len(self.layers)
-                fuse = size <= FUSE_UP_TO
-                made = Layer(module.layer, row, config, after - 1, fuse=fuse, pack=pack)
+                made = Layer(module.layer, row, config, after - 1, fuse=fuse, make=make)
                 self.layers.append(made)
-            packed = pack and size <= FUSE_UP_TO
-            self.exits[after] = StackExit(self, module, row, own, pack=packed)
+            self.exits[after] = StackExit(self, module, row, own, make)
 
     @property
     def depth(self) -> int:

@@ -17,10 +17,12 @@ from eexit_cli.core.errors import UsageError
 from eexit_cli.models.checkpoints import replace_file
 from eexit_cli.models.decoding.generation import TokenRules
 from eexit_cli.models.decoding.given import Given
+from eexit_cli.models.decoding.int8 import FLOAT
 from eexit_cli.models.decoding.loop import Batch
 from eexit_cli.models.decoding.results import Decoded
 from eexit_cli.models.decoding.settings import DecodeSettings
 from eexit_cli.models.decoding.shallow_deep import ShallowDeepBatch
+from eexit_cli.models.decoding.sources import sources_of
 from eexit_cli.models.decoding.stream import Stream
 from eexit_cli.models.finite import not_finite
 
@@ -78,6 +80,9 @@ class ExitDecoder:
         wrapped: a tensor's name in the file that a wrapper of the model had saved; None for others.
         prompted: the first token of an output comes from the pass over its prompt, through all
             layers.
+        weights: what decoding makes of the weights, ``float`` or ``int8``. What runs through
+            transformers' own layers (:meth:`layer_states`: training, gradients) and what is saved
+            are the float weights in any case.
     """
 
     config: Any
@@ -87,6 +92,7 @@ class ExitDecoder:
     saved_as: str
     wrapped: str | None = None
     prompted: bool = False
+    weights: str = FLOAT
     training: bool
 
     @abstractmethod
@@ -231,7 +237,7 @@ class ExitDecoder:
             NotFiniteError: a confidence or a chosen token's logit is NaN or infinite.
         """
         settings = _of_length(self._checked(settings), given)
-        sources = _sources(input_ids, attention_mask)
+        sources = sources_of(input_ids, attention_mask)
         batch = self._batch(settings)(
             self.stack(pack=settings.packed), *sources, settings, **self._outputs(settings, given)
         )
@@ -244,6 +250,44 @@ class ExitDecoder:
     def _stream(self, settings: DecodeSettings) -> type[Stream]:
         """What decodes many batches as one by these settings."""
         return Stream
+
+    @torch.inference_mode()
+    def layer_choices(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        outputs: Sequence[Sequence[int]],
+        *,
+        longest: int,
+    ) -> list[list[list[int]]]:
+        """What each layer would choose after the tokens before, by the products of decoding.
+
+        What ``tracing.trace_tokens`` says of float weights, one layer and token after another.
+
+        Args:
+            outputs: ids of each input's output.
+            longest: tokens of the longest output, where the last one may be forced.
+
+        Returns:
+            Inputs x tokens x layers.
+        """
+        layers = []
+        for layer in range(1, self.depth + 1):
+            static = layer if layer < self.depth else None
+            settings = DecodeSettings(max_new_tokens=max(map(len, outputs)), static_layer=static)
+            batch = self._batch(settings)(
+                self.stack(),
+                *sources_of(input_ids, attention_mask),
+                settings,
+                start=self.output_start,
+                end=frozenset(),
+                rules=self.token_rules(longest),
+                given=Given(outputs),
+            )
+            layers.append([sample.tokens for sample in self._finite(batch.run()).samples])
+        return [
+            [list(each) for each in zip(*one, strict=True)] for one in zip(*layers, strict=True)
+        ]
 
     @torch.inference_mode()
     def decode_many(
@@ -282,7 +326,7 @@ class ExitDecoder:
             if finished is not None:
                 finished(len(decoded.samples))
             return decoded
-        sources = [_sources(one["input_ids"], one.get("attention_mask")) for one in batches]
+        sources = [sources_of(one["input_ids"], one.get("attention_mask")) for one in batches]
         outputs = [output for one in batches for output in one.get("given") or ()] or None
         settings = _of_length(settings, outputs)
         stream = self._stream(settings)(
@@ -342,24 +386,3 @@ def _of_length(settings: DecodeSettings, given: Sequence[Sequence[int]] | None) 
         return settings
     Given.check(settings, given)
     return dataclasses.replace(settings, max_new_tokens=max(map(len, given)))
-
-
-def _sources(input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """A batch without columns that are padding in every row.
-
-    Raises:
-        UsageError: no source, or one without tokens.
-    """
-    lengths = (
-        torch.full((input_ids.shape[0],), input_ids.shape[1])
-        if attention_mask is None
-        else attention_mask.sum(dim=1)
-    )
-    empty = (lengths == 0).nonzero().flatten().tolist()
-    if empty or not input_ids.shape[0]:
-        which = f"Source {empty[0] + 1} of the batch has" if empty else "An empty batch has"
-        raise UsageError(f"{which} no tokens", hint="Every source needs some text")
-    if attention_mask is not None:
-        longest = int(attention_mask.any(dim=0).nonzero()[-1]) + 1
-        input_ids, attention_mask = input_ids[:, :longest], attention_mask[:, :longest]
-    return input_ids, attention_mask

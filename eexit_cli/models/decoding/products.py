@@ -67,6 +67,11 @@ class Product:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32)
             self._most = most_packed_rows()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.matrix.dtype
+
     def __call__(self, x: Tensor) -> Tensor:
         """Shape: [rows, inputs] -> [rows, outputs]."""
         if not 2 <= x.shape[0] <= self._most:

@@ -16,14 +16,15 @@ _MADE = weakref.WeakKeyDictionary()
 
 
 def rearranged(model: nn.Module, make: Callable[..., Made], *, pack: bool = True) -> Made:
-    """What ``make`` makes of the model, again only when a parameter has changed.
+    """What ``make`` makes of the model, again only when a parameter has changed, or what
+    ``weights`` says of them.
 
     Args:
         model: not referenced by the result's cache, so that it can be freed, copied and pickled.
         make: called with the model and ``pack``.
         pack: False keeps the plain products.
     """
-    key = tuple(_fingerprint(model))
+    key = (getattr(model, "weights", None), *_fingerprint(model))
     made = _MADE.setdefault(model, {})
     if pack not in made or made[pack][0] != key:
         # Normal tensors, not inference ones, so that they outlive this call's mode.

@@ -7,13 +7,14 @@ the first layer on. If nothing left early, the last layer scores the full vocabu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.vocabulary import best
+from eexit_cli.models.decoding.int8 import Int8Product
 from eexit_cli.models.decoding.results import DecodeCounts
 from eexit_cli.models.decoding.stack import Exit, Stack
 from eexit_cli.models.finite import Finite
@@ -96,18 +97,19 @@ class TopKScorer:
     """
 
     def __init__(self, stack: Stack, counts: DecodeCounts, finite: Finite, top_k: int) -> None:
-        check_top_k(top_k, stack.head_rows.shape[0])
+        rows = stack.head_rows
+        weight = rows.weights if isinstance(rows, Int8Product) else rows
+        check_top_k(top_k, weight.shape[0])
         self._stack = stack
         self._counts = counts
         self._finite = finite
         self._top_k = top_k
-        vocabulary = stack.head_rows.shape[0]
-        self.most_gathered = max(1, vocabulary // (GATHER_COST * top_k))
+        self.most_gathered = max(1, weight.shape[0] // (GATHER_COST * top_k))
         self._buffer: Tensor | None = None
         # Shape: [rows, K]
         self._tokens: Tensor | None = None
         # The head's K rows of each running token. Shape: rows x [K, d]
-        self._kept: list[Tensor] | None = None
+        self._kept: list[Tensor] | list[Int8Product] | None = None
         self._logits: Tensor | None = None
 
     def begin(self) -> None:
@@ -139,21 +141,23 @@ class TopKScorer:
             self._counts.kept_rows += rows
             scaled = through.head_input(unit)
             # Shape: rows x ([1, d] @ [d, K]) -> [rows, K]
-            parts = [_one_row(scaled[row : row + 1], kept) for row, kept in enumerate(self._kept)]
+            each: Iterable[Tensor | Int8Product] = self._kept
+            parts = [_one_row(scaled[row : row + 1], kept) for row, kept in enumerate(each)]
             self._logits = parts[0] if rows == 1 else torch.cat(parts)
         if ban is not None:
             self._logits = self._logits + ban.expand(rows, -1).gather(1, self._tokens)
         return self._logits
 
-    def _gather(self, tokens: Tensor) -> list[Tensor]:
+    def _gather(self, tokens: Tensor) -> list[Tensor] | list[Int8Product]:
+        rows = self._stack.head_rows
+        if isinstance(rows, Int8Product):
+            return [rows.rows(each) for each in tokens]
         # One buffer for all steps: fresh memory of this size costs more than the copy.
         if self._buffer is None:
-            self._buffer = self._stack.head_rows.new_empty(
-                self.most_gathered, self._top_k, self._stack.width
-            )
+            self._buffer = rows.new_empty(self.most_gathered, self._top_k, self._stack.width)
         kept = []
         for row in range(tokens.shape[0]):
-            torch.index_select(self._stack.head_rows, 0, tokens[row], out=self._buffer[row])
+            torch.index_select(rows, 0, tokens[row], out=self._buffer[row])
             kept.append(self._buffer[row])
         return kept
 
@@ -173,11 +177,13 @@ class TopKScorer:
         assert self._tokens is not None
         self._tokens = self._tokens[list(places)]
         if self._kept is not None:
-            self._kept = [self._kept[place] for place in places]
+            self._kept = [self._kept[place] for place in places]  # type: ignore[assignment]
 
 
-def _one_row(x: Tensor, kept: Tensor) -> Tensor:
+def _one_row(x: Tensor, kept: Tensor | Int8Product) -> Tensor:
     """x @ kept.T. Shapes: [1, d], [K, d] -> [1, K]."""
+    if isinstance(kept, Int8Product):
+        return kept(x)
     threads = torch.get_num_threads()
     if threads == 1 or kept.numel() < PARALLEL_FROM or kept.shape[0] % threads:
         return torch.mm(x, kept.t())

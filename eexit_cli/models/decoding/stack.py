@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from eexit_cli.models.decoding.int8 import Int8Product
 from eexit_cli.models.decoding.rows import Rows
 from eexit_cli.models.decoding.timing import Stopwatch
 
@@ -67,10 +68,11 @@ class Exit(Protocol):
 
     Attributes:
         head_rows: the LM head's weight, for single rows of it. Shape: [vocabulary, ...].
+            An 8-bit head is there as a product.
     """
 
     @property
-    def head_rows(self) -> Tensor: ...
+    def head_rows(self) -> Tensor | Int8Product: ...
 
     def state(self, unit: Tensor) -> Tensor:
         """Under the exit's norm. Shape: [rows, d]."""

@@ -8,7 +8,8 @@ which is what makes the keys and values of all skipped layers one product.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from eexit_cli.models.decoding.int8 import Int8Product, Maker
 from eexit_cli.models.decoding.products import Activation, HalfProduct, Product, gelu_new
 from eexit_cli.models.decoding.rearranged import rearranged
 from eexit_cli.models.decoding.rows import Rows
@@ -36,15 +38,15 @@ _ACTIVATIONS: dict[str, Activation] = {
 class FeedForward:
     """x + wo act(wi unit), or x + wo (act(wi_0 unit) * wi_1 unit) for the gated form."""
 
-    def __init__(self, block: Any, fold: Tensor, config: Any, pack: bool) -> None:
+    def __init__(self, block: Any, fold: Tensor, config: Any, make: Maker) -> None:
         dense = block.DenseReluDense
         self.gated = bool(config.is_gated_act)
         self.plain_relu = config.dense_act_fn == "relu" and not self.gated
         name = config.dense_act_fn
         self.activation: Activation = _ACTIVATIONS.get(name) or ACT2FN[name]
         inner = torch.cat((dense.wi_0.weight, dense.wi_1.weight)) if self.gated else dense.wi.weight
-        self.inner = Product(inner * fold, pack=pack)
-        self.outer = _onto_stream(inner.dtype)(dense.wo.weight, pack=pack)
+        self.inner = make(inner * fold)
+        self.outer = _onto_stream(inner.dtype, make)(dense.wo.weight)
 
     def __call__(self, unit: Tensor, residual: Tensor) -> Tensor:
         """Shape: [rows, d], [rows, d] -> [rows, d]."""
@@ -61,13 +63,13 @@ class FeedForward:
 class EncoderLayer:
     """Self-attention and feed-forward maps of one encoder layer."""
 
-    def __init__(self, block: Any, root: float, config: Any, pack: bool) -> None:
+    def __init__(self, block: Any, root: float, config: Any, make: Maker) -> None:
         attention, norm = block.layer[0].SelfAttention, block.layer[0].layer_norm
         fold = norm.weight * root
-        self.qkv = Product(_stack(attention.q, attention.k, attention.v) * fold, pack=pack)
-        self.out = _onto_stream(attention.o.weight.dtype)(attention.o.weight, pack=pack)
+        self.qkv = make(_stack(attention.q, attention.k, attention.v) * fold)
+        self.out = _onto_stream(attention.o.weight.dtype, make)(attention.o.weight)
         self.feed = FeedForward(
-            block.layer[1], block.layer[1].layer_norm.weight * root, config, pack
+            block.layer[1], block.layer[1].layer_norm.weight * root, config, make
         )
 
 
@@ -81,22 +83,20 @@ class DecoderLayer:
     """
 
     def __init__(
-        self, block: Any, root: float, encoder_fold: Tensor, config: Any, pack: bool
+        self, block: Any, root: float, encoder_fold: Tensor, config: Any, make: Maker
     ) -> None:
         own, cross = block.layer[0].SelfAttention, block.layer[1].EncDecAttention
         fold = block.layer[0].layer_norm.weight * root
         self.key_value_weight = _stack(own.k, own.v) * fold
-        self.qkv = Product(torch.cat((own.q.weight * fold, self.key_value_weight)), pack=pack)
-        self.key_value = Product(self.key_value_weight, pack=pack)
-        onto_stream = _onto_stream(own.o.weight.dtype)
-        self.out = onto_stream(own.o.weight, pack=pack)
-        self.cross_query = Product(
-            cross.q.weight * (block.layer[1].layer_norm.weight * root), pack=pack
-        )
-        self.cross_key_value = Product(_stack(cross.k, cross.v) * encoder_fold, pack=pack)
-        self.cross_out = onto_stream(cross.o.weight, pack=pack)
+        self.qkv = make(torch.cat((own.q.weight * fold, self.key_value_weight)))
+        self.key_value = make(self.key_value_weight)
+        onto_stream = _onto_stream(own.o.weight.dtype, make)
+        self.out = onto_stream(own.o.weight)
+        self.cross_query = make(cross.q.weight * (block.layer[1].layer_norm.weight * root))
+        self.cross_key_value = make(_stack(cross.k, cross.v) * encoder_fold)
+        self.cross_out = onto_stream(cross.o.weight)
         self.feed = FeedForward(
-            block.layer[2], block.layer[2].layer_norm.weight * root, config, pack
+            block.layer[2], block.layer[2].layer_norm.weight * root, config, make
         )
 
 
@@ -118,6 +118,7 @@ class T5Stack:
 
     def __init__(self, model: MultiExitT5, *, pack: bool = True) -> None:
         config = model.config
+        make = Maker(model.weights, pack=pack)
         d = config.d_model
         self.embedding = model.shared.weight.detach()
         half = self.embedding.dtype == torch.float16
@@ -135,23 +136,24 @@ class T5Stack:
         encoder_fold = model.encoder.final_layer_norm.weight * root
         encoder: Any = model.encoder.block
         decoder: Any = model.decoder.block
-        self.encoder = [EncoderLayer(block, root, config, pack) for block in encoder]
-        self.decoder = [DecoderLayer(block, root, encoder_fold, config, pack) for block in decoder]
+        self.encoder = [EncoderLayer(block, root, config, make) for block in encoder]
+        self.decoder = [DecoderLayer(block, root, encoder_fold, config, make) for block in decoder]
         self.final_scale = model.decoder.final_layer_norm.weight.detach() * root
         self.head_scale = self.final_scale / math.sqrt(d) if config.tied_head else self.final_scale
-        self.head_rows = model.lm_head.weight.detach()
-        self.head = Product(self.head_rows, pack=pack)
+        head = model.lm_head.weight.detach()
+        self.head, self.head_rows = make.head(head)
         # Once here: of the logits only the chosen ones are looked at, and -inf is never chosen.
-        self.head_is_finite = bool(self.head_rows.isfinite().all())
+        self.head_is_finite = bool(head.isfinite().all())
         self._encoder_bias: Any = encoder[0].layer[0].SelfAttention
         self._decoder_bias: Any = decoder[0].layer[0].SelfAttention
         self._encoder_table: Tensor | None = None
         self._stacked: Tensor | None = None
+        self._int8 = make.int8
 
     @property
     def stream(self) -> torch.dtype:
         """Of the residual stream after a feed-forward."""
-        outer = self.decoder[0].feed.outer.matrix
+        outer = self.decoder[0].feed.outer
         return torch.promote_types(self.embedding.dtype, outer.dtype)
 
     @property
@@ -188,7 +190,7 @@ class T5Stack:
     def embed(self, tokens: Tensor, positions: int | Tensor) -> Tensor:
         return self.embedding.index_select(0, tokens)
 
-    def projection(self, index: int) -> Product:
+    def projection(self, index: int) -> Product | Int8Product:
         """The query, key and value maps of a layer as one. Shape: [n, d] -> [n, 3 * inner]."""
         return self.decoder[index].qkv
 
@@ -238,7 +240,9 @@ class T5Stack:
         return unit * self.head_scale
 
     def skipped_key_values(self, unit: Tensor, first: int, turn: None) -> Iterable[Tensor]:
-        """In one product. Shape: layers x [rows, 2 * inner]."""
+        """In one product of float weights. Shape: layers x [rows, 2 * inner]."""
+        if self._int8:
+            return [layer.key_value(unit) for layer in self.decoder[first:]]
         if self._stacked is None:
             self._stacked = torch.cat([layer.key_value_weight for layer in self.decoder])
         weight = self._stacked[first * 2 * self.inner :]
@@ -306,9 +310,9 @@ def padding_bias(attention_mask: Tensor | None, dtype: torch.dtype) -> Tensor | 
     return bias.masked_fill_(attention_mask == 0, torch.finfo(dtype).min)
 
 
-def _onto_stream(dtype: torch.dtype) -> type[Product]:
-    """What kind of map adds to the residual stream of a model of this dtype."""
-    return HalfProduct if dtype == torch.float16 else Product
+def _onto_stream(dtype: torch.dtype, make: Maker) -> Callable[[Tensor], Product | Int8Product]:
+    """What makes a map that adds to the residual stream of a model of this dtype."""
+    return partial(HalfProduct, pack=make.pack) if dtype == torch.float16 else make
 
 
 def _stack(*maps: nn.Linear) -> Tensor:

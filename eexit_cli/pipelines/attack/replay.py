@@ -11,7 +11,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.attack import AttackConfig
-from eexit_cli.config.common import CommonConfig, DecoderExitConfig, ExitConfig
+from eexit_cli.config.common import CommonConfig, ExitConfig
+from eexit_cli.config.decoder import DecoderExitConfig
 from eexit_cli.config.energy import EnergyConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.option import flag

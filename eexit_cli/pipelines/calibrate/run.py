@@ -14,7 +14,7 @@ from eexit_cli.calibration.engine import Answer, Question, ask
 from eexit_cli.calibration.losses import check_delta
 from eexit_cli.calibration.report import bound_words
 from eexit_cli.config.calibrate import CalibrateConfig
-from eexit_cli.config.common import DecoderExitConfig
+from eexit_cli.config.decoder import DecoderExitConfig
 from eexit_cli.config.engine import ENGINE_OPTIONS
 from eexit_cli.config.resume import resumed
 from eexit_cli.core.errors import RiskNotControlledError, UsageError
@@ -78,6 +78,7 @@ def check_combination(config: CalibrateConfig) -> None:
         **{
             flag(item.name): getattr(config, item.name)
             for item in dataclasses.fields(DecoderExitConfig)
+            if getattr(config, item.name) != item.default
         },
         **{
             flag(name): getattr(config, name)

@@ -218,6 +218,7 @@ class TestDecoders:
             ({"source_prefix": "zz "}, "--source-prefix '', not 'zz '", "--source-prefix 'zz '"),
             ({"max_new_tokens": 5}, "--max-new-tokens 12, not 5", "--max-new-tokens 5"),
             ({"dtype": "float64"}, "--dtype float32, not float64", "--dtype float64"),
+            ({"weights": "int8"}, "--weights float, not int8", "--weights int8"),
         ],
     )
     def test_options(self, spell, now, said, repair):

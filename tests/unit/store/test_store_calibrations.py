@@ -310,6 +310,28 @@ def test_other_conditions_make_it_stale(folder: Path, changes, said, repair) -> 
     assert stale.value.hint == f"Run: eexit calibrate --model mine{repair}"
 
 
+def test_weights_that_an_older_eexit_did_not_note_were_float(folder: Path) -> None:
+    keep(own(folder), folder, entry(folder, conditions=MADE))
+    now = {**MADE, "weights": "float"}
+    assert find(own(folder), folder, task=None, conditions=now).run_id == "run-1"
+    assert not_noted(MADE, now) == []
+    with pytest.raises(MissingArtifactError) as stale:
+        find(own(folder), folder, task=None, conditions={**now, "weights": "int8"})
+    assert stale.value.message.endswith(" was made with --weights float, not int8")
+    assert stale.value.hint == "Run: eexit calibrate --model mine --weights int8"
+
+
+def test_int8_weights_are_those_of_a_kind_of_processor(folder: Path) -> None:
+    made = {**MADE, "weights": "int8", "weight_width": 127}
+    keep(own(folder), folder, entry(folder, conditions=made))
+    with pytest.raises(MissingArtifactError) as stale:
+        find(own(folder), folder, task=None, conditions={**made, "weight_width": 63})
+    assert stale.value.message.endswith(
+        " was made with another kind of processor, which rounds int8 weights otherwise"
+    )
+    assert stale.value.hint == "Run: eexit calibrate --model mine"
+
+
 def test_the_one_of_the_conditions_is_taken(folder: Path) -> None:
     for length in (64, 32, 16):
         conditions = {**MADE, "max_length": length}
