@@ -151,9 +151,14 @@ class Backbone:
         """
         if attention_mask is None or bool(attention_mask.all()):
             return None
-        masked = torch.zeros_like(attention_mask, dtype=dtype)
-        masked = masked.masked_fill(attention_mask == 0, torch.finfo(dtype).min)
-        return masked[:, None, None, :]
+        return additive(attention_mask, dtype)
+
+
+def additive(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 for tokens, the least number for padding. Shape: [batch, tokens] -> [batch, 1, 1, tokens]."""
+    masked = torch.zeros_like(attention_mask, dtype=dtype)
+    masked = masked.masked_fill(attention_mask == 0, torch.finfo(dtype).min)
+    return masked[:, None, None, :]
 
 
 BERT = Backbone("bert")
