@@ -42,7 +42,14 @@ def build(
     return with_own_goal(attack, victim)
 
 
-def _baseline(name: str, recipe: str, description: str, source: str, *required: Need) -> Recipe:
+def _baseline(
+    name: str,
+    recipe: str,
+    description: str,
+    source: str,
+    *required: Need,
+    gradients: bool = False,
+) -> Recipe:
     return Recipe(
         name=name,
         description=f"accuracy: {description}",
@@ -50,6 +57,7 @@ def _baseline(name: str, recipe: str, description: str, source: str, *required: 
         build=partial(build, recipe=recipe),
         needs=tuple(need.words for need in required),
         missing=partial(needs.missing, required),
+        gradients=gradients,
         goal="misclassification",
     )
 
@@ -109,6 +117,7 @@ A2T = _baseline(
     needs.EMBEDDINGS,
     needs.TAGGER,
     needs.SENTENCE_BERT,
+    gradients=True,
 )
 PRUTHI = _baseline(
     "pruthi",

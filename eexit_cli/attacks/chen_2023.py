@@ -255,6 +255,7 @@ SAME_TOKEN = Recipe(
     reads=READS,
     compat=(UPSTREAM,),
     ordered=_adds_up,
+    gradients=True,
 )
 SAME_CHAR = Recipe(
     name="same-char",
@@ -264,6 +265,7 @@ SAME_CHAR = Recipe(
     reads=READS,
     compat=(UPSTREAM,),
     ordered=_adds_up,
+    gradients=True,
 )
 RANDOM = Recipe(
     name="random",
@@ -280,6 +282,7 @@ DECODER_SAME_TOKEN = Recipe(
     family="decoder",
     reads=("lam", "top_n", "beam_width", "per_size", "change_rate", "letter_rate", "score"),
     default_budget=DECODER_BUDGET,
+    gradients=True,
 )
 DECODER_RANDOM = Recipe(
     name="random",

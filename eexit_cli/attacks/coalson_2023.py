@@ -75,4 +75,5 @@ WAFFLE = Recipe(
     reads=("alpha", "change_rate", "similarity", "substitutes", "compat"),
     compat=(UPSTREAM,),
     default_budget=1000,
+    gradients=True,
 )

@@ -48,7 +48,7 @@ class EncoderVictim(Victim[Outcome], ModelWrapper):  # type: ignore[misc]
     Args:
         model: the classifier (``models.encoder.model.MultiExitClassifier``), in eval mode.
         criterion: the exit criterion in force.
-        batcher, budget, scorer, batch_size: as of :class:`~eexit_cli.attacks.victim.Victim`.
+        batcher, budget, live, scorer, batch_size: as of :class:`~eexit_cli.attacks.victim.Victim`.
 
     Raises:
         UsageError: a regression model, or a criterion that ignores its input.
@@ -61,6 +61,7 @@ class EncoderVictim(Victim[Outcome], ModelWrapper):  # type: ignore[misc]
         criterion: ExitCriterion,
         budget: Budget,
         *,
+        live: Any = None,
         scorer: Any = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
@@ -69,7 +70,7 @@ class EncoderVictim(Victim[Outcome], ModelWrapper):  # type: ignore[misc]
                 "Slowdown attacks need classes; this model has one output (regression)",
                 hint="Choose a classification model: eexit models list",
             )
-        super().__init__(model, batcher, budget, scorer=scorer, batch_size=batch_size)
+        super().__init__(model, batcher, budget, live=live, scorer=scorer, batch_size=batch_size)
         self.criterion = criterion
         self._closeness = closeness_for(criterion)
         self._all_exits = False

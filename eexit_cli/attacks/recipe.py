@@ -74,6 +74,7 @@ class Recipe:
         ordered: whether, at these settings, a sample's record depends on those attacked before
             it; None is never. Such a run has one worker, and resuming it attacks the finished
             samples again.
+        gradients: it asks the victim for gradients.
         goal: ``slowdown``, or ``misclassification`` for attacks on accuracy, which may as well
             make a model faster.
     """
@@ -90,6 +91,7 @@ class Recipe:
     compat: tuple[str, ...] = ()
     default_budget: int | None = None
     ordered: Callable[[AttackSettings], bool] | None = None
+    gradients: bool = False
     goal: str = "slowdown"
 
     def attack(

@@ -78,10 +78,13 @@ class Victim(ABC, Generic[Answer]):
     """A model with its tokenizer and its way of leaving; what it answers is its family's.
 
     Args:
-        model: in eval mode, with ``word_embeddings``.
+        model: in eval mode, with ``word_embeddings``; gradients are its.
         batcher: tokenises and pads (``models.batching.TextBatcher``).
         budget: counts, and limits, what is spent on each sample.
-        scorer: a copy of ``model`` with faster kernels for scoring candidates; None is ``model``.
+        live: what is attacked, where that has no gradients and ``model`` is its twin; None is
+            ``model``.
+        scorer: a copy of what is attacked with faster kernels for scoring candidates; None is that
+            itself.
         prefix: stands before every text and is never attacked.
         batch_size: most texts per forward pass.
 
@@ -98,15 +101,17 @@ class Victim(ABC, Generic[Answer]):
         batcher: Any,
         budget: Budget,
         *,
+        live: Any = None,
         scorer: Any = None,
         prefix: str = "",
         batch_size: int,
     ) -> None:
         self.model = model
+        self.live = model if live is None else live
         self.batcher = batcher
         self.tokenizer = batcher.tokenizer
         self.budget = budget
-        self.scorer = model if scorer is None else scorer
+        self.scorer = self.live if scorer is None else scorer
         self.prefix = prefix
         self.batch_size = batch_size
         self.seed = 0
@@ -216,7 +221,7 @@ class Victim(ABC, Generic[Answer]):
             if not self.budget.affordable(1):
                 return None
             self.budget.queries += 1
-            (answer,) = self._run(self.model, self._encode([text]))
+            (answer,) = self._run(self.live, self._encode([text]))
             self._alone[text] = self._known[text] = answer
             self._paid.setdefault(text, self.budget.spent)
         return self._alone[text]

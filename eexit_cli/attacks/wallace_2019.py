@@ -80,4 +80,5 @@ UNIVERSAL = Recipe(
     build=build_universal,
     fit=fit_universal,
     reads=("lam", "top_n", "beam_width", "per_size", "prefix_length", "search_samples"),
+    gradients=True,
 )

@@ -14,11 +14,18 @@ from eexit_cli.config.decoder import DecoderExitConfig
 from eexit_cli.config.energy import EnergyConfig
 from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import ATTACK, DECODERS, ENCODER, RUN, like, opt
+from eexit_cli.config.runtime import RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig(
-    CommonConfig, UnseenDataConfig, ExitConfig, DecoderExitConfig, EnergyConfig, EngineConfig
+    CommonConfig,
+    UnseenDataConfig,
+    ExitConfig,
+    DecoderExitConfig,
+    RuntimeConfig,
+    EnergyConfig,
+    EngineConfig,
 ):
     """A slowdown attack. ``lam`` to ``per_size`` default to SAME's published settings.
 
@@ -80,6 +87,15 @@ class AttackConfig(
         ATTACK,
         names="source of substitutes",
         listed=True,
+        families=(ENCODER,),
+    )
+    surrogate: str | None = opt(
+        None,
+        "A model with the same exits and tokenizer whose gradients are taken, for an exported one "
+        "that has none.",
+        ATTACK,
+        completes="models",
+        metavar="NAME|FOLDER",
         families=(ENCODER,),
     )
     prefix_length: int = opt(

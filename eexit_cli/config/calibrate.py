@@ -9,11 +9,12 @@ from eexit_cli.config.common import CommonConfig, DataConfig, TimingConfig, Unse
 from eexit_cli.config.decoder import DecoderConfig, DecoderExitConfig
 from eexit_cli.config.engine import EngineConfig
 from eexit_cli.config.field import CALIBRATION, DATA, DECODERS, LOSSES, RUN, UNDER_ATTACK, like, opt
+from eexit_cli.config.runtime import RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateConfig(
-    CommonConfig, UnseenDataConfig, DecoderExitConfig, TimingConfig, EngineConfig
+    CommonConfig, UnseenDataConfig, DecoderExitConfig, RuntimeConfig, TimingConfig, EngineConfig
 ):
     """The exit threshold that saves most while the risk stays below delta.
 

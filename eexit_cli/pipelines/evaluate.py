@@ -32,7 +32,8 @@ _SWEPT = ("confidence", "top_k_propagation")
 """Options that say what a sweep runs through; it chooses the values of the others itself."""
 
 _SEVERAL = [item.name for item in dataclasses.fields(EvaluateConfig) if option_of(item).several]
-GRID = (*_SWEPT, *(name for name in _SEVERAL if name not in _SWEPT))
+_FIRST = ("runtime", *_SWEPT)
+GRID = (*_FIRST, *(name for name in _SEVERAL if name not in _FIRST))
 """Options that take several values; those of the first change slowest."""
 
 

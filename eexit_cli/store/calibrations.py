@@ -51,7 +51,7 @@ BESIDE_THRESHOLD: Mapping[str, Any] = {
 """Settings of a decoder's exit beside the threshold: a promise holds for exactly those that it
 was made with. The value is what each is where nothing is stored."""
 
-_WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+_WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "model.onnx")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a promise holds for beside a model's weights: conditions, and how they differ.
 
 Conditions are names to values: ``max_length``, ``max_new_tokens``, ``dtype``, ``weights``,
-``lower_case`` and ``source_prefix`` as options set them, and digests of files that no option sets.
+``runtime``, ``lower_case`` and ``source_prefix`` as options set them, and digests of files that no option sets.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _IN_WORDS: Mapping[str, str] = {
 }
 """Conditions that no option sets."""
 
-_BEFORE: Mapping[str, Any] = {"weights": "float"}
+_BEFORE: Mapping[str, Any] = {"weights": "float", "runtime": "torch"}
 """What conditions were that an older eexit did not note because it knew nothing else."""
 
 

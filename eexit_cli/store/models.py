@@ -44,6 +44,7 @@ _WEIGHTS = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "model.onnx",
 )
 
 
@@ -240,7 +241,7 @@ def tensor_names(path: Path) -> str:
 
 def megabytes(path: Path) -> float:
     """Of the weight files that loading would read."""
-    patterns = ("model*.safetensors", "pytorch_model*.bin")
+    patterns = ("model*.safetensors", "pytorch_model*.bin", "model.onnx")
     for pattern in patterns:
         size = sum(file.stat().st_size for file in path.glob(pattern))
         if size:

@@ -48,6 +48,7 @@ FIXED: dict[str, tuple[str, ...]] = {
     "engine": ("local", "ray"),
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "weights": ("float", "int8"),
+    "runtime": ("torch", "onnx", "onnx-int8"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "split": ("train", "validation", "calibration", "test"),
     "figure format": ("png", "svg", "pdf"),

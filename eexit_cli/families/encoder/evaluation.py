@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,16 +48,28 @@ class EncoderEvaluation:
             )
         self.model, self.examples, self.config = model, examples, config
         self.timings: dict[str, float] = {}
+        self._traces: dict[str, Trace] = {}
         self._progress = progress
 
-    @cached_property
-    def trace(self) -> Trace:
-        """Of the samples, made on first use."""
+    def _trace(self, exit: Exit) -> Trace:
+        """Of the samples by what runs the exit, made on first use."""
+        runtime = exit.described.get("runtime", self.model.runtimes[0])
+        if runtime not in self._traces:
+            self._traces[runtime] = self._traced(runtime)
+        return self._traces[runtime]
+
+    def _traced(self, runtime: str) -> Trace:
         started = time.perf_counter()
+        several = len(self.model.runtimes) > 1
         trace = self.model.trace(
-            self.examples, batch_size=self.config.batch_size, progress=self._progress
+            self.examples,
+            batch_size=self.config.batch_size,
+            progress=self._progress,
+            title=f"Full pass, {runtime}" if several else "Full pass",
+            runtime=runtime,
         )
-        self.timings["trace_seconds"] = time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.timings["trace_seconds"] = self.timings.get("trace_seconds", 0.0) + seconds
         if self.examples.info.kind == "classification" and trace.labels is not None:
             full = replay(trace.logits, None).predictions
             names = self.examples.info.label_names
@@ -66,36 +77,35 @@ class EncoderEvaluation:
         return trace
 
     def figures(self, exit: Exit, *, progress: Progress) -> dict[str, Any]:
-        return _setting_metrics(
-            self.examples.info, self.trace, replay(self.trace.logits, exit.rule)
-        )
+        trace = self._trace(exit)
+        return _setting_metrics(self.examples.info, trace, replay(trace.logits, exit.rule))
 
     def beside(self, exit: Exit) -> dict[str, Any]:
-        trace, layers = self.trace, self.model.num_layers
+        trace, layers = self._trace(exit), self.model.num_layers
         left = replay(trace.logits, exit.rule).exit_layers.numpy()
         return {
             **_full_model_metrics(self.examples.info, trace),
-            **self._flops(left),
+            **self._flops(left, trace),
             "num_layers": layers,
             "samples": len(self.examples),
             **{f"exited_at_{at}": count for at, count in enumerate(histogram(left, layers), 1)},
         }
 
     def records(self, exit: Exit) -> list[dict[str, Any]]:
-        return _sample_records(self.trace, replay(self.trace.logits, exit.rule), exit.rule)
+        trace = self._trace(exit)
+        return _sample_records(trace, replay(trace.logits, exit.rule), exit.rule)
 
     def speeds(
         self, exits: Sequence[Exit], *, swept: bool, meter: Meter | None = None
     ) -> dict[Exit, dict[str, Any]]:
         timed = exits[:1] if swept else exits
-        rules = [exit.rule for exit in timed]
-        found = measure_speed(self.model, self.examples, rules, self.config, self._progress, meter)
+        found = measure_speed(self.model, self.examples, timed, self.config, self._progress, meter)
         return dict(zip(timed, found, strict=True))
 
-    def _flops(self, exit_layers: Any) -> dict[str, float]:
+    def _flops(self, exit_layers: Any, trace: Trace) -> dict[str, float]:
         model = self.model.model
         shape = EncoderShape.of(model.backbone.config, model.num_classes)
-        tokens = self.trace.lengths.numpy()
+        tokens = trace.lengths.numpy()
         all_layers = np.full(len(tokens), model.num_exits)
         full = encoder_flops(shape, tokens, all_layers, every_head=False)
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.core.protocols import ExitCriterion
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.types import Examples
 from eexit_cli.families.batches import DEFAULT_BATCH_SIZE, batches_by_length, texts_of, to_device
 from eexit_cli.families.stopwatch import FULL, measure_ways, time_ways
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 def measure_speed(
     loaded: LoadedModel,
     examples: Examples,
-    criteria: Sequence[ExitCriterion | None],
+    exits: Sequence[Exit],
     config: Any,
     progress: Progress,
     meter: Meter | None = None,
 ) -> list[dict[str, Any]]:
-    """Measured wall-clock of each criterion: latency at batch 1, throughput at the batch size used.
+    """Measured wall-clock of each exit: latency at batch 1, throughput at the batch size used.
 
-    All live paths and the full model take turns on the same tokenised inputs with the same
-    kernels; tokenising is not part of it.
+    All live paths and the full model of each runtime take turns on the same tokenised inputs with
+    the same kernels; tokenising is not part of it.
 
     Args:
         config: ``config.common.TimingConfig`` with ``batch_size``; None is 32.
@@ -53,10 +53,18 @@ def measure_speed(
         second = [pairs[row] for row in rows] if pairs else None
         return to_device(batcher([texts[row] for row in rows], second), loaded.device)
 
-    def way(criterion: ExitCriterion | None) -> Callable[[dict[str, Any]], object]:
-        return lambda batch: loaded.model.infer(**batch, criterion=criterion)
+    def way(exit: Exit, model: Any) -> Callable[[dict[str, Any]], object]:
+        return lambda batch: model.infer(**batch, criterion=exit.rule)
 
-    ways = {FULL: way(None), **{at: way(criterion) for at, criterion in enumerate(criteria)}}
+    runtimes = [exit.described.get("runtime", loaded.runtimes[0]) for exit in exits]
+    whole = {each: f"{FULL}, {each}" for each in dict.fromkeys(runtimes)}
+    full = {
+        name: Exit.of({"criterion": "full", "runtime": each}, None) for each, name in whole.items()
+    }
+    ways: dict[Any, Callable[[dict[str, Any]], object]] = {
+        **{name: way(exit, loaded.running(exit)) for name, exit in full.items()},
+        **{at: way(exit, loaded.running(exit)) for at, exit in enumerate(exits)},
+    }
     singles = [encode([row]) for row in range(count)]
     grouped = list(batches_by_length([len(texts[row]) for row in range(len(texts))], batch_size))
     # About as many samples as at batch 1, spread over the lengths.
@@ -69,23 +77,24 @@ def measure_speed(
         "progress": progress,
     }
     one = time_ways(ways, singles, title="Timing, one by one", **timing)
-    energy: list[dict[str, Any]] = [{} for _ in criteria]
+    energy: list[dict[str, Any]] = [{} for _ in exits]
     if meter is not None:
         found = measure_ways(ways, singles, meter, **timing)
         energy = [
-            energy_figures(found, full=FULL, live=at, inputs=count) for at in range(len(criteria))
+            energy_figures(found, full=whole[runtime], live=at, inputs=count)
+            for at, runtime in enumerate(runtimes)
         ]
     many = time_ways(ways, batches, title=f"Timing, batch {batch_size}", **timing)
     timed = sum(len(rows) for rows in chosen)
     return [
         {
-            **speed_figures(one[FULL], one[at]),
-            **throughput_figures(many[FULL], many[at], timed),
+            **speed_figures(one[whole[runtime]], one[at]),
+            **throughput_figures(many[whole[runtime]], many[at], timed),
             "batch_size": batch_size,
             "latency_samples": count,
             "throughput_samples": timed,
             "timing_repeats": config.timing_repeats,
             **energy[at],
         }
-        for at in range(len(criteria))
+        for at, runtime in enumerate(runtimes)
     ]

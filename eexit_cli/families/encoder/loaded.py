@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples, Trace
 from eexit_cli.families.batches import (
@@ -22,6 +23,7 @@ from eexit_cli.families.batches import (
     typed_in,
 )
 from eexit_cli.families.class_names import names_in
+from eexit_cli.families.encoder.runtimes import TORCH
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.store.models import ModelRef
@@ -63,6 +65,9 @@ class LoadedModel:
         device, dtype: of the weights and activations.
         max_length: tokens per input, special tokens included.
         crew: does the passes over many samples; None does them here.
+        runtimes: what runs it; exits that name none are run by the first.
+        runner: what runs an exit, from :func:`~eexit_cli.families.encoder.runtimes.runner`; None is
+            ``model``.
     """
 
     ref: ModelRef
@@ -73,6 +78,8 @@ class LoadedModel:
     dtype: torch.dtype
     max_length: int
     crew: Crew | None = None
+    runtimes: tuple[str, ...] = (TORCH,)
+    runner: Callable[[Exit], Any] | None = None
 
     @property
     def name(self) -> str:
@@ -104,31 +111,39 @@ class LoadedModel:
         task: str | None = self.model.config.task
         return task
 
+    def running(self, exit: Exit) -> Any:
+        """The classifier that runs an exit."""
+        return self.model if self.runner is None else self.runner(exit)
+
     def batcher(self) -> TextBatcher:
         """A new tokenising batcher, whose count of cut inputs starts at 0."""
         return TextBatcher(self.tokenizer, self.max_length)
 
-    def _passes(self, batches: Sequence[TextBatch]) -> Iterator[tuple[int, BatchPass]]:
+    def _passes(
+        self, batches: Sequence[TextBatch], runtime: str
+    ) -> Iterator[tuple[int, BatchPass]]:
         """Of each batch, by its place, in any order."""
         if self.crew is None:
-            yield from enumerate(map(self._pass, batches))
+            yield from enumerate(self._pass(batch, runtime) for batch in batches)
             return
         shares = shares_of(batches, self.crew.size)
-        parts = [[batches[at] for at in share] for share in shares]
-        counts = [sum(len(texts) for texts, _ in part) for part in parts]
+        parts = [(runtime, [batches[at] for at in share]) for share in shares]
+        counts = [sum(len(texts) for texts, _ in part) for _, part in parts]
         for index, found in self.crew.do(parts, counts):
             yield from zip(shares[index], found, strict=True)
 
-    def share(self, part: Sequence[TextBatch]) -> list[BatchPass]:
+    def share(self, part: tuple[str, Sequence[TextBatch]]) -> list[BatchPass]:
         """See :class:`eexit_cli.core.family.Model`."""
-        return list(map(self._pass, part))
+        runtime, batches = part
+        return [self._pass(batch, runtime) for batch in batches]
 
     @torch.inference_mode()
-    def _pass(self, texts: TextBatch) -> BatchPass:
+    def _pass(self, texts: TextBatch, runtime: str) -> BatchPass:
         batcher = self.batcher()
         batch = batcher(*texts)
+        model = self.running(Exit.of({"runtime": runtime}, None))
         # Shape: [rows, exits, classes]
-        logits = self.model(**to_device(batch, self.device)).logits.cpu()
+        logits = model(**to_device(batch, self.device)).logits.cpu()
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return BatchPass(logits, batch["attention_mask"].sum(dim=1), batcher.truncated)
 
@@ -139,6 +154,7 @@ class LoadedModel:
         batch_size: int | None = None,
         progress: Progress | None = None,
         title: str = "Full pass",
+        runtime: str | None = None,
     ) -> Trace:
         """Every exit's logits for every sample: the trace that answers every threshold.
 
@@ -146,6 +162,7 @@ class LoadedModel:
             examples: the samples, or texts or pairs of texts; their order is kept.
             batch_size: None is 32.
             progress: told about each batch, and about inputs cut at the model's limit.
+            runtime: what runs it; None is the first of ``runtimes``.
 
         Returns:
             Logits in float32 (float64 for a float64 model) on the CPU.
@@ -165,7 +182,7 @@ class LoadedModel:
         logits: torch.Tensor | None = None
         truncated = 0
         with progress.task(titled(title, self.crew), total=len(texts)) as ticker:
-            for at, found in self._passes(batches):
+            for at, found in self._passes(batches, runtime or self.runtimes[0]):
                 if logits is None:
                     logits = found.logits.new_zeros((len(texts), *found.logits.shape[1:]))
                 logits[rows[at]] = found.logits

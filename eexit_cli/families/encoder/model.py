@@ -33,6 +33,14 @@ from eexit_cli.families.encoder.exits import (
 from eexit_cli.families.encoder.latency import measure_speed
 from eexit_cli.families.encoder.loaded import LoadedModel
 from eexit_cli.families.encoder.predictions import opinions
+from eexit_cli.families.encoder.runtimes import (
+    asked_runtimes,
+    check_runtimes,
+    exported,
+    load_exported,
+    rounding,
+    runner,
+)
 from eexit_cli.families.encoder.victim import AttackedEncoder, criterion_by_input
 from eexit_cli.families.loading import (
     LoadingConfig,
@@ -97,7 +105,7 @@ class EncoderModel(LoadedModel):
         return ""
 
     def conditions(self, prefix: str) -> dict[str, Any]:
-        return {}
+        return {"runtime": self.runtimes[0], **rounding(self)}
 
     def measure(self, name: str) -> str:
         return classifier_measure(name)
@@ -106,7 +114,10 @@ class EncoderModel(LoadedModel):
         criterion = build_criterion(
             options, self.exit_defaults, num_layers=self.num_layers, num_classes=self.num_classes
         )
-        return Exit.of(describe(criterion), criterion)
+        described = describe(criterion)
+        if len(self.runtimes) > 1:
+            described["runtime"] = options.runtime or self.runtimes[0]
+        return Exit.of(described, criterion)
 
     def exit_from(self, described: Mapping[str, Any]) -> Exit:
         if described["criterion"] == "full":
@@ -186,7 +197,7 @@ class EncoderModel(LoadedModel):
     def speed(
         self, examples: Examples, exit: Exit, config: Any, progress: Progress
     ) -> dict[str, Any]:
-        return measure_speed(self, examples, [exit.rule], config, progress)[0]
+        return measure_speed(self, examples, [exit], config, progress)[0]
 
     def with_crew(self, crew: Crew) -> EncoderModel:
         return dataclasses.replace(self, crew=crew)
@@ -195,7 +206,7 @@ class EncoderModel(LoadedModel):
         return to_device(self.batcher()([text], None if pair is None else [pair]), self.device)
 
     def live(self, tokenised: dict[str, Any], exit: Exit) -> object:
-        return self.model.infer(**tokenised, criterion=exit.rule)
+        return self.running(exit).infer(**tokenised, criterion=exit.rule)
 
     def along(self, described: Mapping[str, Any]) -> list[Exit]:
         made = []
@@ -219,7 +230,7 @@ class EncoderModel(LoadedModel):
         return config
 
     def under_attack(self, exit: Exit, config: Any) -> Attacked:
-        return AttackedEncoder(self, exit.rule, config)
+        return AttackedEncoder(self, exit, config)
 
 
 def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> EncoderModel:
@@ -234,17 +245,24 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> En
         MissingArtifactError: a folder or repository that is not there, or has no tokenizer.
         EexitError: the folder is no model or is damaged.
     """
-    device = resolve_device(config.device)
-    dtype = resolve_dtype(config.dtype, device)
     ref = resolve(config.model)
     folder = folder_of(ref)
-    if is_seq2seq(folder) or is_causal(config_of(folder) or {}):
+    settings = config_of(folder) or {}
+    runtimes = asked_runtimes(config, settings, ref.name)
+    device = resolve_device(check_runtimes(runtimes, config))
+    dtype = resolve_dtype(config.dtype, device)
+    if is_seq2seq(folder) or is_causal(settings):
         raise UsageError(
             f"Model '{ref.name}' writes text; this needs a classifier",
             hint="Use an encoder with exits such as deebert, or evaluate this one: "
             f"eexit evaluate --model {ref.name}",
         )
-    model = load_classifier(folder, device=device, dtype=dtype)
+    model: Any
+    if exported(settings) is not None:
+        model = load_exported(folder, progress)
+    else:
+        model = load_classifier(folder, device=device, dtype=dtype)
+        tell_unwrapped(model, ref.name, progress)
     loaded = EncoderModel(
         ref=ref,
         folder=folder,
@@ -255,9 +273,14 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> En
         device=device,
         dtype=dtype,
         max_length=_max_length(config.max_length, model.max_tokens),
+        runtimes=runtimes,
     )
     check_vocabulary(loaded.tokenizer, model.word_embeddings.num_embeddings, folder)
-    tell_unwrapped(model, ref.name, progress)
+    if exported(settings) is None:
+        default = loaded.default_exit().rule
+        branches = default is not None and default.reads_input
+        runs = runner(model, runtimes, default if branches else None)
+        loaded = dataclasses.replace(loaded, runner=runs)
     if progress is not None and (layout := model.config.training.get("converted_from")):
         progress.message(_conversion_note(ref.name, layout, loaded.exit_defaults))
     return loaded

@@ -23,7 +23,7 @@ def opinions(model: LoadedModel, config: PredictConfig, exit: Exit) -> list[dict
     pairs = None if config.text_pair is None else [config.text_pair] * len(texts)
     with torch.inference_mode():
         # Shape: [texts, exits, classes]
-        logits = model.model(**to_device(batcher(texts, pairs), model.device)).logits.cpu()
+        logits = model.running(exit)(**to_device(batcher(texts, pairs), model.device)).logits.cpu()
     decision = replay(logits, exit.rule)
     results = []
     for text, layer, answer, each in zip(

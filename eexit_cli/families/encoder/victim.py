@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.attacks.budget import Budget
 from eexit_cli.config.attack import AttackConfig
+from eexit_cli.core.answers import Exit
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.victim import Found
 from eexit_cli.families.encoder.exits import build_criterion
 from eexit_cli.metrics.similarity import cosine, edit_similarity
 from eexit_cli.models.decoding.kernels import for_inference
+from eexit_cli.models.encoder.model import MultiExitClassifier
 
 if TYPE_CHECKING:
     from textattack.shared import AttackedText
@@ -43,26 +46,73 @@ def criterion_by_input(options: Any, loaded: LoadedModel) -> ExitCriterion:
     return criterion
 
 
+def has_gradients(model: Any) -> bool:
+    """Torch's have, a file's in ONNX Runtime have not."""
+    return isinstance(model, MultiExitClassifier)
+
+
+def twin_of(loaded: LoadedModel, config: AttackConfig) -> Any:
+    """Whose gradients an attack takes: the model's own, or those of ``--surrogate``; the model
+    itself where it has none and there is no surrogate.
+
+    Raises:
+        UsageError: the surrogate has other exits, classes or tokens, or the model needs none.
+        MissingArtifactError, EexitError: as ``families.opening.open_model``.
+    """
+    if config.surrogate is None:
+        return loaded.model
+    if has_gradients(loaded.model):
+        raise UsageError(
+            f"'{loaded.name}' has gradients of its own",
+            hint="Leave --surrogate out: it is for exported models",
+        )
+    # Only here: opening a model needs every family.
+    from eexit_cli.families.opening import open_model
+
+    options = dataclasses.replace(config, model=config.surrogate, runtime=None, surrogate=None)
+    twin: Any = open_model(options)
+    if not has_gradients(getattr(twin, "model", None)):
+        raise UsageError(
+            f"'{config.surrogate}' has no gradients", hint="Name a classifier in torch's weights"
+        )
+    mine, its = (
+        (each.num_layers, each.num_classes, each.tokenizer.get_vocab()) for each in (loaded, twin)
+    )
+    if mine != its:
+        raise UsageError(
+            f"'{config.surrogate}' is no twin of '{loaded.name}': it has other layers, classes or "
+            "tokens",
+            hint="Name the model that was exported",
+        )
+    return twin.model
+
+
 class AttackedEncoder:
     """See :class:`eexit_cli.core.victim.Attacked`; its texts are TextAttack's.
 
     Args:
         loaded: the model.
-        criterion: the exit criterion in force.
-        config: the settings; its exit options are resolved in ``criterion``.
+        exit: in force.
+        config: the settings; its exit options are resolved in ``exit``.
+
+    Raises:
+        UsageError: a surrogate that is no twin of the model.
     """
 
-    def __init__(self, loaded: LoadedModel, criterion: ExitCriterion, config: AttackConfig) -> None:
+    def __init__(self, loaded: LoadedModel, exit: Exit, config: AttackConfig) -> None:
         from eexit_cli.attacks.encoder_victim import DEFAULT_BATCH_SIZE, EncoderVictim
         from eexit_cli.attacks.meaning import SentenceSimilarity
 
-        loaded.model.requires_grad_(False)
+        live, twin = loaded.running(exit), twin_of(loaded, config)
+        if has_gradients(twin):
+            twin.requires_grad_(False)
         self.victim = EncoderVictim(
-            loaded.model,
+            twin,
             loaded.batcher(),
-            criterion,
+            exit.rule,
             Budget(config.query_budget),
-            scorer=for_inference(loaded.model),
+            live=live,
+            scorer=for_inference(live) if has_gradients(live) else live,
             batch_size=config.batch_size or DEFAULT_BATCH_SIZE,
         )
         self._meaning = SentenceSimilarity(self.victim, -1.0)

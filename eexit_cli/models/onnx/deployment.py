@@ -24,7 +24,7 @@ MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS = (FLOAT32, INT8)
 
-PROGRAM = '''\
+PROGRAM = """\
 import json, sys
 import numpy as np
 import onnxruntime
@@ -43,7 +43,7 @@ logits, exit_layer = session.run(["logits", "exit_layer"], feed)
 classes = json.loads(about["eexit.classes"])
 answer = classes[logits[0].argmax()] if classes else float(logits[0, 0])
 print(json.dumps({"answer": answer, "exit_layer": int(exit_layer[0])}))
-'''
+"""
 """Runs in the folder, on ``onnxruntime`` and ``tokenizers`` alone."""
 
 

@@ -142,7 +142,9 @@ class _Program(nn.Module):
         mask[-1, (tokens + 1) // 2 :] = 0
         pad = getattr(config, "pad_token_id", None) or 0
         # The padding token among the others would be counted as padding by some.
-        ids = torch.where(mask.bool(), ids.masked_fill(ids == pad, (pad + 3) % config.vocab_size), pad)
+        ids = torch.where(
+            mask.bool(), ids.masked_fill(ids == pad, (pad + 3) % config.vocab_size), pad
+        )
         batch = {"input_ids": ids, "attention_mask": mask}
         if self.segments:
             batch["token_type_ids"] = (torch.arange(tokens) > tokens // 2).long() * mask

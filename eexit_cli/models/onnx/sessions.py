@@ -245,4 +245,6 @@ def _trimmed(values: Values) -> Values:
 
 def _one_by_one(values: Values) -> list[Values]:
     rows = range(len(values["input_ids"]))
-    return [_trimmed({name: value[row : row + 1] for name, value in values.items()}) for row in rows]
+    return [
+        _trimmed({name: value[row : row + 1] for name, value in values.items()}) for row in rows
+    ]
