@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.results import ConvertConfig, ModelConfig
+from eexit_cli.config.runtime import ExportModelConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.ui.groups import add, group
 from eexit_cli.ui.output import Output
@@ -17,6 +18,7 @@ EXAMPLES = """
 Examples:
   eexit models list
   eexit models show deebert
+  eexit models export deebert --weights int8 --output deploy8
   eexit models convert ee-llm/checkpoints --tokenizer llama --output ee-llm-1b
 """
 
@@ -111,7 +113,21 @@ def convert_model(config: ConvertConfig, output: Output) -> None:
         output.hint(f"Next: eexit evaluate --model {config.output} --sweep")
 
 
+@from_config(ExportModelConfig)
+def export_model(config: ExportModelConfig, output: Output) -> None:
+    """Make one ONNX file of a classifier, that leaves early wherever ONNX Runtime runs."""
+    from eexit_cli.ui.screens.listings import properties
+
+    with output.progress() as progress:
+        from eexit_cli.families.encoder.exporting import export_model as export
+
+        facts = export(config, progress)
+    if output.result(facts, properties(facts), str(config.output)):
+        output.hint(f"Next: eexit evaluate --model {config.output}")
+
+
 app = group("See the models that --model takes by name.", EXAMPLES)
 add(app, "list", list_models, EXAMPLES)
 add(app, "show", show_model, EXAMPLES)
 add(app, "convert", convert_model, EXAMPLES)
+add(app, "export", export_model, EXAMPLES)

@@ -1,10 +1,12 @@
-"""What runs a classifier's layers."""
+"""What runs a classifier's layers, and what is exported to be run elsewhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from eexit_cli.config.field import ENCODER, RUN, opt
+from eexit_cli.config.common import CommonConfig, DataConfig, ExitConfig, UnseenDataConfig
+from eexit_cli.config.field import ENCODER, OUTPUT, RUN, like, opt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +22,27 @@ class RuntimeConfig:
         listed=True,
         families=(ENCODER,),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportModelConfig(UnseenDataConfig, ExitConfig):
+    """Which model becomes one ONNX file, with which exit, and what it is compared on."""
+
+    model: str = like(CommonConfig, "model", default="", argument=True, metavar="MODEL")
+    output: Path | None = opt(None, "Where the folder goes.", OUTPUT, metavar="DIR")
+    weights: str = opt(
+        "float32",
+        "float32, or int8: a quarter of the size, faster, and a little less exact.",
+        OUTPUT,
+        names="exported weights",
+        listed=True,
+    )
+    limit: int | None = like(
+        DataConfig,
+        "limit",
+        default=500,
+        help="Compare the file with the model on a seeded sample of N; 0 uses all.",
+    )
+    lower_case: bool | None = like(CommonConfig, "lower_case")
+    label_names: tuple[str, ...] | None = like(CommonConfig, "label_names")
+    seed: int = like(CommonConfig, "seed")

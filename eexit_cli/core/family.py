@@ -322,6 +322,10 @@ class Model(Protocol):
         """
         ...
 
+    def no_gradients(self, config: Any) -> tuple[str | None, str]:
+        """Why an attack by these options gets no gradients, and what helps; None where it does."""
+        ...
+
     def under_attack(self, exit: Exit, config: Any) -> Attacked:
         """The model as a victim that leaves by this exit, within the configuration's budget."""
         ...

@@ -52,10 +52,10 @@ def with_calibrated(
     """
     if not isinstance(config.threshold, str):
         return config
-    stored = _stored(config, model, task, prefix)
+    stored = stored_for(config, model, task, prefix)
     if progress is not None:
         progress.message(_said(stored, conditions_of(model, prefix)))
-    return model.with_stored(config, stored.settings)
+    return model.withstored_for(config, stored.settings)
 
 
 def without_calibration_samples(
@@ -77,7 +77,7 @@ def without_calibration_samples(
     """
     if not isinstance(config.threshold, str):
         return examples
-    seen = set(_stored(config, model, examples.info.name, prefix).texts)
+    seen = set(stored_for(config, model, examples.info.name, prefix).texts)
     texts, pairs = texts_of(examples)
     kept = [
         row
@@ -124,7 +124,8 @@ def _said(stored: StoredCalibration, now: dict[str, Any]) -> str:
     )
 
 
-def _stored(config: Any, model: Model, task: str | None, prefix: str) -> StoredCalibration:
+def stored_for(config: Any, model: Model, task: str | None, prefix: str) -> StoredCalibration:
+    """The calibration that ``config.threshold`` names; errors as of :func:`with_calibrated`."""
     word, _, run = config.threshold.partition(":")
     if word != CALIBRATED:
         raise UsageError(

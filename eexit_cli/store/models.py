@@ -81,6 +81,7 @@ class ModelSummary:
         default_exit: criterion and settings used when none are given.
         path: its folder.
         classifiers: the confidence classifiers of a decoder.
+        runtime: what an exported model runs in; None is torch.
     """
 
     name: str
@@ -94,6 +95,7 @@ class ModelSummary:
     default_exit: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
     classifiers: tuple[str, ...] = ()
+    runtime: str | None = None
 
 
 def resolve(name: str) -> ModelRef:

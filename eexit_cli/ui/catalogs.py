@@ -49,6 +49,7 @@ FIXED: dict[str, tuple[str, ...]] = {
     "dtype": ("float32", "bfloat16", "float16", "float64"),
     "weights": ("float", "int8"),
     "runtime": ("torch", "onnx", "onnx-int8"),
+    "exported weights": ("float32", "int8"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "split": ("train", "validation", "calibration", "test"),
     "figure format": ("png", "svg", "pdf"),

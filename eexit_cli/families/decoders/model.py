@@ -222,6 +222,9 @@ class TextModel(LoadedDecoder):
         score = score_of(config, settings)
         return dataclasses.replace(config, source_prefix=prefix, score=score)
 
+    def no_gradients(self, config: Any) -> tuple[str | None, str]:
+        return None, ""
+
     def under_attack(self, exit: Exit, config: Any) -> Attacked:
         prefix = self.prefix(None) if config.source_prefix is None else config.source_prefix
         return AttackedDecoder(self, exit.rule, prefix, config)

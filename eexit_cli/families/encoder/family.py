@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.config.field import ENCODER
 from eexit_cli.core.answers import CLASSES
 from eexit_cli.core.published import WRAPPERS, encoder_exit
+from eexit_cli.families.exported import exported
 from eexit_cli.store.models import OWN_MODEL_TYPE, Kind, ModelSummary, megabytes, tensor_names
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class EncoderFamily:
         backbone = config.get("backbone") if own else config
         backbone = backbone if isinstance(backbone, Mapping) else {}
         layers = int(backbone.get("num_hidden_layers") or backbone.get("n_layers") or 0)
+        runtime = exported(config) if own else None
+        if runtime is not None:
+            layers = int(config.get("exits") or layers)
         # As the layouts count them: a number, else names, else two.
         num_labels = int(config.get("num_labels") or len(config.get("id2label") or ()) or 2)
         published = {} if own else encoder_exit(family, layers=layers, num_labels=num_labels)
@@ -53,6 +57,7 @@ class EncoderFamily:
             megabytes=megabytes(path),
             default_exit=dict(config.get("exit_defaults") or {}) if own else published,
             path=path,
+            runtime=runtime,
         )
 
     def load(self, config: Any, *, progress: Progress | None = None) -> Model:

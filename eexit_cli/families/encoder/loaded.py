@@ -23,7 +23,7 @@ from eexit_cli.families.batches import (
     typed_in,
 )
 from eexit_cli.families.class_names import names_in
-from eexit_cli.families.encoder.runtimes import TORCH
+from eexit_cli.families.exported import TORCH
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.store.models import ModelRef

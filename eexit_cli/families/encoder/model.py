@@ -36,12 +36,12 @@ from eexit_cli.families.encoder.predictions import opinions
 from eexit_cli.families.encoder.runtimes import (
     asked_runtimes,
     check_runtimes,
-    exported,
     load_exported,
     rounding,
     runner,
 )
-from eexit_cli.families.encoder.victim import AttackedEncoder, criterion_by_input
+from eexit_cli.families.encoder.victim import AttackedEncoder, criterion_by_input, has_gradients
+from eexit_cli.families.exported import exported
 from eexit_cli.families.loading import (
     LoadingConfig,
     check_vocabulary,
@@ -228,6 +228,14 @@ class EncoderModel(LoadedModel):
 
         closeness_for(criterion_by_input(config, self))
         return config
+
+    def no_gradients(self, config: Any) -> tuple[str | None, str]:
+        if has_gradients(self.model) or config.surrogate is not None:
+            return None, ""
+        return (
+            f"'{self.name}' is a file without any",
+            "name the model that was exported: --surrogate NAME",
+        )
 
     def under_attack(self, exit: Exit, config: Any) -> Attacked:
         return AttackedEncoder(self, exit, config)

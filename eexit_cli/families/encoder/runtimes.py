@@ -10,27 +10,13 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.config.field import values_of
 from eexit_cli.core.answers import Exit
 from eexit_cli.core.errors import UsageError
+from eexit_cli.families.exported import MODEL_FILE, ONNX_INT8, TORCH, WEIGHTS, exported
 from eexit_cli.store.conditions import WEIGHT_WIDTH
 
 if TYPE_CHECKING:
     import torch
 
     from eexit_cli.core.protocols import Progress
-
-TORCH, ONNX, ONNX_INT8 = "torch", "onnx", "onnx-int8"
-
-WEIGHTS = {ONNX: "float32", ONNX_INT8: "int8"}
-"""Of the file that each runs."""
-
-MODEL_FILE = "model.onnx"
-"""Of an exported folder."""
-
-
-def exported(settings: Mapping[str, Any]) -> str | None:
-    """The runtime of a folder's ``config.json``; None for weights of torch."""
-    if settings.get("runtime") != ONNX:
-        return None
-    return ONNX_INT8 if settings.get("weights") == WEIGHTS[ONNX_INT8] else ONNX
 
 
 def asked_runtimes(config: Any, settings: Mapping[str, Any], name: str) -> tuple[str, ...]:

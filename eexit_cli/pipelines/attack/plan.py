@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.attacks import ATTACKS, catalog_of
@@ -48,6 +48,26 @@ class Plan:
     def recipes(self) -> list[Recipe]:
         catalog = catalog_of(self.kind)
         return [catalog.load(name) for name in self.names]
+
+    def without_gradients(self, why: str | None, hint: str) -> Plan:
+        """The plan for a model that gives none.
+
+        Args:
+            why: it gives none; None where it does.
+            hint: what helps.
+
+        Raises:
+            UsageError: nothing is left of it.
+        """
+        asking = [recipe.name for recipe in self.recipes if recipe.gradients]
+        if why is None or not asking:
+            return self
+        names = tuple(name for name in self.names if name not in asking)
+        if not names:
+            words = ", ".join(asking)
+            raise UsageError(f"{words} asks for gradients, and {why}", hint=hint)
+        lacking = dict.fromkeys(asking, f"asks for gradients, and {why}: {hint}")
+        return replace(self, names=names, lacking={**self.lacking, **lacking})
 
 
 def list_recipes() -> list[dict[str, Any]]:

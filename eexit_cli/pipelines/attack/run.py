@@ -124,12 +124,13 @@ def _attack(
     config = with_one_budget(config, plan, progress)
     if config.recipe != "all":
         config = dataclasses.replace(config, recipe=",".join([*plan.names, *plan.lacking]))
-    for name, reason in plan.lacking.items():
-        progress.message(f"{name} is left out: it {reason}")
     seed_everything(config.seed)
     started = time.perf_counter()
     subject = open_subject(config, progress)
     loading = time.perf_counter() - started
+    plan = plan.without_gradients(*subject.model.no_gradients(config))
+    for name, reason in plan.lacking.items():
+        progress.message(f"{name} is left out: it {reason}")
     settings = {**subject.settings(), "recipes": list(plan.names)}
     settings.pop("resume")
     if resumed is not None:

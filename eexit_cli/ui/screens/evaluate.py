@@ -45,6 +45,7 @@ _SETTINGS = {
     *("decay", "decay_temperature", "decay_length", "shallow_layer"),
     *("exit_layer", "draft_tokens", "draft_threshold"),
     *("threshold_start", "adaptive", "adaptive_zeta", "adaptive_refits"),
+    "runtime",
 }
 
 
@@ -237,13 +238,16 @@ def settings(document: Mapping[str, Any]) -> Sheet:
     decodes = _decodes(document)
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in document["rows"]:
-        key = (row["criterion"], row.get("confidence"), row.get("top_k_propagation"))
+        names = ("runtime", "criterion", "confidence", "top_k_propagation")
+        key = tuple(map(row.get, names))
         group = groups.setdefault(key, [])
         if decodes or not group or row["mean_exit_layer"] != group[-1]["mean_exit_layer"]:
             group.append(row)
     rows = [row for group in groups.values() for row in _thinned(group)]
     if decodes:
         return Sheet(_token_columns(document, rows), rows, title="Settings")
+    if "runtime" in rows[0]:
+        return Sheet(_runtime_columns(rows), rows, title="Settings, by what runs them")
     shown = [
         key
         for key in dict.fromkeys(key for row in rows for key in row)
@@ -264,6 +268,27 @@ _HEADINGS = {
     "saved_layers": "Saved layers",
     "cost_layers": "Cost (mean/L)",
 }
+
+
+def _runtime_columns(rows: Sequence[Row]) -> list[Column]:
+    """Seconds compare across runtimes, shares of each one's own full depth do not."""
+    leading = next(name for name in _task_metrics(rows[0]) if name not in _SETTINGS)
+    columns = [
+        Column("runtime", "Runtime", whole=True),
+        Column("criterion", "Exit criterion", text=criterion_words, whole=True),
+        Column(leading, numeric=True),
+        Column("mean_exit_layer", "Mean layer", numeric=True),
+    ]
+    timed = {
+        "latency_ms": "ms",
+        "latency_full_ms": "Full depth, ms",
+        "throughput": "Inputs /s",
+        "throughput_full": "Full depth, /s",
+    }
+    columns += [
+        Column(name, heading, numeric=True) for name, heading in timed.items() if name in rows[0]
+    ]
+    return columns + _joules("joules_per_sample", "Joules", rows)
 
 
 def _thinned(rows: list[Row]) -> list[Row]:

@@ -107,6 +107,7 @@ def model_facts(summary: ModelSummary) -> dict[str, Any]:
         "classifiers": list(summary.classifiers),
         "task": summary.task,
         "megabytes": round(summary.megabytes, 1),
+        "runtime": summary.runtime,
         "default_exit": default,
         **{f"default_{key}": value for key, value in provenance.items()},
         "path": None if summary.path is None else str(summary.path),

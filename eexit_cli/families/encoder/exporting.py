@@ -1,0 +1,159 @@
+"""A classifier as one ONNX file that leaves early, compared with what it was made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from eexit_cli.config.evaluate import EvaluateConfig
+from eexit_cli.config.exit_options import asking_options, exit_value
+from eexit_cli.core.errors import MissingArtifactError, UsageError
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.stepping import replay
+from eexit_cli.families.calibrated import stored_for, with_calibrated
+from eexit_cli.families.encoder.model import EncoderModel
+from eexit_cli.families.exported import MODEL_FILE, TORCH, WEIGHTS
+from eexit_cli.families.opening import open_model
+from eexit_cli.metrics.task import compute
+from eexit_cli.store.calibrations import StoredCalibration
+
+if TYPE_CHECKING:
+    from eexit_cli.config.runtime import ExportModelConfig
+    from eexit_cli.core.answers import Exit
+    from eexit_cli.core.protocols import Progress
+
+LOST = 0.01
+"""Of the leading metric, on its scale from 0 to 1: more is told."""
+
+
+def export_model(config: ExportModelConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Write a folder with ``model.onnx``, its tokenizer, ``config.json`` and ``README.md``.
+
+    A calibrated threshold is one that was calibrated with the same weights in ONNX Runtime: a
+    promise on others says nothing of this file.
+
+    Args:
+        config: see :class:`ExportModelConfig`; ``output`` must not be in use.
+        progress: told about the comparison; None is silent.
+
+    Returns:
+        What the file is: ``model``, ``layers``, ``weights``, ``megabytes``, ``exit``,
+        ``threshold_from``; on the task's validation samples ``samples``, ``same_exits`` and
+        ``same_labels`` (shares) and the leading metric of the model and of the file, both with the
+        exit in force.
+
+    Raises:
+        UsageError: no ``output``, or one that is in use; a model that cannot be exported, or an
+            exit that it has not.
+        MissingArtifactError: no such model, data or calibration.
+        EexitError: ``eexit[onnx]`` is not installed, or a graph that does not do what the model
+            does.
+    """
+    from eexit_cli.models.onnx.deployment import write_deployment
+
+    progress = progress or SilentProgress()
+    if config.output is None:
+        raise UsageError("No --output is given", hint="Name the new folder: --output DIR")
+    runtime = next(name for name, weights in WEIGHTS.items() if weights == config.weights)
+    named = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    shared = {name: value for name, value in named.items() if name in EvaluateConfig.option_names()}
+    options: Any = EvaluateConfig(**{**shared, "runtime": (runtime, TORCH), "weights": "float"})
+    model = open_model(options, progress=progress)
+    if not isinstance(model, EncoderModel):
+        raise UsageError(
+            f"'{config.model}' writes text; a classifier alone can be exported",
+            hint="Choose one: eexit models list",
+        )
+    if model.runner is None:
+        raise UsageError(f"'{config.model}' is exported already", hint="Copy its folder")
+    options, stored = _settled(options, model, progress)
+    exit = model.exit(dataclasses.replace(options, runtime=runtime))
+    about = write_deployment(
+        model.model,
+        model.tokenizer,
+        exit.rule,
+        config.output,
+        weights=config.weights,
+        provenance=_provenance(config, model, stored),
+        name=model.name,
+    )
+    size = (config.output / MODEL_FILE).stat().st_size
+    return {
+        "model": str(config.output),
+        "layers": about.layers,
+        "weights": about.weights,
+        "megabytes": round(size / 1e6, 1),
+        "exit": about.rule,
+        "threshold_from": about.provenance.get("from"),
+        **_compared(model, exit, options, progress),
+    }
+
+
+def _settled(
+    options: Any, model: EncoderModel, progress: Progress
+) -> tuple[Any, StoredCalibration | None]:
+    """The options with the threshold that a word means, and the calibration that it is of."""
+    if not isinstance(options.threshold, str):
+        return options, None
+    options = model.own_data(options, progress)
+    examples = model.examples(options, default_split="validation", progress=SilentProgress())
+    task = examples.info.name
+    stored = stored_for(options, model, task, "")
+    return with_calibrated(options, model, task=task, progress=progress), stored
+
+
+def _provenance(
+    config: ExportModelConfig, model: EncoderModel, stored: StoredCalibration | None
+) -> dict[str, Any]:
+    if stored is not None:
+        return {
+            "from": "calibration",
+            "run": stored.run_id,
+            "delta": stored.delta,
+            "epsilon": stored.epsilon,
+            "guarantee": stored.guarantee,
+        }
+    if any(exit_value(config, option) is not None for option in asking_options().values()):
+        return {"from": "an option of the export"}
+    known = model.exit_defaults.get("provenance") or {}
+    return {"from": "the model's default", **known}
+
+
+def _compared(
+    model: EncoderModel, exit: Exit, options: Any, progress: Progress
+) -> dict[str, Any]:
+    """The file beside the model on samples that neither was trained on."""
+    try:
+        options = model.own_data(options, progress)
+        examples = model.examples(options, default_split="validation", progress=progress)
+    except (UsageError, MissingArtifactError) as error:
+        progress.message(f"Not compared with the model: {error.message}")
+        return {}
+    if len(examples) == 0:
+        return {}
+    decisions, scores = [], []
+    for runtime in (model.runtimes[0], TORCH):
+        trace = model.trace(
+            examples, progress=progress, title=f"Full pass, {runtime}", runtime=runtime
+        )
+        decisions.append(replay(trace.logits, exit.rule))
+        if trace.labels is not None:
+            found = compute(examples.info, decisions[-1].predictions.numpy(), trace.labels.numpy())
+            scores.append(found[examples.info.metrics[0]])
+    file, whole = decisions
+    told: dict[str, Any] = {
+        "samples": len(examples),
+        "same_exits": float((file.exit_layers == whole.exit_layers).float().mean()),
+    }
+    if model.num_classes > 1:
+        same = (file.predictions == whole.predictions).float().mean()
+        told["same_labels"] = float(same)
+    if scores:
+        leading = examples.info.metrics[0]
+        told |= {f"{leading}_file": scores[0], f"{leading}_model": scores[1]}
+        if scores[1] - scores[0] > LOST:
+            progress.message(
+                f"{leading} falls from {scores[1]:.4f} to {scores[0]:.4f} on these samples, more "
+                "than a point: --weights float32 keeps it"
+            )
+    return told
