@@ -55,7 +55,7 @@ def with_calibrated(
     stored = stored_for(config, model, task, prefix)
     if progress is not None:
         progress.message(_said(stored, conditions_of(model, prefix)))
-    return model.withstored_for(config, stored.settings)
+    return model.with_stored(config, stored.settings)
 
 
 def without_calibration_samples(

@@ -119,9 +119,7 @@ def _provenance(
     return {"from": "the model's default", **known}
 
 
-def _compared(
-    model: EncoderModel, exit: Exit, options: Any, progress: Progress
-) -> dict[str, Any]:
+def _compared(model: EncoderModel, exit: Exit, options: Any, progress: Progress) -> dict[str, Any]:
     """The file beside the model on samples that neither was trained on."""
     try:
         options = model.own_data(options, progress)
