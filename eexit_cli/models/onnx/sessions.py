@@ -156,10 +156,11 @@ class OnnxClassifier:
                 itself, of the answering one.
         """
         values = _values(input_ids, attention_mask, token_type_ids)
-        if on_exit is None and criterion is None:
-            return self._answer(self._piece("last")(values)[0], self.num_exits)
-        if on_exit is None and len(input_ids) == 1 and self.about.reads(criterion.describe()):
-            return self._deployed(values, criterion)
+        if on_exit is None:
+            if criterion is None:
+                return self._answer(self._piece("last")(values)[0], self.num_exits)
+            if len(input_ids) == 1 and self.about.reads(criterion.describe()):
+                return self._deployed(values, criterion)
         if on_exit is None or not self._alone:
             return self._walk(values, criterion, on_exit)
         decisions = []
@@ -174,7 +175,7 @@ class OnnxClassifier:
             torch.cat([each.logits for each in decisions]),
         )
 
-    def _deployed(self, values: Values, criterion: ExitCriterion | None) -> Decision:
+    def _deployed(self, values: Values, criterion: ExitCriterion) -> Decision:
         knob = self.about.knob
         if knob is not None:
             values[knob] = torch.tensor(getattr(criterion, knob), dtype=KNOBS[knob])
@@ -245,4 +246,5 @@ def _trimmed(values: Values) -> Values:
 
 def _one_by_one(values: Values) -> list[Values]:
     rows = range(len(values["input_ids"]))
-    return [_trimmed({name: value[row : row + 1] for name, value in values.items()}) for row in rows]
+    alone = ({name: value[row : row + 1] for name, value in values.items()} for row in rows)
+    return [_trimmed(each) for each in alone]
