@@ -155,7 +155,10 @@ class Backbone:
 
 
 def additive(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 for tokens, the least number for padding. Shape: [batch, tokens] -> [batch, 1, 1, tokens]."""
+    """0 for tokens, the least number for padding.
+
+    Shape: [batch, tokens] -> [batch, 1, 1, tokens].
+    """
     masked = torch.zeros_like(attention_mask, dtype=dtype)
     masked = masked.masked_fill(attention_mask == 0, torch.finfo(dtype).min)
     return masked[:, None, None, :]

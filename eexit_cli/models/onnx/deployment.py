@@ -36,7 +36,8 @@ tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.no_padding()
 tokenizer.enable_truncation(int(about["eexit.max_tokens"]))
 text = tokenizer.encode(*sys.argv[1:])  # one text, or the two of a pair
-given = {"input_ids": text.ids, "attention_mask": text.attention_mask, "token_type_ids": text.type_ids}
+given = {"input_ids": text.ids, "attention_mask": text.attention_mask}
+given["token_type_ids"] = text.type_ids
 asked = [value.name for value in session.get_inputs()]
 feed = {name: np.array([given[name]], dtype=np.int64) for name in asked}
 logits, exit_layer = session.run(["logits", "exit_layer"], feed)
@@ -61,8 +62,8 @@ def deployed_model(
         model: float32, on the CPU.
         criterion: the rule; None is the full model.
         weights: ``float32`` or ``int8``.
-        provenance: where the rule's setting comes from, for instance ``{"from": "model's default"}``
-            or a calibration's run, delta and epsilon; JSON.
+        provenance: where the rule's setting comes from, as JSON: ``{"from": "model's default"}``,
+            or a calibration's run, delta and epsilon.
         reduce_range: see :func:`~eexit_cli.models.onnx.quantise.quantised`.
 
     Returns:
@@ -161,12 +162,10 @@ def write_deployment(
 
 
 def _config(about: About) -> dict[str, Any]:
-    exit_defaults = {**about.rule, "provenance": about.provenance} if about.layers else {}
-    if about.rule["criterion"] == "full":
-        exit_defaults = {}
+    full = about.rule["criterion"] == "full"
     return {
         **about.config,
-        "exit_defaults": exit_defaults,
+        "exit_defaults": {} if full else {**about.rule, "provenance": about.provenance},
         "runtime": "onnx",
         "weights": about.weights,
         "exits": about.layers,
@@ -188,8 +187,8 @@ def deployed_readme(name: str, about: About, size: int) -> str:
     if about.knob is not None:
         kind = "float32" if about.knob == "threshold" else "int64"
         knob = (
-            f"\nThe optional input `{about.knob}` ({kind}, a scalar) turns the rule; its default is "
-            f"{about.rule[about.knob]}.\n"
+            f"\nThe optional input `{about.knob}` ({kind}, a scalar) turns the rule; its default "
+            f"is {about.rule[about.knob]}.\n"
         )
     return f"""\
 # {name}, deployed

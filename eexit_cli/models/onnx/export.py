@@ -7,11 +7,12 @@ themselves, and the finished graph is compared with both before anybody gets it.
 from __future__ import annotations
 
 import copy
-import io
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from eexit_cli.models.onnx.runtime import package, session
 
 OPSET = 17
 """The first with LayerNormalization, which every runtime since 2022 reads."""
+
+KNOBS = {"threshold": torch.float32, "patience": torch.int64}
+"""Attributes of criteria that are one number, and its type in the graph."""
 
 NEVER = 1 << 30
 """A patience that no model has."""
@@ -142,9 +146,8 @@ class _Program(nn.Module):
         mask[-1, (tokens + 1) // 2 :] = 0
         pad = getattr(config, "pad_token_id", None) or 0
         # The padding token among the others would be counted as padding by some.
-        ids = torch.where(
-            mask.bool(), ids.masked_fill(ids == pad, (pad + 3) % config.vocab_size), pad
-        )
+        ids = ids.masked_fill(ids == pad, (pad + 3) % config.vocab_size)
+        ids = torch.where(mask.bool(), ids, pad)
         batch = {"input_ids": ids, "attention_mask": mask}
         if self.segments:
             batch["token_type_ids"] = (torch.arange(tokens) > tokens // 2).long() * mask
@@ -181,10 +184,6 @@ def _knob(criterion: ExitCriterion | None) -> str | None:
     return next((name for name in KNOBS if hasattr(criterion, name)), None)
 
 
-KNOBS = {"threshold": torch.float32, "patience": torch.int64}
-"""Attributes of criteria that are one number, and its type in the graph."""
-
-
 def _turned(criterion: ExitCriterion | None, knob: str, value: Any) -> Any:
     """The same criterion with this value, which may be a tensor."""
     if knob == "patience" and isinstance(value, Tensor):
@@ -219,24 +218,24 @@ def _exported(program: _Program) -> Any:
         value = getattr(program.criterion, program.knob)
         values.append(torch.tensor(value, dtype=KNOBS[program.knob]))
     free = {name: {0: "batch", 1: "tokens"} for name in program.inputs if name != program.knob}
-    stream = io.BytesIO()
     torch.onnx.register_custom_op_symbolic("aten::special_entr", _entropy_terms, OPSET)
     try:
         # The trace warns of every size that it turns into a number; the comparison below tells
-        # whether one was wrong. Of torch's exporters this one needs no further package, and
-        # measured no slower.
-        with warnings.catch_warnings():
+        # whether one was wrong. Of torch's exporters this one needs no further package.
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="eexit-") as folder:
             warnings.simplefilter("ignore")
+            path = Path(folder) / "model.onnx"
             torch.onnx.export(
                 program,
                 tuple(values),
-                stream,
+                path,
                 input_names=program.inputs,
                 output_names=program.outputs,
                 dynamic_axes=free,
                 opset_version=OPSET,
                 dynamo=False,
             )
+            return onnx.load(path)
     except torch.onnx.errors.OnnxExporterError as error:
         raise EexitError(
             f"This model or its exit cannot be an ONNX graph: {str(error).splitlines()[0]}",
@@ -244,7 +243,6 @@ def _exported(program: _Program) -> Any:
         ) from error
     finally:
         torch.onnx.unregister_custom_op_symbolic("aten::special_entr", OPSET)
-    return onnx.load_from_string(stream.getvalue())
 
 
 def _drop_unread(model: Any, knob: str | None) -> None:

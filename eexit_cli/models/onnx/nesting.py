@@ -16,6 +16,8 @@ from eexit_cli.core.errors import EexitError
 from eexit_cli.models.onnx.about import AGAIN, graphs_within
 from eexit_cli.models.onnx.export import Flat
 
+_IDS = "input_ids"
+
 WRAPPING = "exit/"
 """How the names begin of nodes that only the nested form has."""
 
@@ -174,6 +176,16 @@ class Layers:
                     raise EexitError(f"{path} is damaged: its graph has no {name}", hint=AGAIN)
         weights = [one for graph in graphs_within(model.graph) for one in graph.initializer]
         return cls(model, nodes, weights)
+
+    @property
+    def looked_up(self) -> str | None:
+        """The value that holds the inputs' word embeddings, Shape: [rows, tokens, embedding]."""
+        found = next((n for n in self.nodes if n.op_type == "Gather" and n.input[1] == _IDS), None)
+        if found is None:
+            return None
+        name = str(found.output[0])
+        scaled = (n for n in self.nodes if n.op_type == "DequantizeLinear" and n.input[0] == name)
+        return next((str(node.output[0]) for node in scaled), name)
 
     def piece(self, targets: Sequence[str], given: Sequence[str] = ()) -> Any:
         """What makes the targets of the file's inputs and of the values that are given.

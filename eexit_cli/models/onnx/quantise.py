@@ -16,6 +16,9 @@ from typing import Any
 from eexit_cli.models.onnx.export import Flat
 from eexit_cli.models.onnx.runtime import package
 
+OPERATORS = ("MatMul", "Gather")
+"""The layers' products and the embeddings; exits' heads, a product of one row, stay float32."""
+
 _VNNI = {"avx512_vnni", "avx_vnni"}
 _X86 = ("x86_64", "AMD64", "i386", "i686")
 
@@ -72,6 +75,3 @@ def quantised(flat: Flat, *, reduce_range: bool | None = None) -> tuple[Flat, di
             logging.disable(logging.NOTSET)
         model = onnx.load(path)
     return dataclasses.replace(flat, model=model), {**settings, "operators": list(OPERATORS)}
-
-
-OPERATORS = ("MatMul", "Gemm", "Gather")

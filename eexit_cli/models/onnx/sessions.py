@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from eexit_cli.core.errors import EexitError
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.stepping import ExitCursor
 from eexit_cli.core.types import Decision
 from eexit_cli.models.encoder.model import ExitHook, MultiExitConfig, MultiExitOutput
 from eexit_cli.models.finite import Finite, not_finite
-from eexit_cli.models.onnx.about import INT8, About, read_file
+from eexit_cli.models.onnx.about import AGAIN, INT8, About, read_file
 from eexit_cli.models.onnx.export import KNOBS
 from eexit_cli.models.onnx.nesting import Layers
 from eexit_cli.models.onnx.runtime import session
@@ -102,6 +103,21 @@ class OnnxClassifier:
     def eval(self) -> OnnxClassifier:
         return self
 
+    @cached_property
+    def word_embeddings(self) -> nn.Embedding:
+        """The file's table, int8 ones as the numbers that they stand for.
+
+        Raises:
+            EexitError: the graph looks none up.
+        """
+        name = self._layers.looked_up
+        if name is None:
+            raise EexitError(f"{self._path} looks up no word embeddings", hint=AGAIN)
+        piece = _Piece.of(self._layers.piece([name]), (name,), str(self._path))
+        tokens = int(self.backbone.config.vocab_size)
+        (table,) = piece({"input_ids": torch.arange(tokens)[None]})
+        return nn.Embedding.from_pretrained(table[0])
+
     def forward(
         self,
         input_ids: Tensor,
@@ -156,10 +172,11 @@ class OnnxClassifier:
                 itself, of the answering one.
         """
         values = _values(input_ids, attention_mask, token_type_ids)
-        if on_exit is None and criterion is None:
-            return self._answer(self._piece("last")(values)[0], self.num_exits)
-        if on_exit is None and len(input_ids) == 1 and self.about.reads(criterion.describe()):
-            return self._deployed(values, criterion)
+        if on_exit is None:
+            if criterion is None:
+                return self._answer(self._piece("last")(values)[0], self.num_exits)
+            if len(input_ids) == 1 and self.about.reads(criterion.describe()):
+                return self._deployed(values, criterion)
         if on_exit is None or not self._alone:
             return self._walk(values, criterion, on_exit)
         decisions = []
@@ -174,7 +191,7 @@ class OnnxClassifier:
             torch.cat([each.logits for each in decisions]),
         )
 
-    def _deployed(self, values: Values, criterion: ExitCriterion | None) -> Decision:
+    def _deployed(self, values: Values, criterion: ExitCriterion) -> Decision:
         knob = self.about.knob
         if knob is not None:
             values[knob] = torch.tensor(getattr(criterion, knob), dtype=KNOBS[knob])
@@ -245,6 +262,5 @@ def _trimmed(values: Values) -> Values:
 
 def _one_by_one(values: Values) -> list[Values]:
     rows = range(len(values["input_ids"]))
-    return [
-        _trimmed({name: value[row : row + 1] for name, value in values.items()}) for row in rows
-    ]
+    alone = ({name: value[row : row + 1] for name, value in values.items()} for row in rows)
+    return [_trimmed(each) for each in alone]
