@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.core.errors import UsageError
 from eexit_cli.plots.axis import metric_label
 from eexit_cli.plots.figure import FigureSpec, RunView
+from eexit_cli.plots.tradeoff_runtimes import compares_runtimes, draw_runtimes, runtime_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,13 +33,16 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     Returns:
         ``run``, ``series`` (criterion or measure), ``kind`` (sweep, chosen, full),
         ``mean_exit_layer``, ``quality``, ``metric`` (the task metric's name), ``default`` (is the
-        chosen setting the model's own?).
+        chosen setting the model's own?); of runs that compare runtimes those of
+        :func:`~eexit_cli.plots.tradeoff_runtimes.runtime_frame`.
 
     Raises:
         UsageError: the runs report different metrics.
     """
     import pandas as pd
 
+    if any(map(compares_runtimes, runs)):
+        return runtime_frame(runs)
     metrics = {run.label: _leading_metric(run) for run in runs}
     if len(set(metrics.values())) > 1:
         said = ", ".join(f"{metric} ({label})" for label, metric in metrics.items())
@@ -90,8 +94,11 @@ def draw(frame: DataFrame, ax: Axes) -> None:
     """A line per series and run, a star at the setting that a run chose, the full model in grey.
 
     Colour and marker say the series, the kind of line says the run; with one series the colour
-    says the run too.
+    says the run too. Runtimes are drawn against milliseconds.
     """
+    if "latency_ms" in frame:
+        draw_runtimes(frame, ax)
+        return
     label, scale = metric_label(frame["metric"].iloc[0])
     runs = list(dict.fromkeys(frame["run"]))
     sweep = frame[frame["kind"] == SWEEP]
@@ -155,7 +162,8 @@ def _key(names: list[str], runs: list[str], ax: Axes) -> None:
 
 FIGURE = FigureSpec(
     name="tradeoff",
-    summary="Task quality against mean exit layer, a line per exit criterion",
+    summary="Task quality against mean exit layer, a line per exit criterion; against "
+    "milliseconds, a line per runtime",
     commands=("evaluate",),
     needs="an evaluation with --sweep",
     make="eexit evaluate --model deebert --sweep",

@@ -1,7 +1,8 @@
 """What a promise holds for beside a model's weights: conditions, and how they differ.
 
 Conditions are names to values: ``max_length``, ``max_new_tokens``, ``dtype``, ``weights``,
-``runtime``, ``lower_case`` and ``source_prefix`` as options set them, and digests of files that no option sets.
+``runtime``, ``lower_case`` and ``source_prefix`` as options set them, and digests of files that no
+option sets.
 """
 
 from __future__ import annotations

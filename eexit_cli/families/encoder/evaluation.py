@@ -78,7 +78,14 @@ class EncoderEvaluation:
 
     def figures(self, exit: Exit, *, progress: Progress) -> dict[str, Any]:
         trace = self._trace(exit)
-        return _setting_metrics(self.examples.info, trace, replay(trace.logits, exit.rule))
+        found = _setting_metrics(self.examples.info, trace, replay(trace.logits, exit.rule))
+        if len(self.model.runtimes) > 1:
+            # Each has a full depth of its own.
+            leading = self.examples.info.metrics[0]
+            found[f"{leading}_full"] = _full_model_metrics(self.examples.info, trace)[
+                f"{leading}_full"
+            ]
+        return found
 
     def beside(self, exit: Exit) -> dict[str, Any]:
         trace, layers = self._trace(exit), self.model.num_layers
