@@ -119,7 +119,7 @@ def export_model(config: ExportModelConfig, output: Output) -> None:
     from eexit_cli.ui.screens.listings import properties
 
     with output.progress() as progress:
-        from eexit_cli.families.encoder.exporting import export_model as export
+        from eexit_cli.families.exporting import export_model as export
 
         facts = export(config, progress)
     if output.result(facts, properties(facts), str(config.output)):

@@ -111,7 +111,9 @@ def test_same_option_has_the_same_words_everywhere(eexit) -> None:
             match = re.search(rf"^  {name} .*$", out, flags=re.MULTILINE)
             assert match is not None
             words = " ".join(match.group().split())
-            assert seen.setdefault(name, words) == words
+            # Where a line ends depends on the longest name beside it.
+            before = seen.setdefault(name, words)
+            assert words.startswith(before) or before.startswith(words)
 
 
 def test_list_recipes(eexit) -> None:

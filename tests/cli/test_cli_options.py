@@ -39,6 +39,8 @@ VALUES: dict[str, tuple[list[str], Any]] = {
     "device": (["--device", "cuda:1"], "cuda:1"),
     "dtype": (["--dtype", "float64"], "float64"),
     "weights": (["--weights", "int8"], "int8"),
+    "runtime": (["--runtime", "onnx"], "onnx"),
+    "surrogate": (["--surrogate", "pabee"], "pabee"),
     "batch_size": (["--batch-size", "5"], 5),
     "max_length": (["--max-length", "99"], 99),
     "lower_case": (["--no-lower-case"], False),
