@@ -78,6 +78,19 @@ def test_int8_weights(folder) -> None:
     assert "weight_width" not in plain.conditions("")
 
 
+def test_what_layers_would_say_is_said_by_int8_weights(folder, monkeypatch) -> None:
+    """Not by transformers' layers, whose weights are float."""
+    config = config_for(folder, weights="int8", static_layer=3, texts=("queue", "a"))
+    model = load_decoder(config)
+    monkeypatch.setattr("eexit_cli.families.decoders.predictions.trace_tokens", None)
+    said = model.opinions(config, model.exit(config), SilentProgress())
+    for one in said:
+        assert [token["layers"][-1] for token in one["tokens"]] == [
+            token["token"] for token in one["tokens"]
+        ]
+        assert {len(token["layers"]) for token in one["tokens"]} == {3}
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_int8_weights_beside_float32_alone(folder, dtype) -> None:
     with pytest.raises(UsageError, match=f"computes in float32 .*, not in {dtype}") as refused:
