@@ -14,6 +14,7 @@ from tiny_decoders import WORDS, save_decoder, save_plain_t5
 from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.families.decoders.decoding import decode_examples, prepare_sources
 from eexit_cli.families.decoders.exits import (
