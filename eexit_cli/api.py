@@ -38,7 +38,7 @@ def load(model: str, *, progress: Progress | None = None, **options: Any) -> Mod
         model: its name.
         progress: told how an upstream checkpoint was read; None is silent.
         options: how it is opened: ``device``, ``dtype``, ``max_length``, ``lower_case``,
-            ``label_names``, for decoders ``max_new_tokens`` and ``greedy``.
+            ``label_names``, for decoders ``weights``, ``max_new_tokens`` and ``greedy``.
 
     Raises:
         EexitError: as :func:`eexit_cli.families.opening.open_model`.

@@ -6,6 +6,7 @@ Plain data, free of typer, that components may use as well: an exit criterion de
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,3 +82,10 @@ def opt(default: Any, help: str, panel: str = "", **told: Any) -> Any:
 def flag(name: str) -> str:
     """A field's name as it is typed."""
     return f"--{name.replace('_', '-')}"
+
+
+def typed(name: str, value: Any) -> str:
+    """An option with its value, as they are typed."""
+    if isinstance(value, bool):
+        return flag(name) if value else flag(f"no_{name}")
+    return f"{flag(name)} {shlex.quote(str(value))}"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eexit_cli.core.option import flag
+from eexit_cli.core.option import flag, typed
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -90,17 +90,10 @@ def difference(name: str, then: Any, now: Any) -> str:
     if name in _IN_WORDS:
         return f"another {_IN_WORDS[name]}"
     if isinstance(then, bool):
-        return f"{_given(name, then)}, not {_given(name, now)}"
-    return f"{_given(name, then)}, not {shlex.quote(str(now))}"
+        return f"{typed(name, then)}, not {typed(name, now)}"
+    return f"{typed(name, then)}, not {shlex.quote(str(now))}"
 
 
 def repairs(names: Sequence[str], now: Mapping[str, Any]) -> list[str]:
     """The options that make a calibration under the present conditions."""
-    return [_given(name, now[name]) for name in names if name not in _IN_WORDS]
-
-
-def _given(name: str, value: Any) -> str:
-    """An option as it is typed."""
-    if isinstance(value, bool):
-        return flag(name) if value else flag(f"no_{name}")
-    return f"{flag(name)} {shlex.quote(str(value))}"
+    return [typed(name, now[name]) for name in names if name not in _IN_WORDS]

@@ -199,6 +199,25 @@ def test_a_calibrations_verdict_comes_first_and_only_rows_that_differ(tmp_path, 
     assert any(line.startswith("The same threshold by: ") for line in lines)
 
 
+def test_the_next_command_names_what_the_calibration_holds_for(tmp_path, capsys) -> None:
+    run = calibration_run(ResultStore(tmp_path / "results"), curves=False)
+    document = run.document()
+    document["report"]["stored"] = "somewhere"
+
+    def command() -> str:
+        capsys.readouterr()
+        show_result(Output(), RunResult(document, run.path))
+        said = " ".join(capsys.readouterr().err.replace("\\", "").split())
+        return said.partition("Next: ")[2].partition(" eexit plot")[0]
+
+    plain = command()
+    assert "--threshold calibrated" in plain
+    document["config"] |= {"dtype": "float32", "weights": "float", "lower_case": None}
+    assert command() == plain
+    document["config"] |= {"weights": "int8", "max_length": 40, "lower_case": False}
+    assert command() == f"{plain} --weights int8 --max-length 40 --no-lower-case"
+
+
 def test_halves_of_one_split_are_called_so(tmp_path, capsys) -> None:
     run = calibration_run(ResultStore(tmp_path / "results"), curves=False)
     document = run.document()

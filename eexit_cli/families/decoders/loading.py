@@ -52,9 +52,7 @@ def opened(
         UsageError, MissingArtifactError, EexitError: as ``families.opening.open_model``.
     """
     weights = getattr(config, "weights", FLOAT)
-    # int8 is asked of the CPU, so that a GPU is not in its way where nobody named one.
-    wanted = "cpu" if weights == INT8 and config.device == "auto" else config.device
-    device = resolve_device(wanted)
+    device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
     check_weights(weights, device, dtype)
     ref = resolve(config.model)

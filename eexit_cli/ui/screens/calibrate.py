@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.markup import escape
 
+from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import confidence, exact
+from eexit_cli.core.option import typed
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
@@ -54,8 +56,17 @@ def show_calibration(output: Output, result: RunResult) -> None:
             output.hint(f"Kept: {report['stored']}")
             # A calibration that certified nothing does not take the place of one that did.
             run = "" if document["metrics"]["certified"] else f":{document['run_id']}"
-            output.hint(f"Next: eexit evaluate --model {model} --threshold calibrated{run}")
+            held = "".join(f" {option}" for option in _held(document["config"]))
+            output.hint(f"Next: eexit evaluate --model {model} --threshold calibrated{run}{held}")
         output.hint(f"      eexit plot calibration --run {document['run_id']}")
+
+
+def _held(config: Mapping[str, Any]) -> list[str]:
+    """Options without which the calibration would be stale."""
+    names = ("dtype", "weights", "max_length", "max_new_tokens", "lower_case")
+    default = CalibrateConfig()
+    given = [name for name in names if config.get(name) not in (None, getattr(default, name))]
+    return [typed(name, config[name]) for name in given]
 
 
 def by_measure(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

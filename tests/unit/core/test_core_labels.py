@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eexit_cli.core.labels import Named, told_apart
+from eexit_cli.core.labels import Named, told_apart, victim_labels
 
 PARTS = st.lists(st.sampled_from(["a", "b", "model", "runs"]), min_size=1, max_size=4)
 
@@ -40,3 +40,12 @@ def test_what_differs_is_said_once() -> None:
 def test_the_last_resort_is_for_those_that_are_alike() -> None:
     items = [Named("m", key=1, last="run 1"), Named("m", key=2, last="run 2"), Named("n", key=3)]
     assert told_apart(items) == ["m (run 1)", "m (run 2)", "n"]
+
+
+def test_victims_are_told_apart_by_their_weights() -> None:
+    def document(**config: str) -> dict[str, object]:
+        return {"config": config, "rows": [{"victim": "calm"}], "run_id": "run"}
+
+    older, plain, rounded = document(), document(weights="float"), document(weights="int8")
+    assert victim_labels([plain, rounded]) == [{"calm": "calm"}, {"calm": "calm int8"}]
+    assert victim_labels([older, plain]) == [{"calm": "calm"}, {"calm": "calm"}]

@@ -14,6 +14,7 @@ from tiny_decoders import WORDS, save_decoder, save_plain_t5
 from eexit_cli.confidence import CLASSIFIERS
 from eexit_cli.config import EvaluateConfig, PredictConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.exits.adaptive import AdaptiveThreshold
 from eexit_cli.families.decoders.decoding import decode_examples, prepare_sources
 from eexit_cli.families.decoders.exits import (
@@ -23,10 +24,12 @@ from eexit_cli.families.decoders.exits import (
     resolve_settings,
     settings_from,
 )
+from eexit_cli.families.decoders.loading import check_weights
 from eexit_cli.families.encoder.model import load_model
 from eexit_cli.families.listing import summarise
 from eexit_cli.families.opening import family_of
 from eexit_cli.families.seq2seq.model import load_decoder
+from eexit_cli.models.decoding.int8 import largest_weight
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,54 @@ def test_lengths_can_be_chosen(folder) -> None:
     for option, value in (("max_length", 1), ("max_new_tokens", 0)):
         with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} {value}"):
             load_decoder(config_for(folder, **{option: value}))
+
+
+def test_int8_weights(folder) -> None:
+    loaded = load_decoder(config_for(folder, weights="int8"))
+    assert (loaded.model.weights, loaded.dtype) == ("int8", torch.float32)
+    # 8 bits of each output, however small the map is.
+    matrix = loaded.model.stack().decoder[0].out.matrix.t()
+    whole = matrix / (matrix.abs().amax(dim=1, keepdim=True) / largest_weight())
+    torch.testing.assert_close(whole, whole.round(), rtol=0, atol=1e-3)
+    said = loaded.conditions("")
+    assert (said["weights"], said["weight_width"]) == ("int8", largest_weight())
+    plain = load_decoder(config_for(folder))
+    assert plain.model.weights == plain.conditions("")["weights"] == "float"
+    assert "weight_width" not in plain.conditions("")
+
+
+def test_what_layers_would_say_is_said_by_int8_weights(folder, monkeypatch) -> None:
+    """Not by transformers' layers, whose weights are float."""
+    config = config_for(folder, weights="int8", static_layer=3, texts=("queue", "a"))
+    model = load_decoder(config)
+    monkeypatch.setattr("eexit_cli.families.decoders.predictions.trace_tokens", None)
+    said = model.opinions(config, model.exit(config), SilentProgress())
+    for one in said:
+        assert [token["layers"][-1] for token in one["tokens"]] == [
+            token["token"] for token in one["tokens"]
+        ]
+        assert {len(token["layers"]) for token in one["tokens"]} == {3}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_int8_weights_beside_float32_alone(folder, dtype) -> None:
+    with pytest.raises(UsageError, match=f"computes in float32 .*, not in {dtype}") as refused:
+        load_decoder(config_for(folder, weights="int8", dtype=dtype))
+    assert refused.value.hint == "Leave --dtype or --weights int8 out"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
+def test_int8_weights_on_the_cpu_alone(device) -> None:
+    with pytest.raises(UsageError, match=r"on the CPU alone, not on (cuda|mps)") as refused:
+        check_weights("int8", torch.device(device), torch.float32)
+    assert "--device cpu" in refused.value.hint
+    check_weights("float", torch.device(device), torch.float16)
+
+
+def test_unknown_weights(folder) -> None:
+    with pytest.raises(UsageError, match="Unknown weights 'int4'") as refused:
+        load_decoder(config_for(folder, weights="int4"))
+    assert refused.value.hint == "Available: float, int8"
 
 
 def test_a_folder_is_listed_with_its_classifiers(folder) -> None:
