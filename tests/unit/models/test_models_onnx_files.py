@@ -53,20 +53,21 @@ def test_the_file_says_what_it_is(tmp_path):
     assert (said["eexit.weights"], said["eexit.format"]) == ("float32", "1")
 
 
-def test_an_int8_file_says_how_it_was_made(tmp_path):
-    for reduced in (True, False):
-        file = deployed(
-            tmp_path, small(), RULES["entropy"], weights="int8", reduce_range=reduced
-        )  # fmt: skip
-        assert file.about.weights == "int8"
-        assert file.about.quantisation["reduce_range"] is reduced
-        largest = max(
-            abs(onnx.numpy_helper.to_array(one).astype(int)).max()
-            for graph in graphs_within(onnx.load(tmp_path / "model.onnx").graph)
-            for one in graph.initializer
-            if one.data_type == onnx.TensorProto.INT8 and len(one.dims) == 2
-        )
-        assert bool(largest <= 64) is reduced
+@pytest.mark.parametrize("reduced", [True, False])
+def test_an_int8_file_says_how_it_was_made(tmp_path, reduced):
+    file = deployed(tmp_path, small(), RULES["entropy"], weights="int8", reduce_range=reduced)
+    assert file.about.weights == "int8"
+    assert file.about.quantisation["reduce_range"] is reduced
+    graphs = list(graphs_within(onnx.load(tmp_path / "model.onnx").graph))
+    products = [node for g in graphs for node in g.node if node.op_type == "MatMulInteger"]
+    weights = {one.name: one for g in graphs for one in g.initializer}
+    values = [onnx.numpy_helper.to_array(weights[node.input[1]]).astype(int) for node in products]
+    assert bool(max(abs(each).max() for each in values) <= 64) is reduced
+    blocks = sum(node.op_type == "MatMulNBits" for g in graphs for node in g.node)
+    # The second product of each layer's feed-forward.
+    assert blocks == (0 if reduced else file.num_exits)
+    # Its five other products, and the two of the exit.
+    assert len(products) == file.num_exits * (8 if reduced else 7)
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,19 @@ def _into(seen):
     return hook
 
 
+@pytest.mark.parametrize("reduced", [True, False])
+@pytest.mark.parametrize("model_type", list(BACKBONES))
+def test_eight_bits_stay_near(tmp_path, model_type, reduced, batch):
+    model = small(model_type)
+    file = deployed(tmp_path, model, None, weights="int8", reduce_range=reduced)
+    with torch.no_grad():
+        expected = model(**batch).logits
+    error = (file(**batch).logits - expected).square().mean().sqrt()
+    assert error < 0.2 * expected.std()
+    # Weights that were not touched would be exact.
+    assert error > 1e-4
+
+
 def test_an_int8_trace_is_what_the_file_says_to_each_input_alone(tmp_path, batch):
     rule = RULES["entropy"]
     file = deployed(tmp_path, small(pooling="mean"), rule, weights="int8")

@@ -24,11 +24,8 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "exits"),
-    # DeeBERT's threshold lies where confidences are dense: of 900 texts 93 % leave where they did.
-    [("deebert", 0.90), ("pabee", 0.95)],
-)
+# Of all 1,100 test texts 95.1 and 98.5 % leave where they did, of these few a little more or less.
+@pytest.mark.parametrize(("name", "exits"), [("deebert", 0.92), ("pabee", 0.95)])
 def test_bundled_models_keep_their_answers_and_mostly_their_exits(tmp_path, name, exits):
     model = MultiExitClassifier.from_pretrained(BUNDLED / name).eval()
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED / name)
@@ -52,6 +49,7 @@ def test_bundled_models_keep_their_answers_and_mostly_their_exits(tmp_path, name
         same[1] += int(found.exit_layers) == int(expected.exit_layers)
         same[2] += int(found.predictions) == int(expected.predictions)
     share = same / SAMPLES
+    print(name, share.tolist())
     assert share[0] == 1
     assert share[1] >= exits, share
-    assert share[2] >= 0.95, share
+    assert share[2] >= 0.97, share

@@ -1,0 +1,134 @@
+"""What leaving early inside ONNX Runtime saves: over torch's live exits, and over quantising alone.
+
+    python -m pytest -m bench tests/bench/bench_onnx.py -s
+
+One thread. "Full depth" is what anybody would deploy: the last exit alone, without branches, as
+float32 or as ``quantize_dynamic`` makes it per channel. All ways take turns, text by text; a ratio
+is that of the medians over texts of each text's median over repeats. Exits and accuracy are those
+of the test split.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from eexit_cli.confidence import MEASURES
+from eexit_cli.data.bundled import ASSETS
+from eexit_cli.exits.patience import PatienceExit
+from eexit_cli.exits.threshold import ThresholdExit
+from eexit_cli.metrics.latency import time_in_turn
+from eexit_cli.models.encoder.model import MultiExitClassifier
+from eexit_cli.models.onnx.deployment import deployed_model
+from eexit_cli.models.onnx.export import flat_graph
+from eexit_cli.models.onnx.nesting import Layers, nest
+from eexit_cli.models.onnx.runtime import session
+from eexit_cli.models.onnx.sessions import OnnxClassifier
+from eexit_cli.store.models import BUNDLED
+
+pytestmark = pytest.mark.bench
+
+TIMED, BATCH, REPEATS = 100, 32, 7
+
+RULES = {
+    "deebert": ThresholdExit(MEASURES.load("entropy"), 0.4193),
+    "pabee": PatienceExit(2),
+}
+
+
+def full_depth(model: MultiExitClassifier, folder: Path, *, int8: bool) -> Any:
+    """A session of the last exit alone."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    flat = flat_graph(model, None)
+    last = [f"logits_{flat.layers}"]
+    graph = Layers.of(nest(flat), flat.layers, folder).piece(last)
+    if int8:
+        import onnx
+
+        quantize_dynamic(graph, folder / "q.onnx", per_channel=True, weight_type=QuantType.QInt8)
+        graph = onnx.load(folder / "q.onnx")
+    made = session(graph, "full depth")
+    return lambda batch: made.run(last, {name: value.numpy() for name, value in batch.items()})
+
+
+def median(seconds: np.ndarray) -> float:
+    return float(np.median(np.median(seconds, axis=0)))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_live_exits(name: str, tmp_path: Path) -> None:
+    model = MultiExitClassifier.from_pretrained(BUNDLED / name).eval()
+    tokenizer, rule = AutoTokenizer.from_pretrained(BUNDLED / name), RULES[name]
+    files = {}
+    for weights in ("float32", "int8"):
+        path = tmp_path / f"{weights}.onnx"
+        path.write_bytes(deployed_model(model, rule, weights=weights)[0].SerializeToString())
+        files[weights] = OnnxClassifier.load(path)
+        print(f"\n{name} {weights}: {path.stat().st_size / 1e6:.1f} MB", end="")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = {w: full_depth(model, Path(folder), int8=w == "int8") for w in files}
+
+    lines = (ASSETS / "movie-reviews" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+
+    def encode(texts: list[str]) -> dict[str, torch.Tensor]:
+        return dict(
+            tokenizer(texts, return_tensors="pt", truncation=True, max_length=128, padding=True)
+        )
+
+    singles = [encode([row["text"]]) for row in rows]
+    labels = [model.config.label2id[row["label"]] for row in rows]
+    found = {
+        way: [each.infer(**batch, criterion=rule) for batch in singles]
+        for way, each in {"torch": model, **files}.items()
+    }
+    exits = {way: np.array([int(d.exit_layers) for d in each]) for way, each in found.items()}
+    answers = {way: np.array([int(d.predictions) for d in each]) for way, each in found.items()}
+    print()
+    for way in found:
+        same = (exits[way] == exits["torch"]).mean()
+        print(
+            f"{name} {way}: of {len(rows)} texts {100 * same:.1f} % leave as in torch, mean layer "
+            f"{exits[way].mean():.2f}, accuracy {100 * (answers[way] == labels).mean():.1f} %"
+        )
+
+    ways = {
+        "torch live": lambda batch: model.infer(**batch, criterion=rule),
+        **{f"{w} live": _live(each, rule) for w, each in files.items()},
+        **{f"{w} full depth": each for w, each in whole.items()},
+    }
+    one = {w: median(s) for w, s in _timed(ways, singles[:TIMED]).items()}
+    ordered = sorted(rows, key=lambda row: len(row["text"]))
+    groups = [ordered[at : at + BATCH] for at in range(0, len(rows) - BATCH, 4 * BATCH)]
+    many = {
+        w: float(np.median(s.sum(axis=1)))
+        for w, s in _timed(ways, [encode([r["text"] for r in g]) for g in groups]).items()
+    }
+    print(f"{name}, batch 1, ms:", {way: round(1000 * s, 2) for way, s in one.items()})
+    for live, other in (
+        ("int8 live", "torch live"),
+        ("int8 live", "int8 full depth"),
+        ("float32 live", "torch live"),
+        ("float32 live", "float32 full depth"),
+    ):
+        print(f"{name}, batch 1: {live} / {other} {one[live] / one[other]:.2f}")
+    for live in ("int8", "float32"):
+        gain = many[f"{live} full depth"] / many[f"{live} live"]
+        print(f"{name}, batch {BATCH}: {live} live samples/s / {live} full depth {gain:.2f}")
+
+
+def _live(file: OnnxClassifier, rule: Any) -> Any:
+    return lambda batch: file.infer(**batch, criterion=rule)
+
+
+def _timed(ways: dict[str, Any], batches: list[Any]) -> dict[str, np.ndarray]:
+    seconds = time_in_turn(ways, batches, repeats=REPEATS)
+    return {way: np.asarray(each) for way, each in seconds.items()}
