@@ -12,10 +12,13 @@ from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.stepping import replay
 from eexit_cli.families.calibrated import stored_for, with_calibrated
 from eexit_cli.families.encoder.model import EncoderModel
-from eexit_cli.families.exported import MODEL_FILE, TORCH, WEIGHTS
+from eexit_cli.families.exported import MODEL_FILE, TORCH, WEIGHTS, exported
+from eexit_cli.families.loading import folder_of
 from eexit_cli.families.opening import open_model
 from eexit_cli.metrics.task import compute
+from eexit_cli.models.checkpoints import read_config
 from eexit_cli.store.calibrations import StoredCalibration
+from eexit_cli.store.models import resolve
 
 if TYPE_CHECKING:
     from eexit_cli.config.runtime import ExportModelConfig
@@ -54,6 +57,8 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
     progress = progress or SilentProgress()
     if config.output is None:
         raise UsageError("No --output is given", hint="Name the new folder: --output DIR")
+    if exported(read_config(folder_of(resolve(config.model)))) is not None:
+        raise UsageError(f"'{config.model}' is exported already", hint="Copy its folder")
     runtime = next(name for name, weights in WEIGHTS.items() if weights == config.weights)
     named = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     shared = {name: value for name, value in named.items() if name in EvaluateConfig.option_names()}
@@ -64,8 +69,6 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
             f"'{config.model}' writes text; a classifier alone can be exported",
             hint="Choose one: eexit models list",
         )
-    if model.runner is None:
-        raise UsageError(f"'{config.model}' is exported already", hint="Copy its folder")
     options, stored = _settled(options, model, progress)
     exit = model.exit(dataclasses.replace(options, runtime=runtime))
     about = write_deployment(
@@ -96,10 +99,15 @@ def _settled(
     if not isinstance(options.threshold, str):
         return options, None
     options = model.own_data(options, progress)
-    examples = model.examples(options, default_split="validation", progress=SilentProgress())
+    examples = model.examples(options, default_split=_split(options), progress=SilentProgress())
     task = examples.info.name
     stored = stored_for(options, model, task, "")
     return with_calibrated(options, model, task=task, progress=progress), stored
+
+
+def _split(options: Any) -> str:
+    """The task's, or the whole of a file."""
+    return "validation" if options.data_file is None else "test"
 
 
 def _provenance(
@@ -123,7 +131,7 @@ def _compared(model: EncoderModel, exit: Exit, options: Any, progress: Progress)
     """The file beside the model on samples that neither was trained on."""
     try:
         options = model.own_data(options, progress)
-        examples = model.examples(options, default_split="validation", progress=progress)
+        examples = model.examples(options, default_split=_split(options), progress=progress)
     except (UsageError, MissingArtifactError) as error:
         progress.message(f"Not compared with the model: {error.message}")
         return {}

@@ -1,0 +1,317 @@
+"""``--runtime`` and ``models export`` from a command's options to documents, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+from attacks_tiny import TEXTS, classifier, wordpiece
+
+from eexit_cli.config import AttackConfig, CalibrateConfig, EvaluateConfig
+from eexit_cli.config.runtime import ExportModelConfig
+from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.seed import stream
+from eexit_cli.families.exported import exported
+from eexit_cli.families.exporting import export_model
+from eexit_cli.families.listing import summarise
+from eexit_cli.families.opening import open_model
+from eexit_cli.pipelines.attack.run import run_attack
+from eexit_cli.pipelines.calibrate.run import run_calibration
+from eexit_cli.pipelines.evaluate import run_evaluation
+from eexit_cli.plots.figure import RunView
+from eexit_cli.plots.tradeoff import frame
+
+WORDS = [word for text in TEXTS for word in text.split()]
+
+
+class Listens(SilentProgress):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.heard.append(text)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runtimes")
+    tokenizer = wordpiece()
+    for name, layers in (("model", 4), ("other", 3)):
+        model = classifier(tokenizer, layers=layers)
+        model.config.id2label = {0: "negative", 1: "positive"}
+        model.config.label2id = {"negative": 0, "positive": 1}
+        model.config.exit_defaults = {
+            "criterion": "threshold",
+            "confidence": "entropy",
+            "threshold": 0.55,
+        }
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    draw = stream(3, "reviews")
+    rows = [
+        {"text": " ".join(draw.choices(WORDS, k=draw.randint(3, 14))), "label": label}
+        for label in ("negative", "positive") * 20
+    ]
+    (root / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _at_home(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EEXIT_HOME", str(root / "home"))
+
+
+def data(root: Path) -> dict[str, Any]:
+    return {"data_file": root / "reviews.jsonl"}
+
+
+def evaluated(root: Path, **options: Any) -> Any:
+    common = {"model": str(root / "model"), "results_dir": root / "results", "latency_samples": 2}
+    return run_evaluation(EvaluateConfig(**{**common, **data(root), **options}))
+
+
+def export(root: Path, name: str, progress: Any = None, **options: Any) -> dict[str, Any]:
+    settings = {"model": str(root / "model"), "output": root / name, **data(root), **options}
+    return export_model(ExportModelConfig(**settings), progress)
+
+
+@pytest.fixture(scope="module")
+def deployed(root: Path) -> Path:
+    export(root, "deployed")
+    return root / "deployed"
+
+
+def test_runtimes_are_rows_of_one_run(root: Path) -> None:
+    run = evaluated(root, runtime=("torch", "onnx", "onnx-int8"), threshold=(0.5, 0.6))
+    rows = run.document["rows"]
+    assert [(row["runtime"], row["threshold"]) for row in rows] == [
+        (runtime, threshold)
+        for runtime in ("torch", "onnx", "onnx-int8")
+        for threshold in (0.5, 0.6)
+    ]
+    torch_rows, onnx_rows, _ = (rows[at : at + 2] for at in (0, 2, 4))
+    for one, other in zip(torch_rows, onnx_rows, strict=True):
+        for name in ("accuracy", "mean_exit_layer", "accuracy_full"):
+            assert one[name] == other[name]
+    assert torch_rows[0]["mean_exit_layer"] != torch_rows[1]["mean_exit_layer"]
+    fulls = [row["latency_full_ms"] for row in rows]
+    assert fulls[0] == fulls[1], "a runtime's full depth is timed once"
+    assert len(set(fulls)) == 3
+    assert all(row["latency_ms"] > 0 and row["throughput"] > 0 for row in rows)
+    assert run.document["config"]["runtime"] == ["torch", "onnx", "onnx-int8"]
+
+
+def test_a_runtime_alone_gives_torchs_records(root: Path) -> None:
+    runs = [evaluated(root, runtime=name, latency_samples=0) for name in (None, "torch", "onnx")]
+    plain, named, onnx = ([*run.records()] for run in runs)
+    assert plain == named
+    assert [record["exit_layer"] for record in onnx] == [record["exit_layer"] for record in plain]
+    assert [record["prediction"] for record in onnx] == [record["prediction"] for record in plain]
+    assert "runtime" not in runs[2].document["config"]["exit"]
+    assert runs[2].document["config"]["runtime"] == "onnx"
+
+
+def test_workers_run_the_same_file(root: Path) -> None:
+    here, there = (
+        evaluated(root, runtime=("onnx-int8", "torch"), latency_samples=0, workers=workers)
+        for workers in (None, 2)
+    )
+    assert here.document["rows"] == there.document["rows"]
+
+
+def test_an_exported_folder_is_a_model(root: Path, deployed: Path) -> None:
+    told = json.loads((deployed / "config.json").read_text())
+    assert exported(told) == "onnx"
+    summary = summarise("deployed", "folder", deployed)
+    assert summary is not None
+    assert (summary.layers, summary.runtime, summary.labels) == (
+        4,
+        "onnx",
+        ("negative", "positive"),
+    )
+    assert summary.megabytes == round((deployed / "model.onnx").stat().st_size / 1e6, 1)
+    file, whole = (evaluated(root, model=str(root / name)) for name in ("deployed", "model"))
+    for name in ("accuracy", "mean_exit_layer", "accuracy_full", "flops_per_sample"):
+        assert file.document["metrics"][name] == whole.document["metrics"][name]
+
+
+def test_the_file_alone_leaves_where_the_model_leaves(root: Path, deployed: Path) -> None:
+    """By onnxruntime itself, without a line of ours between."""
+    model: Any = open_model(EvaluateConfig(model=str(root / "model")))
+    session = onnxruntime.InferenceSession(deployed / "model.onnx")
+    asked = {value.name for value in session.get_inputs()}
+    left = set()
+    for text in TEXTS:
+        batch = model.tokenised(text)
+        batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+        feed = {name: value.numpy() for name, value in batch.items() if name in asked}
+        _, layer = session.run(["logits", "exit_layer"], feed)
+        assert layer[0] == model.answers([text]).exit_layers[0][0]
+        left.add(int(layer[0]))
+    assert len(left) > 1
+
+
+def test_an_export_says_how_alike_they_are(root: Path) -> None:
+    told = export(root, "small", weights="int8")
+    assert (told["weights"], told["layers"], told["samples"]) == ("int8", 4, 40)
+    file, whole = (
+        evaluated(root, model=str(root / name), latency_samples=0) for name in ("small", "model")
+    )
+    pairs = list(zip(file.records(), whole.records(), strict=True))
+    same = [one["exit_layer"] == other["exit_layer"] for one, other in pairs]
+    assert told["same_exits"] == pytest.approx(sum(same) / len(same))
+    same = [one["prediction"] == other["prediction"] for one, other in pairs]
+    assert told["same_labels"] == pytest.approx(sum(same) / len(same))
+    assert told["accuracy_file"] == file.document["metrics"]["accuracy"]
+    assert told["accuracy_model"] == whole.document["metrics"]["accuracy"]
+
+
+def test_more_than_a_point_lost_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eexit_cli.families import exporting
+
+    scores = iter([0.8, 0.9])
+    monkeypatch.setattr(exporting, "compute", lambda *given: {"accuracy": next(scores)})
+    listens = Listens()
+    export(root, "worse", listens)
+    (line,) = [line for line in listens.heard if "more than a point" in line]
+    assert line.startswith("accuracy falls from 0.9000 to 0.8000")
+
+
+def test_a_promise_is_of_one_runtime(root: Path) -> None:
+    options: dict[str, Any] = {
+        "model": str(root / "model"),
+        "results_dir": root / "results",
+        "limit": 20,
+        "delta": 0.9,
+        "latency_samples": 0,
+        **data(root),
+    }
+    run_calibration(CalibrateConfig(**options))
+    evaluated(root, threshold="calibrated", latency_samples=0)
+    with pytest.raises(MissingArtifactError, match="made with --runtime torch, not onnx") as stale:
+        evaluated(root, threshold="calibrated", runtime="onnx", latency_samples=0)
+    assert str(stale.value.hint).endswith("--runtime onnx")
+    with pytest.raises(MissingArtifactError, match="made with --runtime torch, not onnx"):
+        export(root, "never", threshold="calibrated")
+    assert not (root / "never").exists()
+    run = run_calibration(CalibrateConfig(**options, runtime="onnx"))
+    told = export(root, "promised", threshold="calibrated")
+    assert told["threshold_from"] == "calibration"
+    assert told["exit"]["threshold"] == pytest.approx(run.document["metrics"]["threshold"])
+    about = onnxruntime.InferenceSession(root / "promised" / "model.onnx").get_modelmeta()
+    origin = json.loads(about.custom_metadata_map["eexit.provenance"])
+    assert (origin["run"], origin["delta"]) == (run.document["run_id"], 0.9)
+
+
+def attack(root: Path, model: str, progress: Any = None, **options: Any) -> Any:
+    settings: dict[str, Any] = {"limit": 6, "top_n": 6, "beam_width": 1, "per_size": 2}
+    settings |= {"query_budget": 40, "latency_samples": 1, "results_dir": root / "results"}
+    settings |= data(root)
+    return run_attack(
+        AttackConfig(**{"model": str(root / model), **settings, **options}), progress=progress
+    )
+
+
+def test_attacks_on_a_file(root: Path, deployed: Path) -> None:
+    with pytest.raises(UsageError, match="asks for gradients") as no:
+        attack(root, "deployed", recipe="same-token")
+    assert "--surrogate" in str(no.value.hint)
+    table = attack(root, "deployed", recipe="same-token,random")
+    status = {row["recipe"]: row.get("status") for row in table.document["rows"]}
+    assert "--surrogate" in status["same-token"]
+    assert status["random"] is None
+    twin = attack(root, "deployed", recipe="same-token", surrogate=str(root / "model"))
+    whole = attack(root, "model", recipe="same-token")
+    columns = ("perturbed_text", "exit_layer_before", "exit_layer_after", "queries")
+    mine, its = (
+        [[record[name] for name in columns] for record in run.records()] for run in (twin, whole)
+    )
+    assert mine == its
+    assert any(record["gradient_passes"] for record in twin.records())
+
+
+def test_an_8_bit_file_is_attacked_where_it_leaves(root: Path) -> None:
+    """Without a surrogate named: the float weights are here."""
+    run = attack(root, "model", recipe="same-token", runtime="onnx-int8")
+    model: Any = open_model(EvaluateConfig(model=str(root / "model"), runtime="onnx-int8"))
+    exit = model.default_exit()
+    for record in run.records():
+        for when, text in (("before", "text"), ("after", "perturbed_text")):
+            decision = model.running(exit).infer(
+                **model.tokenised(record[text]), criterion=exit.rule
+            )
+            assert record[f"exit_layer_{when}"] == int(decision.exit_layers)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runtime": "tensorrt"}, "Unknown runtime 'tensorrt'"),
+        ({"runtime": "onnx", "device": "cuda"}, "runs on the CPU alone, not on cuda"),
+        ({"runtime": ("torch", "onnx-int8"), "dtype": "float64"}, "computes in float32, not in"),
+        ({"model": "deployed", "runtime": "torch"}, "is one file for onnx and nothing else"),
+        ({"model": "calm", "runtime": "onnx"}, "--runtime is for"),
+    ],
+)
+def test_what_cannot_run_is_one_clear_line(
+    root: Path, deployed: Path, options: dict[str, Any], message: str
+) -> None:
+    if options.get("model") == "deployed":
+        options = {**options, "model": str(deployed)}
+    with pytest.raises(UsageError, match=message):
+        evaluated(root, **options)
+
+
+def test_surrogates_that_are_none(root: Path, deployed: Path) -> None:
+    for surrogate, model, message in (
+        ("other", "deployed", r"is no twin of .* other layers, classes or tokens"),
+        ("deployed", "deployed", "has no gradients"),
+        ("model", "model", "has gradients of its own"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            attack(root, model, surrogate=str(root / surrogate))
+
+
+def test_exports_that_cannot_be(root: Path, deployed: Path) -> None:
+    with pytest.raises(UsageError, match="No --output is given"):
+        export_model(ExportModelConfig(model=str(root / "model")))
+    with pytest.raises(UsageError, match="is there already"):
+        export(root, "deployed")
+    with pytest.raises(UsageError, match="is exported already"):
+        export(root, "again", model=str(deployed))
+    with pytest.raises(UsageError, match="--runtime is for"):
+        export(root, "text", model="calm")
+    broken = root / "broken"
+    broken.mkdir(exist_ok=True)
+    for file in deployed.glob("*.json"):
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "model.onnx").write_bytes((deployed / "model.onnx").read_bytes()[:2000])
+    with pytest.raises(EexitError, match="damaged"):
+        evaluated(root, model=str(broken))
+
+
+def test_embeddings_of_a_file_are_the_models(root: Path, deployed: Path) -> None:
+    file, whole = (
+        open_model(EvaluateConfig(model=str(root / name))).model for name in ("deployed", "model")
+    )
+    assert torch.equal(file.word_embeddings.weight, whole.word_embeddings.weight)
+
+
+def test_the_figure_has_milliseconds_by_runtime(root: Path) -> None:
+    run = evaluated(root, runtime=("torch", "onnx"), threshold=(0.5, 0.6))
+    view = RunView("one", "one", run.document, list)
+    table = frame([view])
+    rows = run.document["rows"]
+    early = table[table["kind"] == "early exit"]
+    assert early["latency_ms"].tolist() == [row["latency_ms"] for row in rows]
+    full = table[table["kind"] == "full depth"].set_index("series")
+    assert full.loc["onnx", "latency_ms"] == rows[2]["latency_full_ms"]
+    assert full.loc["onnx", "quality"] == rows[2]["accuracy_full"]
+    untimed = [{name: row[name] for name in row if name != "latency_ms"} for row in rows]
+    with pytest.raises(UsageError, match="no milliseconds by runtime"):
+        frame([RunView("two", "two", {**run.document, "rows": untimed}, list)])
