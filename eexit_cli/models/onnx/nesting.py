@@ -18,6 +18,9 @@ from eexit_cli.models.onnx.export import Flat
 
 _IDS = "input_ids"
 
+ROWS = "_rows"
+"""Behind the name of a value, that of the 8-bit numbers that it is made of."""
+
 WRAPPING = "exit/"
 """How the names begin of nodes that only the nested form has."""
 
@@ -183,9 +186,7 @@ class Layers:
         found = next((n for n in self.nodes if n.op_type == "Gather" and n.input[1] == _IDS), None)
         if found is None:
             return None
-        name = str(found.output[0])
-        scaled = (n for n in self.nodes if n.op_type == "DequantizeLinear" and n.input[0] == name)
-        return next((str(node.output[0]) for node in scaled), name)
+        return str(found.output[0]).removesuffix(ROWS)
 
     def piece(self, targets: Sequence[str], given: Sequence[str] = ()) -> Any:
         """What makes the targets of the file's inputs and of the values that are given.

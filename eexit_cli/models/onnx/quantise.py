@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli.models.onnx.export import Flat
+from eexit_cli.models.onnx.nesting import ROWS
 from eexit_cli.models.onnx.runtime import package
 
 BLOCK = 64
@@ -147,9 +148,9 @@ def _by_rows(node: Any, tensor: Any, made: dict[str, Any]) -> list[Any]:
         made[table] = numpy_helper.from_array(steps.astype(np.int8), table)
         made[scales] = numpy_helper.from_array(sizes, scales)
     return [
-        helper.make_node("Gather", [table, node.input[1]], [f"{out}_rows"]),
+        helper.make_node("Gather", [table, node.input[1]], [f"{out}{ROWS}"]),
         helper.make_node("Gather", [scales, node.input[1]], [f"{out}_scales"]),
-        helper.make_node("Cast", [f"{out}_rows"], [f"{out}_steps"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [f"{out}{ROWS}"], [f"{out}_steps"], to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{out}_steps", f"{out}_scales"], [out]),
     ]
 
