@@ -251,6 +251,12 @@ def check_settings(config: AttackConfig, recipes: Sequence[Recipe]) -> None:
                 if readers
                 else f"Leave it out: it is for {other}",
             )
+    if config.surrogate is not None and not any(recipe.gradients for recipe in recipes):
+        words = recipes[0].name if len(recipes) == 1 else "these recipes"
+        raise UsageError(
+            f"--surrogate says nothing to {words}, which asks for no gradients",
+            hint="Leave it out",
+        )
     for recipe in recipes:
         if recipe.is_ordered(config) and spreads(config):
             raise UsageError(

@@ -140,6 +140,8 @@ def test_every_recipe_attacks_the_same_samples_within_one_budget(config: AttackC
         )
     for row in document["rows"]:
         own = [records[row["recipe"], i] for i in ids[row["recipe"]]]
+        asks = any(record["gradient_passes"] for record in own)
+        assert asks == ATTACKS.load(row["recipe"]).gradients
         after = sum(record["exit_layer_after"] for record in own) / len(own)
         assert row["mean_exit_layer_after"] == pytest.approx(after)
         assert row["gain_removed"] == pytest.approx(

@@ -268,6 +268,8 @@ def test_what_cannot_run_is_one_clear_line(
 
 
 def test_surrogates_that_are_none(root: Path, deployed: Path) -> None:
+    with pytest.raises(UsageError, match="--surrogate says nothing to random"):
+        attack(root, "deployed", recipe="random", surrogate=str(root / "model"))
     for surrogate, model, message in (
         ("other", "deployed", r"is no twin of .* other layers, classes or tokens"),
         ("deployed", "deployed", "has no gradients"),
