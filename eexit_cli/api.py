@@ -23,6 +23,7 @@ from eexit_cli.config.decoder import DecoderExitConfig
 from eexit_cli.config.evaluate import EvaluateConfig, PredictConfig
 from eexit_cli.config.keywords import config_of
 from eexit_cli.config.plot import PlotConfig
+from eexit_cli.config.runtime import RuntimeConfig
 from eexit_cli.config.train import TrainConfig
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def load(model: str, *, progress: Progress | None = None, **options: Any) -> Mod
         model: its name.
         progress: told how an upstream checkpoint was read; None is silent.
         options: how it is opened: ``device``, ``dtype``, ``max_length``, ``lower_case``,
-            ``label_names``, for decoders ``weights``, ``max_new_tokens`` and ``greedy``.
+            ``label_names``, for classifiers ``runtime``, for decoders ``weights``,
+            ``max_new_tokens`` and ``greedy``.
 
     Raises:
         EexitError: as :func:`eexit_cli.families.opening.open_model`.
@@ -49,7 +51,7 @@ def load(model: str, *, progress: Progress | None = None, **options: Any) -> Mod
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opened(CommonConfig, DecoderExitConfig):
+class _Opened(CommonConfig, DecoderExitConfig, RuntimeConfig):
     """What opening a model reads."""
 
 

@@ -41,7 +41,7 @@ from eexit_cli.families.encoder.runtimes import (
     runner,
 )
 from eexit_cli.families.encoder.victim import AttackedEncoder, criterion_by_input, has_gradients
-from eexit_cli.families.exported import exported
+from eexit_cli.families.exported import TORCH, exported
 from eexit_cli.families.loading import (
     LoadingConfig,
     check_vocabulary,
@@ -68,6 +68,9 @@ class EncoderModel(LoadedModel):
         settings = self.model.config
         config = own_samples(config, settings.training, settings.task, self.name, progress)
         name_classes(settings, self.name, config, progress)
+        if self.runner is None and self.runtimes != (TORCH,):
+            # An exported model's, which no option needs to name.
+            config = dataclasses.replace(config, runtime=self.runtimes[0])
         return config
 
     def examples(self, config: Any, *, default_split: str, progress: Progress) -> Examples:

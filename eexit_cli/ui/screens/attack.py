@@ -31,7 +31,7 @@ from eexit_cli.ui.screens.attack_table import (
 )
 from eexit_cli.ui.screens.energy import PAIRED, say_energy
 from eexit_cli.ui.screens.speed import with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
+from eexit_cli.ui.screens.words import criterion_words, facts, run_by, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Sheet, sheet_of
 
 EXAMPLES = 3
@@ -152,6 +152,7 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
         facts(
             {
                 "model": config.get("model"),
+                **run_by(config),
                 "data": source_of_data(config),
                 "exit": _exit_words(config),
                 "recipe": ", ".join(config.get("recipes", ())) or config.get("recipe"),

@@ -14,7 +14,7 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.speed import SPEEDUPS, speed_words, with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
+from eexit_cli.ui.screens.words import criterion_words, facts, run_by, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Row, Sheet
 
 _FIGURES = (
@@ -348,6 +348,7 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
         facts(
             {
                 "model": config.get("model"),
+                **run_by(config),
                 "losses": config.get("losses"),
                 "data": source_of_data(config),
                 "calibrated on": first,

@@ -17,7 +17,7 @@ from eexit_cli.ui.measures import label
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.energy import ENERGY, SINGLE, has_energy, say_energy
 from eexit_cli.ui.screens.speed import SPEEDUPS, TIMED, is_none, speed_words, with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
+from eexit_cli.ui.screens.words import criterion_words, facts, run_by, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
 
 ROWS_PER_CRITERION = 10
@@ -107,6 +107,7 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
         facts(
             {
                 "model": config.get("model"),
+                **run_by(config),
                 "data": source_of_data(config),
                 "samples": None if samples is None else f"{samples:,}",
                 "inputs cut": f"{cut:,}" if cut else None,

@@ -138,6 +138,8 @@ def test_an_exported_folder_is_a_model(root: Path, deployed: Path) -> None:
     file, whole = (evaluated(root, model=str(root / name)) for name in ("deployed", "model"))
     for name in ("accuracy", "mean_exit_layer", "accuracy_full", "flops_per_sample"):
         assert file.document["metrics"][name] == whole.document["metrics"][name]
+    assert file.document["config"]["runtime"] == "onnx"
+    assert whole.document["config"]["runtime"] is None
 
 
 def test_the_file_alone_leaves_where_the_model_leaves(root: Path, deployed: Path) -> None:
@@ -269,7 +271,11 @@ def test_what_cannot_run_is_one_clear_line(
 
 def test_surrogates_that_are_none(root: Path, deployed: Path) -> None:
     with pytest.raises(UsageError, match="--surrogate says nothing to random"):
-        attack(root, "deployed", recipe="random", surrogate=str(root / "model"))
+        run_attack(
+            AttackConfig(
+                model=str(deployed), recipe="random", surrogate=str(root / "model"), **data(root)
+            )
+        )
     for surrogate, model, message in (
         ("other", "deployed", r"is no twin of .* other layers, classes or tokens"),
         ("deployed", "deployed", "has no gradients"),
