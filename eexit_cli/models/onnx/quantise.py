@@ -69,6 +69,7 @@ def quantised(flat: Flat, *, reduce_range: bool | None = None) -> tuple[Flat, di
     with tempfile.TemporaryDirectory(prefix="eexit-") as folder:
         path = Path(folder) / "model.onnx"
         # It recommends, through the root logger, a preparation that is not needed here.
+        before = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:
             quantize_dynamic(
@@ -82,7 +83,7 @@ def quantised(flat: Flat, *, reduce_range: bool | None = None) -> tuple[Flat, di
                 extra_options={"WeightSymmetric": True},
             )
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
         model = onnx.load(path)
     _replace(model, set(apart))
     how = {"reduce_range": reduce_range, "block": BLOCK if apart else None}

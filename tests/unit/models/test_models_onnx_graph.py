@@ -214,6 +214,35 @@ def test_an_int8_trace_is_what_the_file_says_to_each_input_alone(tmp_path, batch
         torch.testing.assert_close(alone.logits[0], together.logits[at], **CLOSE)
 
 
+def test_one_input_under_the_files_own_rule_runs_the_file_itself(tmp_path, batch):
+    file = deployed(tmp_path, small(), RULES["entropy"])
+    made, known = [], file._piece
+    file._piece = lambda which: (made.append(which), known(which))[1]
+    for rule in (RULES["entropy"], ThresholdExit(RULES["entropy"].measure, 0.1)):
+        file.infer(**row(batch, 0), criterion=rule)
+    assert made == ["whole", "whole"]
+    # Another measure, a batch and a hook do not; the full model is its last exit.
+    file.infer(**row(batch, 0), criterion=RULES["margin"])
+    file.infer(**batch, criterion=RULES["entropy"])
+    assert set(made[2:]) == set(range(1, LAYERS + 1))
+    del made[:]
+    file.infer(**row(batch, 0))
+    assert made == ["last"]
+
+
+@pytest.mark.parametrize("model_type", list(BACKBONES))
+def test_a_layer_alone_has_no_weights_but_its_own(tmp_path, model_type):
+    """Above all no embeddings, from which the first hidden states would be made once more."""
+    file = deployed(tmp_path, small(model_type), RULES["entropy"])
+    table = small(model_type).word_embeddings.weight.shape
+    sizes = []
+    for layer in range(2, LAYERS + 1):
+        graph = file._layers.piece([f"hidden_{layer}"], [f"hidden_{layer - 1}"]).graph
+        assert all(tuple(one.dims) != table for one in graph.initializer)
+        sizes.append(sum(len(one.raw_data) for one in graph.initializer if len(one.dims) == 2))
+    assert len(set(sizes)) == 1
+
+
 def test_the_model_comes_back_in_its_mode():
     model = small()
     model.train()
