@@ -90,7 +90,6 @@ def flat_graph(model: MultiExitClassifier, criterion: ExitCriterion | None) -> F
         program = _Program(model, criterion, layers).eval()
         graph = _exported(program)
         _drop_unread(graph, program.knob)
-        _share_equal(graph)
         _state_shapes(graph, program)
         flat = Flat(graph, layers, program.knob)
         _compare(flat, program)
@@ -263,23 +262,6 @@ def _drop_unread(model: Any, knob: str | None) -> None:
     model.graph.input.extend(kept)
     # Shapes between the nodes were guessed from the example.
     del model.graph.value_info[:]
-
-
-def _share_equal(model: Any) -> None:
-    """One initialiser for equal ones: the exporter transposes a shared weight once per layer."""
-    first: dict[tuple[Any, ...], str] = {}
-    names: dict[str, str] = {}
-    kept = []
-    for tensor in model.graph.initializer:
-        key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
-        names[tensor.name] = first.setdefault(key, tensor.name)
-        if names[tensor.name] == tensor.name:
-            kept.append(tensor)
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    for node in model.graph.node:
-        for at, name in enumerate(node.input):
-            node.input[at] = names.get(name, name)
 
 
 def _state_shapes(model: Any, program: _Program) -> None:
