@@ -66,6 +66,21 @@ def test_the_exits_of_these_tests_are_spread(batch):
     assert min(spread) >= 2, spread
 
 
+@pytest.mark.parametrize("name", ["entropy", "max-prob", "margin"])
+def test_probabilities_that_underflow(tmp_path, name, batch):
+    """0 ln 0 is 0, in the graph as well."""
+    model, rule = small(), RULES[name]
+    with torch.no_grad():
+        for classifier in model.classifiers:
+            classifier.weight.mul_(1000)
+        assert bool((model(**batch).logits.softmax(dim=-1) == 0).any())
+    file = deployed(tmp_path, model, rule)
+    for at in range(len(LENGTHS)):
+        one = row(batch, at)
+        found, expected = (each.infer(**one, criterion=rule) for each in (file, model))
+        assert found.exit_layers.tolist() == expected.exit_layers.tolist()
+
+
 @pytest.mark.parametrize("family", ["deebert", "pabee"])
 def test_a_regression_leaves_by_patience(tmp_path, family, batch):
     model = small(family=family, classes=1)
