@@ -9,8 +9,8 @@ import torch
 
 from eexit_cli.core.errors import EexitError
 
-OLDEST = {"onnx": (1, 17), "onnxruntime": (1, 20)}
-"""The oldest releases that are known to do."""
+OLDEST = {"onnx": (1, 17), "onnxruntime": (1, 22)}
+"""The oldest releases that were tried; those before 1.22 have no products by blocks of 8 bits."""
 
 INSTALL = "pip install 'eexit[onnx]'"
 

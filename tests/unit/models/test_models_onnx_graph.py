@@ -66,6 +66,21 @@ def test_the_exits_of_these_tests_are_spread(batch):
     assert min(spread) >= 2, spread
 
 
+@pytest.mark.parametrize("name", ["entropy", "max-prob", "margin"])
+def test_probabilities_that_underflow(tmp_path, name, batch):
+    """0 ln 0 is 0, in the graph as well."""
+    model, rule = small(), RULES[name]
+    with torch.no_grad():
+        for classifier in model.classifiers:
+            classifier.weight.mul_(1000)
+        assert bool((model(**batch).logits.softmax(dim=-1) == 0).any())
+    file = deployed(tmp_path, model, rule)
+    for at in range(len(LENGTHS)):
+        one = row(batch, at)
+        found, expected = (each.infer(**one, criterion=rule) for each in (file, model))
+        assert found.exit_layers.tolist() == expected.exit_layers.tolist()
+
+
 @pytest.mark.parametrize("family", ["deebert", "pabee"])
 def test_a_regression_leaves_by_patience(tmp_path, family, batch):
     model = small(family=family, classes=1)
@@ -212,6 +227,35 @@ def test_an_int8_trace_is_what_the_file_says_to_each_input_alone(tmp_path, batch
         alone = file.infer(**row(batch, at), criterion=rule)
         assert int(alone.exit_layers) == int(together.exit_layers[at])
         torch.testing.assert_close(alone.logits[0], together.logits[at], **CLOSE)
+
+
+def test_one_input_under_the_files_own_rule_runs_the_file_itself(tmp_path, batch):
+    file = deployed(tmp_path, small(), RULES["entropy"])
+    made, known = [], file._piece
+    file._piece = lambda which: (made.append(which), known(which))[1]
+    for rule in (RULES["entropy"], ThresholdExit(RULES["entropy"].measure, 0.1)):
+        file.infer(**row(batch, 0), criterion=rule)
+    assert made == ["whole", "whole"]
+    # Another measure, a batch and a hook do not; the full model is its last exit.
+    file.infer(**row(batch, 0), criterion=RULES["margin"])
+    file.infer(**batch, criterion=RULES["entropy"])
+    assert set(made[2:]) == set(range(1, LAYERS + 1))
+    del made[:]
+    file.infer(**row(batch, 0))
+    assert made == ["last"]
+
+
+@pytest.mark.parametrize("model_type", list(BACKBONES))
+def test_a_layer_alone_has_no_weights_but_its_own(tmp_path, model_type):
+    """Above all no embeddings, from which the first hidden states would be made once more."""
+    file = deployed(tmp_path, small(model_type), RULES["entropy"])
+    table = small(model_type).word_embeddings.weight.shape
+    sizes = []
+    for layer in range(2, LAYERS + 1):
+        graph = file._layers.piece([f"hidden_{layer}"], [f"hidden_{layer - 1}"]).graph
+        assert all(tuple(one.dims) != table for one in graph.initializer)
+        sizes.append(sum(len(one.raw_data) for one in graph.initializer if len(one.dims) == 2))
+    assert len(set(sizes)) == 1
 
 
 def test_the_model_comes_back_in_its_mode():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from onnx_tiny import deployed
 from transformers import AutoTokenizer
 
@@ -14,9 +17,46 @@ from eexit_cli.data.bundled import ASSETS
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.models.encoder.model import MultiExitClassifier
+from eexit_cli.models.onnx.export import Flat
+from eexit_cli.models.onnx.quantise import quantised
+from eexit_cli.models.onnx.runtime import session
 from eexit_cli.store.models import BUNDLED
 
 SAMPLES = 250
+
+
+def test_steps_are_of_a_block_and_of_a_row():
+    """A product with 1 in each place gives the weights; so does a look-up of each row."""
+    weights = np.random.default_rng(0).normal(size=(150, 16)).astype(np.float32)
+    weights[:64] *= 100  # another block's steps would be far too large
+    model = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
+                helper.make_node("Gather", ["w2", "rows"], ["z"]),
+            ],
+            "both",
+            [
+                helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, "n", 150]),
+                helper.make_tensor_value_info("rows", onnx.TensorProto.INT64, ["n"]),
+            ],
+            [
+                helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+                for name in ("y", "z")
+            ],
+            [numpy_helper.from_array(weights, name) for name in ("w", "w2")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    flat, _ = quantised(Flat(model, 1, None), reduce_range=False)
+    assert {node.op_type for node in flat.model.graph.node} >= {"MatMulNBits", "Cast"}
+    rows = {"x": np.eye(150, dtype=np.float32)[None], "rows": np.arange(150)}
+    product, table = session(flat.model, "both").run(["y", "z"], rows)
+    blocks = np.repeat([np.abs(weights[at : at + 64]).max(0) for at in (0, 64, 128)], 64, 0)[:150]
+    assert (np.abs(product[0] - weights) <= blocks / 127 * 0.51).all()
+    assert (np.abs(table - weights) <= np.abs(weights).max(1, keepdims=True) / 127 * 0.51).all()
+
 
 RULES = {
     "deebert": ThresholdExit(MEASURES.load("entropy"), 0.4193),
