@@ -287,7 +287,7 @@ def load_model(config: LoadingConfig, *, progress: Progress | None = None) -> En
         runtimes=runtimes,
     )
     check_vocabulary(loaded.tokenizer, model.word_embeddings.num_embeddings, folder)
-    if exported(settings) is None:
+    if exported(settings) is None and runtimes != (TORCH,):
         default = loaded.default_exit().rule
         branches = default is not None and default.reads_input
         runs = runner(model, runtimes, default if branches else None)

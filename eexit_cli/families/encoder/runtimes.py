@@ -90,10 +90,8 @@ def load_exported(folder: Path, progress: Progress | None) -> Any:
     return model
 
 
-def runner(
-    model: torch.nn.Module, runtimes: Sequence[str], default: Any
-) -> Callable[[Exit], Any] | None:
-    """What gives the classifier that runs an exit; None where that is always the one.
+def runner(model: torch.nn.Module, runtimes: Sequence[str], default: Any) -> Callable[[Exit], Any]:
+    """What gives the classifier that runs an exit.
 
     A file holds one rule, whose number alone can be turned, so each kind of rule has its own.
 
@@ -102,9 +100,6 @@ def runner(
         runtimes: the first is that of exits that name none.
         default: the rule of a file for exits that need no branches.
     """
-    if tuple(runtimes) == (TORCH,):
-        return None
-
     files: dict[str, list[Any]] = {}
 
     @cache
