@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.results import ConvertConfig, ModelConfig
@@ -123,7 +124,7 @@ def export_model(config: ExportModelConfig, output: Output) -> None:
 
         facts = export(config, progress)
     if output.result(facts, properties(facts), str(config.output)):
-        output.hint(f"Next: eexit evaluate --model {config.output}")
+        output.hint(f"Next: eexit evaluate --model {shlex.quote(str(config.output))}")
 
 
 app = group("See the models that --model takes by name.", EXAMPLES)

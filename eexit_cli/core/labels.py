@@ -100,7 +100,15 @@ def run_of(row: Mapping[str, Any]) -> str:
     return str(row.get("source_run", row["source"]))
 
 
-_OF_REPLAYS = ("dtype", "weights", "max_length", "max_new_tokens", "lower_case", "source_prefix")
+_OF_REPLAYS = (
+    "dtype",
+    "weights",
+    "runtime",
+    "max_length",
+    "max_new_tokens",
+    "lower_case",
+    "source_prefix",
+)
 
 
 def victim_labels(documents: Sequence[Document]) -> list[dict[str, str]]:

@@ -132,6 +132,12 @@ def stored_for(config: Any, model: Model, task: str | None, prefix: str) -> Stor
             f"Threshold '{config.threshold}' is no number",
             hint="Give a number, --threshold calibrated, or --threshold calibrated:RUN",
         )
+    asked, runtimes = getattr(config, "runtime", None), getattr(model, "runtimes", ())
+    if isinstance(asked, str) and runtimes and asked != runtimes[0]:
+        raise UsageError(
+            f"--threshold calibrated is a promise on one runtime, not on {' and '.join(runtimes)}",
+            hint="Give --runtime one value beside it",
+        )
     if getattr(config, "adaptive_threshold", None):
         raise UsageError(
             "--adaptive-threshold and --threshold calibrated exclude each other",

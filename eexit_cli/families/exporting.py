@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.config.exit_options import asking_options, exit_value
+from eexit_cli.core.answers import CLASSES
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.stepping import replay
@@ -14,7 +15,7 @@ from eexit_cli.families.calibrated import stored_for, with_calibrated
 from eexit_cli.families.encoder.model import EncoderModel
 from eexit_cli.families.exported import MODEL_FILE, TORCH, WEIGHTS, exported
 from eexit_cli.families.loading import folder_of
-from eexit_cli.families.opening import open_model
+from eexit_cli.families.opening import family_of, open_model
 from eexit_cli.metrics.task import compute
 from eexit_cli.models.checkpoints import read_config
 from eexit_cli.store.calibrations import StoredCalibration
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from eexit_cli.config.runtime import ExportModelConfig
     from eexit_cli.core.answers import Exit
     from eexit_cli.core.protocols import Progress
+    from eexit_cli.core.types import Examples
 
 LOST = 0.01
 """Of the leading metric, on its scale from 0 to 1: more is told."""
@@ -52,11 +54,17 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
         EexitError: ``eexit[onnx]`` is not installed, or a graph that does not do what the model
             does.
     """
-    from eexit_cli.models.onnx.deployment import write_deployment
+    from eexit_cli.models.onnx.deployment import check_free, write_deployment
 
     progress = progress or SilentProgress()
     if config.output is None:
         raise UsageError("No --output is given", hint="Name the new folder: --output DIR")
+    check_free(config.output)
+    if family_of(config.model).kind != CLASSES:
+        raise UsageError(
+            f"'{config.model}' writes text; a classifier alone can be exported",
+            hint="Choose one: eexit models list",
+        )
     if exported(read_config(folder_of(resolve(config.model)))) is not None:
         raise UsageError(f"'{config.model}' is exported already", hint="Copy its folder")
     runtime = next(name for name, weights in WEIGHTS.items() if weights == config.weights)
@@ -64,11 +72,9 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
     shared = {name: value for name, value in named.items() if name in EvaluateConfig.option_names()}
     options: Any = EvaluateConfig(**{**shared, "runtime": (runtime, TORCH), "weights": "float"})
     model = open_model(options, progress=progress)
-    if not isinstance(model, EncoderModel):
-        raise UsageError(
-            f"'{config.model}' writes text; a classifier alone can be exported",
-            hint="Choose one: eexit models list",
-        )
+    assert isinstance(model, EncoderModel)
+    model.name_outputs(options, progress)
+    examples = _samples(model, options, progress)
     options, stored = _settled(options, model, progress)
     exit = model.exit(dataclasses.replace(options, runtime=runtime))
     about = write_deployment(
@@ -88,7 +94,7 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
         "megabytes": round(size / 1e6, 1),
         "exit": about.rule,
         "threshold_from": about.provenance.get("from"),
-        **_compared(model, exit, options, progress),
+        **_compared(model, exit, examples, progress),
     }
 
 
@@ -127,15 +133,24 @@ def _provenance(
     return {"from": "the model's default", **known}
 
 
-def _compared(model: EncoderModel, exit: Exit, options: Any, progress: Progress) -> dict[str, Any]:
-    """The file beside the model on samples that neither was trained on."""
+def _samples(model: EncoderModel, options: Any, progress: Progress) -> Examples | None:
+    """Samples that the model was not trained on; None where nobody named any and it has none."""
+    named = any(getattr(options, name) for name in ("task", "data_file", "data_dir", "split"))
     try:
         options = model.own_data(options, progress)
-        examples = model.examples(options, default_split=_split(options), progress=progress)
+        return model.examples(options, default_split=_split(options), progress=progress)
     except (UsageError, MissingArtifactError) as error:
+        if named or options.label_names:
+            raise
         progress.message(f"Not compared with the model: {error.message}")
-        return {}
-    if len(examples) == 0:
+        return None
+
+
+def _compared(
+    model: EncoderModel, exit: Exit, examples: Examples | None, progress: Progress
+) -> dict[str, Any]:
+    """The file beside the model."""
+    if examples is None or len(examples) == 0:
         return {}
     decisions, scores = [], []
     for runtime in (model.runtimes[0], TORCH):

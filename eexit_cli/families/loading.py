@@ -193,6 +193,8 @@ def _set_lower_case(tokenizer: Any, lower_case: bool) -> None:
     """Make a fast tokenizer fold case, or not, by its normaliser."""
     from tokenizers import normalizers
 
+    # What is saved is read again by this.
+    tokenizer.init_kwargs["do_lower_case"] = lower_case
     if folds_case(tokenizer) == lower_case:
         return
     backend = tokenizer.backend_tokenizer

@@ -142,6 +142,8 @@ def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
 _TELLING = (
     "task",
     "split",
+    "runtime",
+    "weights",
     "confidence",
     "threshold",
     "patience",

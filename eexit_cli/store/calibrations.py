@@ -51,7 +51,9 @@ BESIDE_THRESHOLD: Mapping[str, Any] = {
 """Settings of a decoder's exit beside the threshold: a promise holds for exactly those that it
 was made with. The value is what each is where nothing is stored."""
 
-_WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin", "model.onnx")
+_WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+_EXPORTED = "model.onnx"
+"""The weights of a folder that has no others."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def weights_digest(folder: Path) -> str:
         MissingArtifactError: the folder has no weights.
     """
     files = sorted(path for pattern in _WEIGHT_FILES for path in folder.glob(pattern))
+    files = files or sorted(folder.glob(_EXPORTED))
     if not files:
         raise MissingArtifactError(f"{folder} has no weights", hint="Check the path")
     digest = hashlib.sha256()

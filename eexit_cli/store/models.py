@@ -191,7 +191,8 @@ def _check_folder(path: Path) -> None:
         raise EexitError(f"{path} is not a model folder: it has no config.json", hint=shape)
     if not any((path / name).is_file() for name in _WEIGHTS):
         raise EexitError(
-            f"{path} is not a model folder: it has neither model.safetensors nor pytorch_model.bin",
+            f"{path} is not a model folder: it has neither model.safetensors nor pytorch_model.bin "
+            "(nor model.onnx)",
             hint=shape,
         )
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.field import values_of
 from eexit_cli.core.answers import Exit
-from eexit_cli.core.errors import UsageError
+from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.families.exported import MODEL_FILE, ONNX_INT8, TORCH, WEIGHTS, exported
 from eexit_cli.store.conditions import WEIGHT_WIDTH
+from eexit_cli.store.models import config_of
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +82,12 @@ def load_exported(folder: Path, progress: Progress | None) -> Any:
     from eexit_cli.models.onnx.sessions import OnnxClassifier
 
     model = OnnxClassifier.load(folder / MODEL_FILE)
+    told = config_of(folder) or {}
+    if (told.get("weights"), told.get("exits")) != (model.about.weights, model.about.layers):
+        raise EexitError(
+            f"{folder / MODEL_FILE} is not the file that {folder / 'config.json'} speaks of",
+            hint="Copy the whole folder again, or export it anew",
+        )
     full_range = model.about.quantisation.get("reduce_range") is False
     if progress is not None and full_range and needs_reduced_range():
         progress.message(
@@ -128,8 +135,8 @@ def _file(model: Any, rule: Any, runtime: str) -> Any:
 
 
 def rounding(model: Any) -> dict[str, Any]:
-    """What of a processor an 8-bit model that is made here depends on; see ``store.conditions``."""
-    if model.runtimes[0] != ONNX_INT8 or model.runner is None:
+    """What of a processor an 8-bit model depends on; see ``store.conditions``."""
+    if model.runtimes[0] != ONNX_INT8:
         return {}
     from eexit_cli.models.onnx.quantise import needs_reduced_range
 

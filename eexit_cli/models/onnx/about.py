@@ -88,6 +88,7 @@ class About:
             values: dict[str, Any] = {
                 name: value if name in _TEXTS else json.loads(value) for name, value in text.items()
             }
+            _check_kinds(values)
         except (KeyError, ValueError) as error:
             raise EexitError(f"{path} is damaged: {error} in its entries", hint=AGAIN) from error
         return cls(**{**values, "classes": tuple(values["classes"])})
@@ -96,6 +97,23 @@ class About:
         """Is this description of a criterion the file's rule, whatever the knob's value?"""
         other = {k: v for k, v in criterion.items() if k != self.knob}
         return other == {k: v for k, v in self.rule.items() if k != self.knob}
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    """Raises a ValueError for a value of another kind than it must have."""
+    kinds: dict[str, type] = {
+        "config": dict,
+        "rule": dict,
+        "provenance": dict,
+        "quantisation": dict,
+    }
+    kinds |= {"layers": int, "max_tokens": int, "classes": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(values[name], kind)]
+    config = values["config"]
+    if wrong or "criterion" not in values["rule"]:
+        raise ValueError(", ".join(wrong) or "rule")
+    if not isinstance(config.get("family"), str) or not isinstance(config.get("backbone"), dict):
+        raise ValueError("config")
 
 
 _TEXTS = ("weights", "version", "family", "backbone")

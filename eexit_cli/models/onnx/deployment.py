@@ -30,7 +30,9 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+options = onnxruntime.SessionOptions()
+options.log_severity_level = 3
+session = onnxruntime.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])
 about = session.get_modelmeta().custom_metadata_map
 tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.no_padding()
@@ -85,16 +87,19 @@ def deployed_model(
 
         default = torch.tensor(getattr(criterion, flat.knob), dtype=KNOBS[flat.knob]).numpy()
     whole = nest(flat, default)
+    rule = {"criterion": "full"} if criterion is None else criterion.describe()
+    told = dict(provenance or {})
     config = json.loads(model.config.to_json_string())
+    config["exit_defaults"] = {} if criterion is None else {**rule, "provenance": told}
     names = model.config.id2label if model.num_classes > 1 else {}
     about = About(
         config=config,
         layers=flat.layers,
         classes=tuple(names[at] for at in sorted(names)),
         max_tokens=model.max_tokens,
-        rule={"criterion": "full"} if criterion is None else criterion.describe(),
+        rule=rule,
         knob=flat.knob,
-        provenance=dict(provenance or {}),
+        provenance=told,
         weights=weights,
         quantisation=how,
     )
@@ -131,8 +136,7 @@ def write_deployment(
         EexitError: as :func:`deployed_model`.
         OSError: the folder cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already", hint="Choose another --output")
+    check_free(folder)
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(
             f"{type(tokenizer).__name__} is not a fast tokenizer",
@@ -142,7 +146,6 @@ def write_deployment(
         model, criterion, weights=weights, provenance=provenance, reduce_range=reduce_range
     )
     content = graph.SerializeToString()
-    folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         tokenizer.save_pretrained(temporary)
@@ -161,11 +164,29 @@ def write_deployment(
     return about
 
 
+def check_free(folder: Path) -> None:
+    """Can a folder be made here?
+
+    Raises:
+        UsageError: there is something already, or its parent cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already", hint="Choose another --output")
+    if folder.resolve() == Path.cwd():
+        raise UsageError("The present folder cannot be replaced", hint="Choose another --output")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be made: {error.strerror}", hint="Choose another --output"
+        ) from error
+
+
 def _config(about: About) -> dict[str, Any]:
-    full = about.rule["criterion"] == "full"
     return {
         **about.config,
-        "exit_defaults": {} if full else {**about.rule, "provenance": about.provenance},
         "runtime": "onnx",
         "weights": about.weights,
         "exits": about.layers,

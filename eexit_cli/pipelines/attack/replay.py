@@ -358,6 +358,7 @@ _READ = {
     *(item.name for item in dataclasses.fields(ExitConfig)),
     *(item.name for item in dataclasses.fields(DecoderExitConfig)),
     *(item.name for item in dataclasses.fields(EnergyConfig)),
+    "runtime",
     "source_prefix",
     "transfer",
     "defences",

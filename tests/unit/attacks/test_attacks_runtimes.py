@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +175,52 @@ def test_an_export_says_how_alike_they_are(root: Path) -> None:
     assert told["accuracy_model"] == whole.document["metrics"]["accuracy"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"threshold": 0.3},
+        {"confidence": "max-prob", "threshold": 0.6},
+        {"patience": 1},
+        {"voting": 1.5},
+        {"static_layer": 2},
+        {"lower_case": False},
+    ],
+    ids=str,
+)
+def test_a_folder_leaves_where_its_program_leaves(
+    root: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """The program of its README, and eexit with no option at all."""
+    folder = tmp_path / "out"
+    export(root, str(folder), **options)
+    program = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    model: Any = open_model(EvaluateConfig(model=str(folder)))
+    for text in ("A Fine film", *TEXTS[:3]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, text], cwd=folder, capture_output=True, text=True
+        )
+        assert done.stderr == ""
+        told = json.loads(done.stdout)
+        answers = model.answers([text])
+        assert told["exit_layer"] == answers.exit_layers[0][0]
+        assert told["answer"] == model.label_names[answers.outputs[0]]
+
+
+def test_a_file_has_the_names_that_the_export_gave(root: Path) -> None:
+    export(root, "named", label_names=("bad", "good"), data_file=None)
+    assert open_model(EvaluateConfig(model=str(root / "named"))).label_names == ("bad", "good")
+    with pytest.raises(UsageError, match="3 names"):
+        export(root, "three", label_names=("a", "b", "c"))
+    assert not (root / "three").exists()
+
+
+def test_a_file_of_another_folder_is_refused(root: Path, deployed: Path, tmp_path: Path) -> None:
+    export(root, str(tmp_path / "small"), weights="int8")
+    (tmp_path / "small" / "model.onnx").write_bytes((deployed / "model.onnx").read_bytes())
+    with pytest.raises(EexitError, match="is not the file that"):
+        open_model(EvaluateConfig(model=str(tmp_path / "small")))
+
+
 def test_more_than_a_point_lost_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from eexit_cli.families import exporting
 
@@ -198,6 +246,8 @@ def test_a_promise_is_of_one_runtime(root: Path) -> None:
     with pytest.raises(MissingArtifactError, match="made with --runtime torch, not onnx") as stale:
         evaluated(root, threshold="calibrated", runtime="onnx", latency_samples=0)
     assert str(stale.value.hint).endswith("--runtime onnx")
+    with pytest.raises(UsageError, match="a promise on one runtime, not on torch and onnx"):
+        evaluated(root, threshold="calibrated", runtime=("torch", "onnx"), latency_samples=0)
     with pytest.raises(MissingArtifactError, match="made with --runtime torch, not onnx"):
         export(root, "never", threshold="calibrated")
     assert not (root / "never").exists()
@@ -292,8 +342,11 @@ def test_exports_that_cannot_be(root: Path, deployed: Path) -> None:
         export(root, "deployed")
     with pytest.raises(UsageError, match="is exported already"):
         export(root, "again", model=str(deployed))
-    with pytest.raises(UsageError, match="--runtime is for"):
+    with pytest.raises(UsageError, match="writes text; a classifier alone can be exported"):
         export(root, "text", model="calm")
+    for nowhere in ("/proc/out", str(root / "reviews.jsonl" / "out")):
+        with pytest.raises(UsageError, match="cannot be made"):
+            export(root, nowhere)
     broken = root / "broken"
     broken.mkdir(exist_ok=True)
     for file in deployed.glob("*.json"):
