@@ -140,7 +140,7 @@ def _samples(model: EncoderModel, options: Any, progress: Progress) -> Examples 
         options = model.own_data(options, progress)
         return model.examples(options, default_split=_split(options), progress=progress)
     except (UsageError, MissingArtifactError) as error:
-        if named or options.label_names:
+        if named:
             raise
         progress.message(f"Not compared with the model: {error.message}")
         return None

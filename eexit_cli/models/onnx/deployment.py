@@ -30,9 +30,8 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 3
-session = onnxruntime.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])
+onnxruntime.set_default_logger_severity(3)
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 about = session.get_modelmeta().custom_metadata_map
 tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.no_padding()

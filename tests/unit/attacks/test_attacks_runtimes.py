@@ -327,7 +327,7 @@ def test_surrogates_that_are_none(root: Path, deployed: Path) -> None:
             )
         )
     for surrogate, model, message in (
-        ("other", "deployed", r"is no twin of .* other layers, classes or tokens"),
+        ("other", "deployed", r"is no twin of .* other layers, classes, tokens or"),
         ("deployed", "deployed", "has no gradients"),
         ("model", "model", "has gradients of its own"),
     ):
