@@ -19,6 +19,7 @@ from eexit_cli.calibration import CONSISTENCIES, TEXT_METRICS
 from eexit_cli.calibration.report import Subject
 from eexit_cli.calibration.risks import Consistency, LossFunction, Quality, same_class
 from eexit_cli.calibration.sources import Column
+from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.answers import Exit, Knob
 from eexit_cli.core.digits import exact
@@ -173,6 +174,13 @@ class ModelSamples:
         self.consistency: Consistency = CONSISTENCIES.load(config.consistency)
         self.knobs = self.model.knobs(config)
         if config.under_attack is not None:
+            from eexit_cli.pipelines.attack.plan import plan_recipes
+
+            attack = AttackConfig(model=config.model, recipe=config.under_attack)
+            plan_recipes(attack, model.kind).without_gradients(
+                model.no_gradients(attack)[0],
+                "Attack first (eexit attack --surrogate NAME), and give the run to --verify-on",
+            )
             for knob in self.knobs:
                 # Refused before the calibration rather than by the attack on its answer.
                 self.model.check_attackable(self.model.exit_from(knob.settings[-1]))

@@ -319,6 +319,14 @@ def test_what_cannot_run_is_one_clear_line(
         evaluated(root, **options)
 
 
+def test_a_calibration_cannot_attack_a_file(root: Path, deployed: Path) -> None:
+    options: dict[str, Any] = {"model": str(deployed), "under_attack": "same-token", **data(root)}
+    with pytest.raises(UsageError, match="asks for gradients") as refused:
+        run_calibration(CalibrateConfig(**options, results_dir=root / "refused"))
+    assert "--verify-on" in str(refused.value.hint)
+    assert not (root / "refused").exists()
+
+
 def test_surrogates_that_are_none(root: Path, deployed: Path) -> None:
     with pytest.raises(UsageError, match="--surrogate says nothing to random"):
         run_attack(
