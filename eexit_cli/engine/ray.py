@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.engine import Died, Engine, EngineError, Event, Job, Raised, Work, Worker
 from eexit_cli.engine.working import ONE_THREAD, environment
@@ -74,6 +76,7 @@ class Actors(Engine):
         self._pending: dict[Any, tuple[Worker, Any]] = {}
         self._done: deque[Any] = deque()
         self._own: str | None = None
+        self._claim: FileLock | None = None
         self._ours = False
         self._lost = False
         self._work: Any = None
@@ -118,7 +121,7 @@ class Actors(Engine):
             with contextlib.suppress(ConnectionError):
                 self._ray.init(address="auto", **quiet)
                 return
-            self._own = _temporary()
+            self._own, self._claim = _temporary()
             self._ray.init(
                 address="local",
                 num_cpus=max(self.asked or 1, os.cpu_count() or 1),
@@ -231,7 +234,8 @@ class Actors(Engine):
             self._ours = False
             with _quiet_stdout():
                 self._ray.shutdown()
-        if self._own is not None:
+        if self._own is not None and self._claim is not None:
+            self._claim.release()
             shutil.rmtree(self._own, ignore_errors=True)
 
     @property
@@ -292,12 +296,22 @@ def _unpacked(files: Mapping[str, bytes]) -> str:
     return str(place)
 
 
-def _temporary() -> str:
-    """A folder for a Ray of our own, which would else leave its sessions in /tmp/ray."""
+def _temporary() -> tuple[str, FileLock]:
+    """A folder for a Ray of our own, which would else leave its sessions in /tmp/ray, and a lock in
+    it that says that it is in use. What killed runs left is removed."""
     base = tempfile.gettempdir()
     if len(base) > _LONGEST_TEMPORARY and Path("/tmp").is_dir():
         base = "/tmp"
-    return tempfile.mkdtemp(prefix="eexit-ray-", dir=base)
+    for claim in Path(base).glob(f"{_OWN}*/{_CLAIM}"):
+        with contextlib.suppress(Timeout, OSError), FileLock(claim, timeout=0):
+            shutil.rmtree(claim.parent, ignore_errors=True)
+    made = tempfile.mkdtemp(prefix=_OWN, dir=base)
+    lock = FileLock(Path(made) / _CLAIM)
+    lock.acquire()
+    return made, lock
+
+
+_OWN, _CLAIM = "eexit-ray-", "in-use"
 
 
 def _cannot_join(address: str, error: Exception) -> EexitError:

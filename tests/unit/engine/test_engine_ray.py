@@ -181,6 +181,21 @@ def test_a_ray_of_its_own_is_gone_afterwards(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_what_a_killed_run_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(engine_ray, "_LONGEST_TEMPORARY", 1000)
+    used, claim = engine_ray._temporary()
+    left, other = engine_ray._temporary()
+    (Path(left) / "session").mkdir()
+    other.release()  # as the kernel does when a process is killed
+    third, another = engine_ray._temporary()
+    assert {str(path) for path in tmp_path.iterdir()} == {used, third}
+    claim.release()
+    another.release()
+
+
 @pytest.mark.slow
 def test_a_node_that_goes_takes_nothing_along(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nodes, of which one is removed in mid-run."""
