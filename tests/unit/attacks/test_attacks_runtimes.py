@@ -22,6 +22,7 @@ from eexit_cli.families.exported import exported
 from eexit_cli.families.exporting import export_model
 from eexit_cli.families.listing import summarise
 from eexit_cli.families.opening import open_model
+from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
@@ -317,6 +318,41 @@ def test_what_cannot_run_is_one_clear_line(
         options = {**options, "model": str(deployed)}
     with pytest.raises(UsageError, match=message):
         evaluated(root, **options)
+
+
+def test_what_is_timed_and_attacked_is_the_file(
+    root: Path, deployed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures alike would hide that torch made them: here it cannot."""
+
+    def refuse(*given: Any, **options: Any) -> None:
+        raise AssertionError("torch leaves early")
+
+    monkeypatch.setattr(MultiExitClassifier, "infer", refuse)
+    evaluated(root, runtime="onnx", threshold=(0.5, 0.6))
+    evaluated(root, model=str(deployed))
+    attack(root, "model", recipe="same-token", runtime="onnx-int8")
+    attack(root, "deployed", recipe="same-token", surrogate=str(root / "model"))
+    with pytest.raises(AssertionError, match="torch leaves early"):
+        evaluated(root, runtime=("onnx", "torch"))
+
+
+def test_each_kind_of_rule_has_a_file_that_holds_it(root: Path) -> None:
+    model: Any = open_model(EvaluateConfig(model=str(root / "model"), runtime="onnx"))
+    exits = [
+        model.exit(EvaluateConfig(**options))
+        for options in (
+            {"threshold": 0.5},
+            {"threshold": 0.3},
+            {"confidence": "max-prob", "threshold": 0.7},
+            {"patience": 1},
+        )
+    ]
+    files = [model.running(exit) for exit in exits]
+    assert files[0] is files[1]
+    assert len({id(file) for file in files}) == 3
+    for exit, file in zip(exits, files, strict=True):
+        assert file.about.reads(exit.rule.describe())
 
 
 def test_a_calibration_cannot_attack_a_file(root: Path, deployed: Path) -> None:
