@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import types
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -26,6 +27,8 @@ from eexit_cli.engine import Died, Engine, Event, Job, Raised, Worker
 from eexit_cli.engine.working import do, environment, set_up_process
 
 _STARTING = threading.Lock()
+_LOOK = 1.0
+"""Seconds between two looks at workers that are being set up."""
 
 
 class Processes(Engine):
@@ -56,10 +59,19 @@ class Processes(Engine):
         future.add_done_callback(lambda done: self._inbox.put((worker, place, done)))
 
     def hear(self, seconds: float | None) -> tuple[Worker, Event] | None:
-        try:
-            worker, place, future = self._inbox.get(timeout=seconds)
-        except queue.Empty:
-            return None
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
+            try:
+                worker, place, future = self._inbox.get(timeout=max(0.0, left))
+                break
+            except queue.Empty:
+                # One that dies before it has taken its first job is none that pebble tells of.
+                for each in self.workers:
+                    if each.handle is not None and not each.ready and each.handle.begun > 1:
+                        return each, Died(each.handle.how_it_ended())
+                if until is not None and time.monotonic() >= until:
+                    return None
         if worker.handle is not place:
             return self.hear(seconds)  # of a process that was ended
         if future.cancelled() or isinstance(error := future.exception(), RuntimeError | OSError):
@@ -94,6 +106,11 @@ class _Place:
     @property
     def pids(self) -> list[int]:
         return [each.pid for each in self._context.made[-1:] if each.pid and each.is_alive()]
+
+    @property
+    def begun(self) -> int:
+        """Processes so far: pebble begins another where one has ended."""
+        return len(self._context.made)
 
     def how_it_ended(self) -> str:
         """The signal or exit code, and the last line of what it complained about."""
