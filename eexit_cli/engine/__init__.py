@@ -7,6 +7,7 @@ than a limit ends its worker and counts as failed. What a job gives must not dep
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -150,10 +151,12 @@ class Engine(ABC):
         ValueError: ``work.make`` is of the main program.
 
     Attributes:
+        silence: seconds without news after which it looks for itself.
         told: what is worth remembering.
     """
 
     name: str
+    silence: float
 
     def __init__(
         self,
@@ -190,8 +193,16 @@ class Engine(ABC):
         """Hand a job to a worker that is ready."""
 
     @abstractmethod
-    def hear(self, seconds: float | None) -> tuple[Worker, Event] | None:
+    def hear(self, seconds: float) -> tuple[Worker, Event] | None:
         """What happened next; None where nothing did for so long."""
+
+    @abstractmethod
+    def look(self) -> tuple[Worker, Event] | None:
+        """After :attr:`silence`: what happened that nobody tells of; None where nothing did.
+
+        Raises:
+            EngineError: nobody is there any more.
+        """
 
     @abstractmethod
     def empty(self, worker: Worker) -> None:
@@ -282,8 +293,10 @@ class Engine(ABC):
         """What happened next; a worker past its deadline is ended."""
         while True:
             deadlines = [each.deadline for each in self.workers if each.deadline is not None]
-            wait = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-            heard = self.hear(wait)
+            left = max(0.0, min(deadlines) - time.monotonic()) if deadlines else math.inf
+            heard = self.hear(min(left, self.silence))
+            if heard is None and left > self.silence:
+                heard = self.look()
             if heard is not None:
                 return heard
             now = time.monotonic()

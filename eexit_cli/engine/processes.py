@@ -12,7 +12,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import types
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -27,14 +26,13 @@ from eexit_cli.engine import Died, Engine, Event, Job, Raised, Worker
 from eexit_cli.engine.working import do, environment, set_up_process
 
 _STARTING = threading.Lock()
-_LOOK = 1.0
-"""Seconds between two looks at workers that are being set up."""
 
 
 class Processes(Engine):
     """See :class:`~eexit_cli.engine.Engine`."""
 
     name = "local"
+    silence = 1.0
 
     def open(self) -> int:
         # A Queue's lock may stay taken where Ctrl-C interrupts its get.
@@ -58,25 +56,23 @@ class Processes(Engine):
         place = worker.handle
         future.add_done_callback(lambda done: self._inbox.put((worker, place, done)))
 
-    def hear(self, seconds: float | None) -> tuple[Worker, Event] | None:
-        until = None if seconds is None else time.monotonic() + seconds
-        while True:
-            left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
-            try:
-                worker, place, future = self._inbox.get(timeout=max(0.0, left))
-                break
-            except queue.Empty:
-                # One that dies before it has taken its first job is none that pebble tells of.
-                for each in self.workers:
-                    if each.handle is not None and not each.ready and each.handle.begun > 1:
-                        return each, Died(each.handle.how_it_ended())
-                if until is not None and time.monotonic() >= until:
-                    return None
+    def hear(self, seconds: float) -> tuple[Worker, Event] | None:
+        try:
+            worker, place, future = self._inbox.get(timeout=seconds)
+        except queue.Empty:
+            return None
         if worker.handle is not place:
             return self.hear(seconds)  # of a process that was ended
         if future.cancelled() or isinstance(error := future.exception(), RuntimeError | OSError):
             return worker, Died(place.how_it_ended())
         return worker, Raised(error) if error is not None else future.result()
+
+    def look(self) -> tuple[Worker, Event] | None:
+        """One that dies before it has taken its first job is none that pebble tells of."""
+        for worker in self.workers:
+            if worker.handle is not None and not worker.ready and worker.handle.begun > 1:
+                return worker, Died(worker.handle.how_it_ended())
+        return None
 
     def empty(self, worker: Worker) -> None:
         if worker.handle is not None:

@@ -13,7 +13,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,9 +28,6 @@ INSTALL = "pip install 'eexit[ray]'"
 
 _PATIENCE = 15.0
 """Seconds in which a cluster answers."""
-
-_SILENCE = 10.0
-"""Seconds without news after which it is asked."""
 
 _LONGEST_TEMPORARY = 40
 """Characters of a path under which Ray's sockets, which have at most 107, find room."""
@@ -60,6 +56,7 @@ class Actors(Engine):
     """
 
     name = "ray"
+    silence = 10.0
 
     def __init__(
         self,
@@ -166,43 +163,17 @@ class Actors(Engine):
     def _await(self, worker: Worker, reference: Any) -> None:
         self._pending[reference] = worker, worker.handle
 
-    def hear(self, seconds: float | None) -> tuple[Worker, Event] | None:
-        until = None if seconds is None else time.monotonic() + seconds
-        while True:
-            if not self._done:
-                left = _SILENCE if until is None else min(_SILENCE, until - time.monotonic())
-                self._wait(max(0.0, left))
-            if self._done:
-                reference = self._done.popleft()
-                worker, actor = self._pending.pop(reference)
-                if worker.handle is actor:
-                    return worker, self._event(reference)
-            elif until is not None and time.monotonic() >= until:
-                return None
-            else:
-                self._check()
+    def hear(self, seconds: float) -> tuple[Worker, Event] | None:
+        if not self._done:
+            self._wait(seconds)
+        while self._done:
+            reference = self._done.popleft()
+            worker, actor = self._pending.pop(reference)
+            if worker.handle is actor:
+                return worker, self._event(reference)
+        return None
 
-    def _wait(self, seconds: float) -> None:
-        """Gather what is done; one call costs as much as there are references, so it brings all."""
-        pending = list(self._pending)
-        done, _ = self._ray.wait(pending, num_returns=1, timeout=seconds)
-        if done and len(pending) > 1:
-            done, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
-        self._done.extend(done)
-
-    def _event(self, reference: Any) -> Event:
-        try:
-            event: Event = self._ray.get(reference)
-        except self._ray.exceptions.RayActorError as error:
-            self._check()
-            return Died(_first_line(error))
-        except self._ray.exceptions.RayError as error:
-            return Raised(EngineError(f"Ray: {_first_line(error)}"))
-        except ConnectionError as error:
-            return Raised(EngineError(f"The connection to the cluster is lost: {error}"))
-        return event
-
-    def _check(self) -> None:
+    def look(self) -> None:
         """Is the cluster there? A lost one lets questions hang, and Ray ends the program itself
         after a minute.
 
@@ -220,6 +191,26 @@ class Actors(Engine):
                 "The connection to the cluster is lost",
                 hint="Go on with --resume, once it is back or with --engine local",
             )
+
+    def _wait(self, seconds: float) -> None:
+        """Gather what is done; one call costs as much as there are references, so it brings all."""
+        pending = list(self._pending)
+        done, _ = self._ray.wait(pending, num_returns=1, timeout=seconds)
+        if done and len(pending) > 1:
+            done, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
+        self._done.extend(done)
+
+    def _event(self, reference: Any) -> Event:
+        try:
+            event: Event = self._ray.get(reference)
+        except self._ray.exceptions.RayActorError as error:
+            self.look()
+            return Died(_first_line(error))
+        except self._ray.exceptions.RayError as error:
+            return Raised(EngineError(f"Ray: {_first_line(error)}"))
+        except ConnectionError as error:
+            return Raised(EngineError(f"The connection to the cluster is lost: {error}"))
+        return event
 
     def empty(self, worker: Worker) -> None:
         if worker.handle is not None and not self._lost:
