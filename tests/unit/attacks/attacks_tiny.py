@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from eexit_cli.attacks.budget import Budget
 from eexit_cli.attacks.encoder_victim import EncoderVictim
 from eexit_cli.confidence.entropy import MEASURE as ENTROPY
+from eexit_cli.core.progress import SilentProgress
 from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.models.batching import TextBatcher
@@ -162,6 +165,40 @@ def classifier(
         for head in model.classifiers:
             head.weight.mul_(6)
     return model.eval().requires_grad_(False)
+
+
+def save_classifier(
+    folder: Path,
+    exit_defaults: dict[str, Any],
+    *,
+    names: Sequence[str] = ("negative", "positive"),
+    task: str | None = None,
+    layers: int = 5,
+    seed: int = 0,
+) -> Path:
+    """A model folder of :func:`classifier`."""
+    tokenizer = wordpiece()
+    model = classifier(tokenizer, layers=layers, classes=len(names), seed=seed)
+    model.config.task = task
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+    model.config.exit_defaults = exit_defaults
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+ENTROPY_EXIT = {"criterion": "threshold", "confidence": "entropy", "threshold": 0.55}
+
+
+class Listens(SilentProgress):
+    """Keeps the lines that a person would read."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.heard.append(text)
 
 
 def victim_for(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks_tiny import TEXTS, classifier, wordpiece
+from attacks_tiny import ENTROPY_EXIT, TEXTS, save_classifier
 
 from eexit_cli.attacks import ATTACKS, wordnet_env
 from eexit_cli.attacks.recipe import Recipe
@@ -33,19 +33,7 @@ RECIPES = "same-token,deepwordbug,random"
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer = wordpiece()
-    model = classifier(tokenizer, layers=5)
-    model.config.id2label = {0: "negative", 1: "positive"}
-    model.config.label2id = {"negative": 0, "positive": 1}
-    model.config.exit_defaults = {
-        "criterion": "threshold",
-        "confidence": "entropy",
-        "threshold": 0.55,
-    }
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_classifier(tmp_path_factory.mktemp("model"), ENTROPY_EXIT)
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from typing import Any
 
 import psutil
 import pytest
-from attacks_tiny import TEXTS, classifier, wordpiece
+from attacks_tiny import TEXTS, Listens, save_classifier
 from textattack.shared import AttackedText
 
 from eexit_cli.attacks import ATTACKS
 from eexit_cli.config import AttackConfig
 from eexit_cli.core.errors import UsageError
-from eexit_cli.core.progress import SilentProgress, SilentTicker
+from eexit_cli.core.progress import SilentTicker
 from eexit_cli.core.seed import stream
 from eexit_cli.pipelines.attack.run import list_recipes, run_attack
 from eexit_cli.store.results import ResultStore
@@ -31,15 +31,8 @@ WORDS = [word for text in TEXTS for word in text.split()]
 
 
 def write_model(folder: Path, *, classes: int = 2, **exit_defaults: Any) -> Path:
-    tokenizer = wordpiece()
-    model = classifier(tokenizer, layers=5, classes=classes)
-    names = ["negative", "positive", "neutral"][:classes]
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: index for index, name in enumerate(names)}
-    model.config.exit_defaults = exit_defaults
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    names = ("negative", "positive", "neutral")[:classes]
+    return save_classifier(folder, exit_defaults, names=names)
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +77,6 @@ def records_of(path: Path) -> list[dict[str, Any]]:
         {key: value for key, value in json.loads(line).items() if key != "seconds"}
         for line in lines
     ]
-
-
-class Listens(SilentProgress):
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.heard.append(text)
 
 
 class StopsAfter(Listens):

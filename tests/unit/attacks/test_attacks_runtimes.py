@@ -11,12 +11,11 @@ from typing import Any
 import onnxruntime
 import pytest
 import torch
-from attacks_tiny import TEXTS, classifier, wordpiece
+from attacks_tiny import ENTROPY_EXIT, TEXTS, Listens, save_classifier
 
 from eexit_cli.config import AttackConfig, CalibrateConfig, EvaluateConfig
 from eexit_cli.config.runtime import ExportModelConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
-from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.seed import stream
 from eexit_cli.families.exported import exported
 from eexit_cli.families.exporting import export_model
@@ -32,29 +31,11 @@ from eexit_cli.plots.tradeoff import frame
 WORDS = [word for text in TEXTS for word in text.split()]
 
 
-class Listens(SilentProgress):
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.heard.append(text)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runtimes")
-    tokenizer = wordpiece()
     for name, layers in (("model", 4), ("other", 3)):
-        model = classifier(tokenizer, layers=layers)
-        model.config.id2label = {0: "negative", 1: "positive"}
-        model.config.label2id = {"negative": 0, "positive": 1}
-        model.config.exit_defaults = {
-            "criterion": "threshold",
-            "confidence": "entropy",
-            "threshold": 0.55,
-        }
-        model.save_pretrained(root / name)
-        tokenizer.save_pretrained(root / name)
+        save_classifier(root / name, ENTROPY_EXIT, layers=layers)
     draw = stream(3, "reviews")
     rows = [
         {"text": " ".join(draw.choices(WORDS, k=draw.randint(3, 14))), "label": label}

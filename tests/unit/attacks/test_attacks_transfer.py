@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from attacks_tiny import TEXTS, classifier, wordpiece
+from attacks_tiny import ENTROPY_EXIT, TEXTS, Listens, save_classifier
 
 from eexit_cli.confidence.entropy import MEASURE as ENTROPY
 from eexit_cli.config import AttackConfig
@@ -36,14 +36,6 @@ from eexit_cli.pipelines.export import TABLE, run_export
 WORDS = [word for text in TEXTS for word in text.split()]
 
 
-class Hears(SilentProgress):
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.heard.append(text)
-
-
 def write_model(
     folder: Path,
     names: list[str],
@@ -52,19 +44,8 @@ def write_model(
     patience: int = 0,
     task: str | None = None,
 ) -> Path:
-    tokenizer = wordpiece()
-    model = classifier(tokenizer, layers=5, classes=len(names), seed=seed)
-    model.config.task = task
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: index for index, name in enumerate(names)}
-    model.config.exit_defaults = (
-        {"criterion": "patience", "patience": patience}
-        if patience
-        else {"criterion": "threshold", "confidence": "entropy", "threshold": 0.55}
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    own = {"criterion": "patience", "patience": patience} if patience else ENTROPY_EXIT
+    return save_classifier(folder, own, names=names, task=task, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -455,7 +436,7 @@ def test_an_export_loads_with_datasets_and_trains(folder: Path, attacked: Any) -
     import datasets
 
     target = folder / "adversarial"
-    hears = Hears()
+    hears = Listens()
     written = run_export(export_of(attacked, target, with_originals=True), progress=hears)
     assert hears.heard[-1] == (
         "These come from the whole of reviews.jsonl; a model trained on them must not be reported "
@@ -513,7 +494,7 @@ def test_an_export_of_training_samples_needs_no_warning(folder: Path, attacked: 
             results_dir=folder / "results",
         )
     )
-    hears = Hears()
+    hears = Listens()
     written = run_export(export_of(result, folder / "of-train"), progress=hears)
     assert written["split"] == "train"
     assert [line.split(" of run")[0] for line in hears.heard] == [
