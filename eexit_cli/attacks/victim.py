@@ -262,17 +262,14 @@ class Victim(ABC, Generic[Answer]):
             for start in range(0, len(new), size)
             for part in self._gradient_batches(new[start : start + size])
         ]
-        known = self._known
-        passes = self._passes(
-            [
-                _Gradients(part, loss, {each: self._known[each] for each in part if each in known})
-                for part in parts
-            ]
-        )
+        passes = self._passes([self._asked(part, loss) for part in parts])
         for part, found in zip(parts, passes, strict=True):
             for text, gradient in zip(part, found, strict=True):
                 self._gradients[text, loss] = gradient
         return _first_ones(self._gradients, [(text, loss) for text in texts])
+
+    def _asked(self, texts: list[TextInput], loss: Loss) -> _Gradients:
+        return _Gradients(texts, loss, {t: self._known[t] for t in texts if t in self._known})
 
     def _gradient_batches(self, texts: list[TextInput]) -> Iterable[list[TextInput]]:
         """Parts of the texts that fit into one forward and backward pass."""

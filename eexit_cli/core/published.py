@@ -8,6 +8,9 @@ from typing import Any
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What torch's wrappers of a model, or of a part, add to tensors' names; nothing else does."""
 
+EXPORTED_FILE = "model.onnx"
+"""The weights of an exported model; beside others' weights it is another project's copy of them."""
+
 DEEBERT_EXIT = {"criterion": "threshold", "confidence": "entropy", "threshold": 0.19}
 """The setting that the SAME authors publish for ``mattymchen/deebert-base-sst2``."""
 

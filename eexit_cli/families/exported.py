@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eexit_cli.core.answers import Exit
 
 TORCH, ONNX, ONNX_INT8 = "torch", "onnx", "onnx-int8"
 
 WEIGHTS = {ONNX: "float32", ONNX_INT8: "int8"}
 """Of the file that each runs."""
-
-MODEL_FILE = "model.onnx"
-"""Of an exported folder."""
 
 
 def exported(settings: Mapping[str, Any]) -> str | None:
@@ -19,3 +19,8 @@ def exported(settings: Mapping[str, Any]) -> str | None:
     if settings.get("runtime") != ONNX:
         return None
     return ONNX_INT8 if settings.get("weights") == WEIGHTS[ONNX_INT8] else ONNX
+
+
+def runtime_of(exit: Exit, runtimes: Sequence[str]) -> str:
+    """What runs an exit: what it names, or the first."""
+    return str(exit.described.get("runtime", runtimes[0]))

@@ -10,12 +10,14 @@ from eexit_cli.config.exit_options import asking_options, exit_value
 from eexit_cli.core.answers import CLASSES
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
+from eexit_cli.core.published import EXPORTED_FILE
 from eexit_cli.core.stepping import replay
 from eexit_cli.families.calibrated import stored_for, with_calibrated
 from eexit_cli.families.encoder.model import EncoderModel
-from eexit_cli.families.exported import MODEL_FILE, TORCH, WEIGHTS, exported
+from eexit_cli.families.exported import TORCH, WEIGHTS, exported
+from eexit_cli.families.listing import family_with
 from eexit_cli.families.loading import folder_of
-from eexit_cli.families.opening import family_of, open_model
+from eexit_cli.families.opening import open_model
 from eexit_cli.metrics.task import compute
 from eexit_cli.models.checkpoints import read_config
 from eexit_cli.store.calibrations import StoredCalibration
@@ -60,12 +62,13 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
     if config.output is None:
         raise UsageError("No --output is given", hint="Name the new folder: --output DIR")
     check_free(config.output)
-    if family_of(config.model).kind != CLASSES:
+    settings = read_config(folder_of(resolve(config.model)))
+    if family_with(settings).kind != CLASSES:
         raise UsageError(
             f"'{config.model}' writes text; a classifier alone can be exported",
             hint="Choose one: eexit models list",
         )
-    if exported(read_config(folder_of(resolve(config.model)))) is not None:
+    if exported(settings) is not None:
         raise UsageError(f"'{config.model}' is exported already", hint="Copy its folder")
     runtime = next(name for name, weights in WEIGHTS.items() if weights == config.weights)
     named = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
@@ -75,7 +78,12 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
     assert isinstance(model, EncoderModel)
     model.name_outputs(options, progress)
     examples = _samples(model, options, progress)
-    options, stored = _settled(options, model, progress)
+    stored = None
+    if isinstance(options.threshold, str):
+        assert examples is not None
+        task = examples.info.name
+        stored = stored_for(options, model, task, "")
+        options = with_calibrated(options, model, task=task, progress=progress)
     exit = model.exit(dataclasses.replace(options, runtime=runtime))
     about = write_deployment(
         model.model,
@@ -86,7 +94,7 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
         provenance=_provenance(config, model, stored),
         name=model.name,
     )
-    size = (config.output / MODEL_FILE).stat().st_size
+    size = (config.output / EXPORTED_FILE).stat().st_size
     return {
         "model": str(config.output),
         "layers": about.layers,
@@ -96,19 +104,6 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
         "threshold_from": about.provenance.get("from"),
         **_compared(model, exit, examples, progress),
     }
-
-
-def _settled(
-    options: Any, model: EncoderModel, progress: Progress
-) -> tuple[Any, StoredCalibration | None]:
-    """The options with the threshold that a word means, and the calibration that it is of."""
-    if not isinstance(options.threshold, str):
-        return options, None
-    options = model.own_data(options, progress)
-    examples = model.examples(options, default_split=_split(options), progress=SilentProgress())
-    task = examples.info.name
-    stored = stored_for(options, model, task, "")
-    return with_calibrated(options, model, task=task, progress=progress), stored
 
 
 def _split(options: Any) -> str:
@@ -136,11 +131,12 @@ def _provenance(
 def _samples(model: EncoderModel, options: Any, progress: Progress) -> Examples | None:
     """Samples that the model was not trained on; None where nobody named any and it has none."""
     named = any(getattr(options, name) for name in ("task", "data_file", "data_dir", "split"))
+    needed = named or isinstance(options.threshold, str)  # a promise is of a task
     try:
         options = model.own_data(options, progress)
         return model.examples(options, default_split=_split(options), progress=progress)
     except (UsageError, MissingArtifactError) as error:
-        if named:
+        if needed:
             raise
         progress.message(f"Not compared with the model: {error.message}")
         return None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.results import ExportConfig
 from eexit_cli.core.errors import EexitError, UsageError
+from eexit_cli.core.folders import whole_folder
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.data import task_info
 from eexit_cli.families.class_names import classes_of
@@ -169,17 +167,12 @@ def _write(rows: list[dict[str, Any]], folder: Path) -> None:
     import datasets
 
     table = datasets.Dataset.from_list(rows)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bar()
     try:
-        table.save_to_disk(str(temporary))
-        table.to_parquet(str(temporary / TABLE))
-        if folder.exists():
-            folder.rmdir()
-        os.replace(temporary, folder)
+        with whole_folder(folder) as made:
+            table.save_to_disk(str(made))
+            table.to_parquet(str(made / TABLE))
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         if shown:
             datasets.enable_progress_bar()

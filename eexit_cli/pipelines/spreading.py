@@ -134,6 +134,26 @@ class EngineCrew:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
+    @classmethod
+    def of(
+        cls,
+        make: Callable[..., Callable[[Any], Any]],
+        config: Any,
+        model: Any,
+        progress: Progress,
+        jobs: int | None = None,
+    ) -> EngineCrew:
+        """Workers that each make what does the jobs of this configuration.
+
+        Args:
+            make: as of :class:`eexit_cli.engine.Work`, of a configuration.
+            model: that the configuration means, opened.
+            jobs: that there are, where known.
+        """
+        settings, folders = settled(config, model)
+        work = Work(make, (settings,), folders)
+        return cls(engine_of(config, work, jobs=jobs, tell=progress.message))
+
     @property
     def size(self) -> int:
         self.begin()
@@ -188,9 +208,7 @@ def crewed(
     if not spreads(config):
         yield model, dict
         return
-    settings, folders = settled(config, model)
-    work = Work(sharing, (settings,), folders)
-    crew = EngineCrew(engine_of(config, work, jobs=None, tell=progress.message))
+    crew = EngineCrew.of(sharing, config, model, progress)
     try:
         yield model.with_crew(crew), lambda: {"engine": remembered(crew.engine.told)}
     finally:

@@ -56,6 +56,11 @@ class RunView:
         return bool(self.config.get("self_speculative"))
 
     @property
+    def leading_metric(self) -> str:
+        """The first measured thing of a row that is also known of the full model."""
+        return next(name for name in self.rows[0] if f"{name}_full" in self.metrics)
+
+    @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
         return self.document["rows"]
 

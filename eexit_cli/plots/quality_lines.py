@@ -41,7 +41,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
     """
     import pandas as pd
 
-    metrics = {run.label: _leading_metric(run) for run in runs}
+    metrics = {run.label: run.leading_metric for run in runs}
     if len(set(metrics.values())) > 1:
         said = ", ".join(f"{metric} ({label})" for label, metric in metrics.items())
         raise UsageError(
@@ -121,11 +121,6 @@ def _series_name(row: Mapping[str, Any]) -> str:
         name = f"layer {row['shallow_layer']} or last, {name}"
     top_k = row.get("top_k_propagation")
     return f"{name}, top {top_k}" if top_k else name
-
-
-def _leading_metric(run: RunView) -> str:
-    """The first measured thing of a row that is also known of the full model."""
-    return next(name for name in run.rows[0] if f"{name}_full" in run.metrics)
 
 
 def draw_layers(frame: DataFrame, ax: Axes) -> None:

@@ -43,7 +43,7 @@ def frame(runs: Sequence[RunView]) -> DataFrame:
 
     if any(map(compares_runtimes, runs)):
         return runtime_frame(runs)
-    metrics = {run.label: _leading_metric(run) for run in runs}
+    metrics = {run.label: run.leading_metric for run in runs}
     if len(set(metrics.values())) > 1:
         said = ", ".join(f"{metric} ({label})" for label, metric in metrics.items())
         raise UsageError(
@@ -83,11 +83,6 @@ def _rows(run: RunView, metric: str) -> Iterator[dict[str, Any]]:
 def _series_name(row: Mapping[str, Any]) -> str:
     name = str(row.get("confidence") or row["criterion"])
     return name.replace("_", " ").replace("-", " ")
-
-
-def _leading_metric(run: RunView) -> str:
-    """The first measured thing of a row that is also known of the full model."""
-    return next(name for name in run.rows[0] if f"{name}_full" in run.metrics)
 
 
 def draw(frame: DataFrame, ax: Axes) -> None:

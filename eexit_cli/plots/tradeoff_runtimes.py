@@ -46,7 +46,7 @@ def runtime_frame(runs: Sequence[RunView]) -> DataFrame:
 
 
 def _rows(run: RunView) -> Iterator[dict[str, Any]]:
-    metric = next(name for name in run.rows[0] if f"{name}_full" in run.metrics)
+    metric = run.leading_metric
     kinds = {(row["criterion"], row.get("confidence")) for row in run.rows}
     seen: set[str] = set()
     for row in run.rows:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.option import flag
+from eexit_cli.core.published import EXPORTED_FILE
 from eexit_cli.store.atomic import write_atomically
 from eexit_cli.store.conditions import (
     GENERATION,
@@ -52,8 +53,6 @@ BESIDE_THRESHOLD: Mapping[str, Any] = {
 was made with. The value is what each is where nothing is stored."""
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
-_EXPORTED = "model.onnx"
-"""The weights of a folder that has no others."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def weights_digest(folder: Path) -> str:
         MissingArtifactError: the folder has no weights.
     """
     files = sorted(path for pattern in _WEIGHT_FILES for path in folder.glob(pattern))
-    files = files or sorted(folder.glob(_EXPORTED))
+    files = files or sorted(folder.glob(EXPORTED_FILE))
     if not files:
         raise MissingArtifactError(f"{folder} has no weights", hint="Check the path")
     digest = hashlib.sha256()

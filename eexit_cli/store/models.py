@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from eexit_cli.core.catalog import nearest
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.published import EXPORTED_FILE
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models"
 """The models that come with the package, one folder each."""
@@ -44,7 +45,7 @@ _WEIGHTS = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
-    "model.onnx",
+    EXPORTED_FILE,
 )
 
 
@@ -192,7 +193,7 @@ def _check_folder(path: Path) -> None:
     if not any((path / name).is_file() for name in _WEIGHTS):
         raise EexitError(
             f"{path} is not a model folder: it has neither model.safetensors nor pytorch_model.bin "
-            "(nor model.onnx)",
+            f"(nor {EXPORTED_FILE})",
             hint=shape,
         )
 
@@ -244,7 +245,7 @@ def tensor_names(path: Path) -> str:
 
 def megabytes(path: Path) -> float:
     """Of the weight files that loading would read."""
-    patterns = ("model*.safetensors", "pytorch_model*.bin", "model.onnx")
+    patterns = ("model*.safetensors", "pytorch_model*.bin", EXPORTED_FILE)
     for pattern in patterns:
         size = sum(file.stat().st_size for file in path.glob(pattern))
         if size:

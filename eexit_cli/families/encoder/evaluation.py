@@ -53,7 +53,7 @@ class EncoderEvaluation:
 
     def _trace(self, exit: Exit) -> Trace:
         """Of the samples by what runs the exit, made on first use."""
-        runtime = exit.described.get("runtime", self.model.runtimes[0])
+        runtime = self.model.runtime_of(exit)
         if runtime not in self._traces:
             self._traces[runtime] = self._traced(runtime)
         return self._traces[runtime]

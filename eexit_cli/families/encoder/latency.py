@@ -56,7 +56,7 @@ def measure_speed(
     def way(exit: Exit, model: Any) -> Callable[[dict[str, Any]], object]:
         return lambda batch: model.infer(**batch, criterion=exit.rule)
 
-    runtimes = [exit.described.get("runtime", loaded.runtimes[0]) for exit in exits]
+    runtimes = [loaded.runtime_of(exit) for exit in exits]
     whole = {each: f"{FULL}, {each}" for each in dict.fromkeys(runtimes)}
     full = {
         name: Exit.of({"criterion": "full", "runtime": each}, None) for each, name in whole.items()

@@ -23,7 +23,7 @@ from eexit_cli.families.batches import (
     typed_in,
 )
 from eexit_cli.families.class_names import names_in
-from eexit_cli.families.exported import TORCH
+from eexit_cli.families.exported import TORCH, runtime_of
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.store.models import ModelRef
@@ -110,6 +110,10 @@ class LoadedModel:
         """The task that it was trained on, where known."""
         task: str | None = self.model.config.task
         return task
+
+    def runtime_of(self, exit: Exit) -> str:
+        """What runs an exit."""
+        return runtime_of(exit, self.runtimes)
 
     def running(self, exit: Exit) -> Any:
         """The classifier that runs an exit."""

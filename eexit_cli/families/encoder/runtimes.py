@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from eexit_cli.config.field import values_of
 from eexit_cli.core.answers import Exit
 from eexit_cli.core.errors import EexitError, UsageError
-from eexit_cli.families.exported import MODEL_FILE, ONNX_INT8, TORCH, WEIGHTS, exported
+from eexit_cli.core.published import EXPORTED_FILE
+from eexit_cli.families.exported import ONNX_INT8, TORCH, WEIGHTS, exported, runtime_of
 from eexit_cli.store.conditions import WEIGHT_WIDTH
 from eexit_cli.store.models import config_of
 
@@ -81,11 +82,11 @@ def load_exported(folder: Path, progress: Progress | None) -> Any:
     from eexit_cli.models.onnx.quantise import needs_reduced_range
     from eexit_cli.models.onnx.sessions import OnnxClassifier
 
-    model = OnnxClassifier.load(folder / MODEL_FILE)
+    model = OnnxClassifier.load(folder / EXPORTED_FILE)
     told = config_of(folder) or {}
     if (told.get("weights"), told.get("exits")) != (model.about.weights, model.about.layers):
         raise EexitError(
-            f"{folder / MODEL_FILE} is not the file that {folder / 'config.json'} speaks of",
+            f"{folder / EXPORTED_FILE} is not the file that {folder / 'config.json'} speaks of",
             hint="Copy the whole folder again, or export it anew",
         )
     full_range = model.about.quantisation.get("reduce_range") is False
@@ -111,7 +112,7 @@ def runner(model: torch.nn.Module, runtimes: Sequence[str], default: Any) -> Cal
 
     @cache
     def running(exit: Exit) -> Any:
-        runtime = exit.described.get("runtime", runtimes[0])
+        runtime = runtime_of(exit, runtimes)
         if runtime == TORCH:
             return model
         branches = exit.rule is not None and exit.rule.reads_input
@@ -131,7 +132,7 @@ def _file(model: Any, rule: Any, runtime: str) -> Any:
     from eexit_cli.models.onnx.sessions import OnnxClassifier
 
     graph, about = deployed_model(model, rule, weights=WEIGHTS[runtime])
-    return OnnxClassifier(graph, about, Path(model.config.name_or_path or MODEL_FILE))
+    return OnnxClassifier(graph, about, Path(model.config.name_or_path or EXPORTED_FILE))
 
 
 def rounding(model: Any) -> dict[str, Any]:

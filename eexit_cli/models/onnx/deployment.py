@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.folders import whole_folder
 from eexit_cli.core.protocols import ExitCriterion
+from eexit_cli.core.published import EXPORTED_FILE
 from eexit_cli.models.checkpoints import CONFIG_FILE
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.models.onnx.about import FLOAT32, INT8, About
@@ -20,7 +20,6 @@ from eexit_cli.models.onnx.nesting import nest
 from eexit_cli.models.onnx.quantise import quantised
 from eexit_cli.models.onnx.runtime import session
 
-MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS = (FLOAT32, INT8)
 
@@ -145,21 +144,13 @@ def write_deployment(
         model, criterion, weights=weights, provenance=provenance, reduce_range=reduce_range
     )
     content = graph.SerializeToString()
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        tokenizer.save_pretrained(temporary)
-        (temporary / MODEL_FILE).write_bytes(content)
+    with whole_folder(folder) as made:
+        tokenizer.save_pretrained(made)
+        (made / EXPORTED_FILE).write_bytes(content)
         settings = json.dumps(_config(about), indent=2, sort_keys=True) + "\n"
-        (temporary / CONFIG_FILE).write_text(settings, encoding="utf-8")
+        (made / CONFIG_FILE).write_text(settings, encoding="utf-8")
         readme = deployed_readme(name, about, len(content))
-        (temporary / "README.md").write_text(readme, encoding="utf-8")
-        temporary.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        (made / "README.md").write_text(readme, encoding="utf-8")
     return about
 
 
@@ -213,9 +204,9 @@ def deployed_readme(name: str, about: About, size: int) -> str:
     return f"""\
 # {name}, deployed
 
-`{MODEL_FILE}` ({size / 1e6:.1f} MB) is a classifier of {about.layers} layers that leaves early, in
-one ONNX file: layers behind the exit are not run. It takes one text at a time and gives `logits`
-[1, classes] and `exit_layer` [1].
+`{EXPORTED_FILE}` ({size / 1e6:.1f} MB) is a classifier of {about.layers} layers that leaves early,
+in one ONNX file: layers behind the exit are not run. It takes one text at a time and gives
+`logits` [1, classes] and `exit_layer` [1].
 
 - Exit: {rule}
 - Its setting: {origin}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eexit_cli.attacks import wordnet_env
-from eexit_cli.engine import Work
 from eexit_cli.pipelines.attack.attacker import attacking
-from eexit_cli.pipelines.spreading import EngineCrew, engine_of, settled
+from eexit_cli.pipelines.spreading import EngineCrew
 
 if TYPE_CHECKING:
     from eexit_cli.core.protocols import Progress
@@ -35,10 +34,7 @@ def attackers(
     wanted = subject.config.substitutes == "wordnet" or wordnet_env.HOW_TO_GET in needs
     if wanted and wordnet_env.wordnet_is_there():
         wordnet_env.offer_wordnet()  # unpacked once rather than by every worker
-    config: Any
-    config, folders = settled(subject.config, subject.model)
-    work = Work(attacking, (config,), folders)
-    crew = EngineCrew(engine_of(subject.config, work, jobs=jobs, tell=progress.message))
+    crew = EngineCrew.of(attacking, subject.config, subject.model, progress, jobs)
     crew.begin()
     timings["workers_startup_seconds"] = crew.engine.told.startup_seconds
     try:

@@ -14,10 +14,11 @@ from transformers import AutoTokenizer
 
 import eexit_cli
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
+from eexit_cli.core.published import EXPORTED_FILE
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.models.onnx import quantise, runtime
 from eexit_cli.models.onnx.about import graphs_within
-from eexit_cli.models.onnx.deployment import MODEL_FILE, write_deployment
+from eexit_cli.models.onnx.deployment import write_deployment
 from eexit_cli.models.onnx.sessions import OnnxClassifier
 from eexit_cli.store.models import BUNDLED
 
@@ -136,7 +137,7 @@ def _says(python, folder, texts, *options):
 def _expected(bundled, folder, texts):
     """What the file says through this library, with transformers' tokens."""
     _, tokenizer = bundled
-    file = OnnxClassifier.load(folder / MODEL_FILE)
+    file = OnnxClassifier.load(folder / EXPORTED_FILE)
     found = []
     for text in texts:
         encoded = tokenizer(*text, return_tensors="pt", truncation=True, max_length=512)
