@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -41,19 +41,19 @@ class Processes(Engine):
 
     def fill(self, worker: Worker) -> None:
         worker.handle = _Place()
-        log = str(worker.handle.log)
-        self._schedule(worker, worker.handle.pool.schedule(set_up_process, (self.work, log)))
+        self._schedule(worker, set_up_process, self.work, str(worker.handle.log))
 
     def give(self, worker: Worker, job: Job) -> None:
+        self._schedule(worker, do, job.payload)
+
+    def _schedule(self, worker: Worker, function: Callable[..., Any], *args: Any) -> None:
+        place = worker.handle
+        future: Future[Any]
         try:
-            future = worker.handle.pool.schedule(do, (job.payload,))
+            future = place.pool.schedule(function, args)
         except RuntimeError as error:  # it died while nobody asked anything of it
             future = Future()
             future.set_exception(error)
-        self._schedule(worker, future)
-
-    def _schedule(self, worker: Worker, future: Future[Any]) -> None:
-        place = worker.handle
         future.add_done_callback(lambda done: self._inbox.put((worker, place, done)))
 
     def hear(self, seconds: float) -> tuple[Worker, Event] | None:
@@ -68,9 +68,9 @@ class Processes(Engine):
         return worker, Raised(error) if error is not None else future.result()
 
     def look(self) -> tuple[Worker, Event] | None:
-        """One that dies before it has taken its first job is none that pebble tells of."""
+        """One that dies before it has taken its job is none that pebble tells of."""
         for worker in self.workers:
-            if worker.handle is not None and not worker.ready and worker.handle.begun > 1:
+            if worker.handle is not None and worker.handle.gone:
                 return worker, Died(worker.handle.how_it_ended())
         return None
 
@@ -104,9 +104,13 @@ class _Place:
         return [each.pid for each in self._context.made[-1:] if each.pid and each.is_alive()]
 
     @property
-    def begun(self) -> int:
-        """Processes so far: pebble begins another where one has ended."""
-        return len(self._context.made)
+    def gone(self) -> bool:
+        """Whether its process has ended: pebble then begins another, or breaks.
+
+        A pool that breaks fails the jobs that its threads have seen; one that they had not yet
+        would wait for ever.
+        """
+        return len(self._context.made) > 1 or not self.pool.active
 
     def how_it_ended(self) -> str:
         """The signal or exit code, and the last line of what it complained about."""

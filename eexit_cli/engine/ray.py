@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -50,8 +51,8 @@ class Actors(Engine):
     """See :class:`~eexit_cli.engine.Engine`.
 
     Args:
-        address: of a cluster, such as ``ray://head:10001`` or ``auto``; None joins one that this
-            machine has, or starts one for as long as this lasts.
+        address: of a cluster, such as ``ray://head:10001`` or ``auto``; None joins one that
+            ``ray start`` began on this machine, or begins one for as long as this lasts.
         gpus: of each worker; may be a part of one.
     """
 
@@ -114,9 +115,9 @@ class Actors(Engine):
         self._ours = True
         address = self._address or os.environ.get("RAY_ADDRESS")
         if address is None:
-            # One that runs here already, as `ray start` leaves it.
-            with contextlib.suppress(ConnectionError):
-                self._ray.init(address="auto", **quiet)
+            if _started_here():
+                # Not "auto": that takes another program's own Ray too, and ends with it.
+                self._ray.init(**quiet)
                 return
             self._own, self._claim = _temporary()
             self._ray.init(
@@ -287,6 +288,19 @@ def _unpacked(files: Mapping[str, bytes]) -> str:
     return str(place)
 
 
+def _started_here() -> bool:
+    """Whether a cluster that ``ray start`` began on this machine is there still."""
+    base = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    try:
+        noted = (Path(base) / "ray" / "ray_current_cluster").read_text().strip()
+        host, port = noted.rsplit(":", 1)
+        # Ray itself would ask one that is gone for minutes.
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _temporary() -> tuple[str, FileLock]:
     """A folder for a Ray of our own, which would else leave its sessions in /tmp/ray, and a lock in
     it that says that it is in use. What killed runs left is removed."""
@@ -316,10 +330,11 @@ def _cannot_join(address: str, error: Exception) -> EexitError:
             f"The cluster at {address} has another Python or Ray: {' '.join(text.split())}",
             hint=f"{versions}; install the same on all machines",
         )
-    return EexitError(
-        f"No Ray cluster answers at {address}: {_first_line(error)}",
-        hint="On its head: ray start --head; leave --address out to use this machine alone",
-    )
+    hint = "On its head: ray start --head; leave --address out to use this machine alone"
+    if "RAY_AUTH_MODE" not in os.environ and (Path.home() / ".ray" / "auth_token").exists():
+        # A head that finds this file asks for what it holds; Ray looks there only when told to.
+        hint = f"If it asks for a token: RAY_AUTH_MODE=token. {hint}"
+    return EexitError(f"No Ray cluster answers at {address}: {_first_line(error)}", hint=hint)
 
 
 def _first_line(error: BaseException) -> str:

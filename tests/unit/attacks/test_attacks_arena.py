@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from attacks_tiny import ENTROPY_EXIT, TEXTS, save_classifier
+from pebble.pool.process import PoolManager
 
 from eexit_cli.attacks import ATTACKS, wordnet_env
 from eexit_cli.attacks.recipe import Recipe
@@ -337,6 +339,30 @@ def test_workers_that_cannot_start_are_one_line(
     monkeypatch.setattr(processes, "environment", lambda: {"PYTHONHOME": "/nowhere"})
     with pytest.raises(EexitError, match="die as they start"):
         run_attack(replace(alone(config, "random"), workers=2))
+
+
+@pytest.mark.parametrize("ready", [0, 2])
+def test_a_job_that_a_dead_process_never_saw_is_no_wait_for_ever(
+    ready: int, config: AttackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pebble's pool breaks before its thread has read the job from the queue."""
+    real, given = PoolManager.schedule, []
+
+    def late(self: PoolManager, task: Any) -> None:
+        given.append(task)
+        if len(given) in (ready + 1, ready + 2):  # the first two places, in one case their jobs
+            (process,) = self.worker_manager.workers.values()
+            process.kill()
+            process.join()
+            while self.context.alive:
+                time.sleep(0.01)
+            return
+        real(self, task)
+
+    monkeypatch.setattr(PoolManager, "schedule", late)
+    run = run_attack(replace(alone(config, "random"), workers=2, limit=2))
+    assert len(list(run.records())) == 2
+    assert run.document["report"]["engine"]["deaths"] == 2
 
 
 def test_a_failed_sample_is_named_and_the_others_count(

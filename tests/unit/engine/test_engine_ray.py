@@ -123,12 +123,21 @@ def test_a_folder_that_a_machine_lacks_is_sent(
     subprocess.run(["rm", "-rf", place], check=True)
 
 
-def test_no_cluster_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("token", [True, False])
+def test_no_cluster_at_an_address(
+    token: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("00")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", _refusing("Could not find any running Ray instance"))
     with pytest.raises(EexitError, match="No Ray cluster answers at auto") as raised:
         Actors(THREE, 1, address="auto").__enter__()
     assert "ray start --head" in str(raised.value.hint)
+    assert ("RAY_AUTH_MODE=token" in str(raised.value.hint)) == token
     monkeypatch.setattr(ray, "init", _refusing("Version mismatch: the cluster has Ray 1.0"))
     with pytest.raises(EexitError, match="another Python or Ray: Version mismatch") as raised:
         Actors(THREE, 1, address="auto").__enter__()
@@ -166,7 +175,8 @@ if __name__ == "__main__":
 """
 
 
-def test_a_ray_of_its_own_is_gone_afterwards(tmp_path: Path) -> None:
+def test_a_ray_of_its_own_is_gone_afterwards(here: Any, tmp_path: Path) -> None:
+    """It is begun beside one that another program has for itself, which is left alone."""
     (tmp_path / "own.py").write_text(OWN)
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     variables.pop("RAY_ADDRESS", None)
@@ -179,6 +189,27 @@ def test_a_ray_of_its_own_is_gone_afterwards(tmp_path: Path) -> None:
     )
     assert done.stdout == "[42, 'printed']\n", done.stderr
     assert done.returncode == 0
+
+
+def test_a_cluster_of_ray_start_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    noted = tmp_path / "ray" / "ray_current_cluster"
+    assert not engine_ray._started_here()
+    noted.parent.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        noted.write_text(f"127.0.0.1:{listening.getsockname()[1]}\n")
+        assert engine_ray._started_here()
+        called: list[dict[str, Any]] = []
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "init", lambda **others: called.append(others))
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        engine = Actors(THREE, 1)
+        engine._connect()
+    assert engine._own is None
+    assert [call.get("address") for call in called] == [None]
+    assert not engine_ray._started_here(), "its file outlives a cluster that was killed"
+    noted.write_text("nonsense")
+    assert not engine_ray._started_here()
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(
