@@ -207,12 +207,9 @@ def _fixed_layer(criterion: ExitCriterion, model: MultiExitClassifier) -> int:
 
 def _entropy_terms(graph: Any, p: Any) -> Any:
     """-p ln p, and 0 where p is 0: torch's ``entr``, which the exporter does not know."""
-    zero = graph.op("Constant", value_t=torch.tensor(0.0))
-    some = graph.op("Greater", p, zero)
-    # A logarithm of 0 would make the product NaN, even where it is not taken.
-    one = graph.op("Constant", value_t=torch.tensor(1.0))
-    safe = graph.op("Where", some, p, one)
-    return graph.op("Neg", graph.op("Mul", safe, graph.op("Log", safe)))
+    # A logarithm of 0 would make the product NaN.
+    least = graph.op("Constant", value_t=torch.tensor(torch.finfo(torch.float32).tiny))
+    return graph.op("Neg", graph.op("Mul", p, graph.op("Log", graph.op("Max", p, least))))
 
 
 def _exported(program: _Program) -> Any:

@@ -16,6 +16,7 @@ import dataclasses
 import logging
 import platform
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,13 @@ def _replace(model: Any, apart: set[str]) -> None:
 
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
+    tables = _tables(graph.node, weights)
     nodes: list[Any] = []
     made: dict[str, Any] = {}
     for node in graph.node:
         if node.op_type == "MatMul" and node.name in apart:
             nodes.append(_by_blocks(node, weights[node.input[1]], made))
-        elif node.op_type == "Gather" and _is_table(weights.get(node.input[0])):
+        elif node.op_type == "Gather" and node.input[0] in tables:
             nodes += _by_rows(node, weights[node.input[0]], made)
         else:
             nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
@@ -126,8 +128,12 @@ def _replace(model: Any, apart: set[str]) -> None:
         model.opset_import.add(domain="com.microsoft", version=1)
 
 
-def _is_table(tensor: Any) -> bool:
-    return tensor is not None and len(tensor.dims) == 2 and tensor.data_type == tensor.FLOAT
+def _tables(nodes: Iterable[Any], weights: Mapping[str, Any]) -> set[str]:
+    """Embeddings; not those with a few rows, of positions and segments, which int8 only slows."""
+    read = {node.input[0] for node in nodes if node.op_type == "Gather"}
+    found = [one for name, one in weights.items() if name in read and len(one.dims) == 2]
+    rows = {one.name: one.dims[0] for one in found if one.data_type == one.FLOAT}
+    return {name for name, count in rows.items() if count >= max(rows.values()) / 10}
 
 
 def _steps(values: Any, axis: int) -> tuple[Any, Any]:

@@ -174,7 +174,8 @@ class OnnxClassifier:
         values = _values(input_ids, attention_mask, token_type_ids)
         if on_exit is None:
             if criterion is None:
-                return self._answer(self._piece("last")(values)[0], self.num_exits)
+                (logits,) = self._piece("last")(values)
+                return self._answer(logits, torch.full((len(logits),), self.num_exits))
             if len(input_ids) == 1 and self.about.reads(criterion.describe()):
                 return self._deployed(values, criterion)
         if on_exit is None or not self._alone:
@@ -196,12 +197,12 @@ class OnnxClassifier:
         if knob is not None:
             values[knob] = torch.tensor(getattr(criterion, knob), dtype=KNOBS[knob])
         logits, layer = self._piece("whole")(values)
-        return self._answer(logits, int(layer))
+        return self._answer(logits, layer)
 
-    def _answer(self, logits: Tensor, layer: int) -> Decision:
+    def _answer(self, logits: Tensor, layers: Tensor) -> Decision:
         if not bool(logits.isfinite().all()):
             raise not_finite(self)  # type: ignore[arg-type]
-        return Decision(torch.full((len(logits),), layer), logits)
+        return Decision(layers, logits)
 
     def _walk(
         self, values: Values, criterion: ExitCriterion | None, on_exit: ExitHook | None
