@@ -8,6 +8,11 @@ from pathlib import Path
 from eexit_cli.config.common import CommonConfig, DataConfig, ExitConfig, UnseenDataConfig
 from eexit_cli.config.field import ENCODER, OUTPUT, RUN, like, opt
 
+TORCH, ONNX, ONNX_INT8 = "torch", "onnx", "onnx-int8"
+
+WEIGHTS = {ONNX: "float32", ONNX_INT8: "int8"}
+"""Of the file that each runtime runs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
@@ -28,11 +33,19 @@ class RuntimeConfig:
 class ExportModelConfig(UnseenDataConfig, ExitConfig):
     """Which model becomes one ONNX file, with which exit, and what it is compared on."""
 
-    model: str = like(CommonConfig, "model", default="", argument=True, metavar="MODEL")
+    model: str = like(
+        CommonConfig,
+        "model",
+        default="",
+        argument=True,
+        metavar="MODEL",
+        help="Model name, folder or hub id; of an exported one the exit's number is set anew.",
+    )
     output: Path | None = opt(None, "Where the folder goes.", OUTPUT, metavar="DIR")
-    weights: str = opt(
-        "float32",
-        "float32, or int8: a quarter of the size, faster, and a little less exact.",
+    weights: str | None = opt(
+        None,
+        "float32 (the default), or int8: a quarter of the size, faster, and a little less exact. "
+        "An exported model keeps its own.",
         OUTPUT,
         names="exported weights",
         listed=True,

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eexit_cli.config.runtime import ONNX, ONNX_INT8, WEIGHTS
+
 if TYPE_CHECKING:
     from eexit_cli.core.answers import Exit
-
-TORCH, ONNX, ONNX_INT8 = "torch", "onnx", "onnx-int8"
-
-WEIGHTS = {ONNX: "float32", ONNX_INT8: "int8"}
-"""Of the file that each runs."""
 
 
 def exported(settings: Mapping[str, Any]) -> str | None:

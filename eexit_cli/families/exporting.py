@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.evaluate import EvaluateConfig
 from eexit_cli.config.exit_options import asking_options, exit_value
+from eexit_cli.config.runtime import ONNX, TORCH, WEIGHTS
 from eexit_cli.core.answers import CLASSES
 from eexit_cli.core.errors import MissingArtifactError, UsageError
 from eexit_cli.core.progress import SilentProgress
@@ -14,7 +15,7 @@ from eexit_cli.core.published import EXPORTED_FILE
 from eexit_cli.core.stepping import replay
 from eexit_cli.families.calibrated import stored_for, with_calibrated
 from eexit_cli.families.encoder.model import EncoderModel
-from eexit_cli.families.exported import TORCH, WEIGHTS, exported
+from eexit_cli.families.exported import exported
 from eexit_cli.families.listing import family_with
 from eexit_cli.families.loading import folder_of
 from eexit_cli.families.opening import open_model
@@ -36,6 +37,8 @@ LOST = 0.01
 def export_model(config: ExportModelConfig, progress: Progress | None = None) -> dict[str, Any]:
     """Write a folder with ``model.onnx``, its tokenizer, ``config.json`` and ``README.md``.
 
+    Of a model that is exported already the same file, but for its exit's number.
+
     A calibrated threshold is one that was calibrated with the same weights in ONNX Runtime: a
     promise on others says nothing of this file.
 
@@ -47,7 +50,7 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
         What the file is: ``model``, ``layers``, ``weights``, ``megabytes``, ``exit``,
         ``threshold_from``; on the task's validation samples ``samples``, ``same_exits`` and
         ``same_labels`` (shares) and the leading metric of the model and of the file, both with the
-        exit in force.
+        exit in force; without the model, where that is a file, no more than the file's.
 
     Raises:
         UsageError: no ``output``, or one that is in use; a model that cannot be exported, or an
@@ -68,12 +71,18 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
             f"'{config.model}' writes text; a classifier alone can be exported",
             hint="Choose one: eexit models list",
         )
-    if exported(settings) is not None:
-        raise UsageError(f"'{config.model}' is exported already", hint="Copy its folder")
-    runtime = next(name for name, weights in WEIGHTS.items() if weights == config.weights)
+    own = exported(settings)
+    weights = config.weights or WEIGHTS[own or ONNX]
+    if own is not None and weights != WEIGHTS[own]:
+        raise UsageError(
+            f"'{config.model}' is exported already, with {WEIGHTS[own]} weights",
+            hint="Leave --weights out, or export the model that it was exported from",
+        )
+    runtime = next(name for name, each in WEIGHTS.items() if each == weights)
     named = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     shared = {name: value for name, value in named.items() if name in EvaluateConfig.option_names()}
-    options: Any = EvaluateConfig(**{**shared, "runtime": (runtime, TORCH), "weights": "float"})
+    runtimes = runtime if own else (runtime, TORCH)
+    options: Any = EvaluateConfig(**{**shared, "runtime": runtimes, "weights": "float"})
     model = open_model(options, progress=progress)
     assert isinstance(model, EncoderModel)
     model.name_outputs(options, progress)
@@ -90,7 +99,7 @@ def export_model(config: ExportModelConfig, progress: Progress | None = None) ->
         model.tokenizer,
         exit.rule,
         config.output,
-        weights=config.weights,
+        weights=weights,
         provenance=_provenance(config, model, stored),
         name=model.name,
     )
@@ -149,7 +158,7 @@ def _compared(
     if examples is None or len(examples) == 0:
         return {}
     decisions, scores = [], []
-    for runtime in (model.runtimes[0], TORCH):
+    for runtime in model.runtimes:
         trace = model.trace(
             examples, progress=progress, title=f"Full pass, {runtime}", runtime=runtime
         )
@@ -157,16 +166,16 @@ def _compared(
         if trace.labels is not None:
             found = compute(examples.info, decisions[-1].predictions.numpy(), trace.labels.numpy())
             scores.append(found[examples.info.metrics[0]])
+    told: dict[str, Any] = {"samples": len(examples)}
+    leading = examples.info.metrics[0]
+    if len(decisions) == 1:  # of a file alone
+        return told | ({f"{leading}_file": scores[0]} if scores else {})
     file, whole = decisions
-    told: dict[str, Any] = {
-        "samples": len(examples),
-        "same_exits": float((file.exit_layers == whole.exit_layers).float().mean()),
-    }
+    told["same_exits"] = float((file.exit_layers == whole.exit_layers).float().mean())
     if model.num_classes > 1:
         same = (file.predictions == whole.predictions).float().mean()
         told["same_labels"] = float(same)
     if scores:
-        leading = examples.info.metrics[0]
         told |= {f"{leading}_file": scores[0], f"{leading}_model": scores[1]}
         if scores[1] - scores[0] > LOST:
             progress.message(

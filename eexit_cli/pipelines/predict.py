@@ -28,8 +28,9 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
             model of pairs of texts got single ones.
 
     Returns:
-        ``model``, ``num_layers``, ``criterion`` and ``results``, one per text. A classifier adds
-        ``label_names``; its results have the text's exit layer, its answer and all ``exits``:
+        ``model``, ``num_layers``, ``runtime`` (of a classifier) or ``weights`` (of a decoder),
+        ``criterion`` and ``results``, one per text. A classifier adds ``label_names``; its results
+        have the text's exit layer, its answer and all ``exits``:
         prediction, probability, confidence, and whether the exit was executed. A decoder's have
         ``output``, ``output_full`` (all layers), ``mean_exit_layer`` and ``tokens``: of each its
         text, ``exit_layer``, ``confidence`` (None where none was asked) and ``layers``, the token
@@ -53,10 +54,14 @@ def run_prediction(config: PredictConfig, *, progress: Progress | None = None) -
     config = with_calibrated(config, model, task=None, prefix=model.prefix(None), progress=progress)
     exit = model.exit(config)
     names = model.label_names
+    # What rounds the numbers: a classifier's runtime, a decoder's weights.
+    told = model.conditions(model.prefix(None))
+    ways: dict[str, Any] = {name: told[name] for name in ("runtime", "weights") if name in told}
     return {
         "model": model.name,
         "num_layers": model.num_layers,
         **({} if names is None else {"label_names": list(names)}),
+        **ways,
         "criterion": exit.described,
         "results": model.opinions(config, exit, progress),
     }

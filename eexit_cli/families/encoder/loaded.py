@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eexit_cli.config.runtime import TORCH
 from eexit_cli.core.answers import Exit
 from eexit_cli.core.progress import SilentProgress
 from eexit_cli.core.types import Examples, Trace
@@ -23,7 +24,7 @@ from eexit_cli.families.batches import (
     typed_in,
 )
 from eexit_cli.families.class_names import names_in
-from eexit_cli.families.exported import TORCH, runtime_of
+from eexit_cli.families.exported import runtime_of
 from eexit_cli.models.batching import TextBatcher
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.store.models import ModelRef

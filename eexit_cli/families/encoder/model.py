@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from eexit_cli.attacks.closeness import closeness_for
 from eexit_cli.config.field import ENCODER
+from eexit_cli.config.runtime import TORCH
 from eexit_cli.core.answers import CLASSES, Answers, Exit, Knob
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.family import Evaluation
@@ -41,7 +42,7 @@ from eexit_cli.families.encoder.runtimes import (
     runner,
 )
 from eexit_cli.families.encoder.victim import AttackedEncoder, criterion_by_input, has_gradients
-from eexit_cli.families.exported import TORCH, exported
+from eexit_cli.families.exported import exported
 from eexit_cli.families.loading import (
     LoadingConfig,
     check_vocabulary,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.config.field import values_of
+from eexit_cli.config.runtime import ONNX_INT8, TORCH, WEIGHTS
 from eexit_cli.core.answers import Exit
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.published import EXPORTED_FILE
-from eexit_cli.families.exported import ONNX_INT8, TORCH, WEIGHTS, exported, runtime_of
+from eexit_cli.families.exported import exported, runtime_of
 from eexit_cli.store.conditions import WEIGHT_WIDTH
 from eexit_cli.store.models import config_of
 
@@ -58,15 +59,17 @@ def check_runtimes(runtimes: Sequence[str], config: Any) -> str:
     if tuple(runtimes) == (TORCH,):
         return str(config.device)
     name = next(each for each in runtimes if each != TORCH)
+    asked = values_of(config, "runtime") if hasattr(config, "runtime") else ()
+    other = ", or leave --runtime out" if asked else ""
     if config.device not in ("auto", "cpu"):
         raise UsageError(
-            f"--runtime {name} runs on the CPU alone, not on {config.device}",
-            hint="Add --device cpu, or leave --runtime out",
+            f"ONNX Runtime ({name}) runs on the CPU alone, not on {config.device}",
+            hint=f"Add --device cpu{other}",
         )
     if config.dtype != "float32":
         raise UsageError(
-            f"--runtime {name} computes in float32, not in {config.dtype}",
-            hint="Leave --dtype or --runtime out",
+            f"ONNX Runtime ({name}) computes in float32, not in {config.dtype}",
+            hint=f"Leave --dtype out{other}",
         )
     # Side by side all of them run where the one that has no choice does.
     return "cpu"

@@ -73,7 +73,8 @@ def twin_of(loaded: LoadedModel, config: AttackConfig) -> Any:
     twin: Any = open_model(options)
     if not has_gradients(getattr(twin, "model", None)):
         raise UsageError(
-            f"'{config.surrogate}' has no gradients", hint="Name a classifier in torch's weights"
+            f"'{config.surrogate}' is no classifier in torch's weights",
+            hint="Name the model that was exported",
         )
     mine, its = (
         (each.num_layers, each.num_classes, each.tokenizer.get_vocab()) for each in (loaded, twin)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -128,8 +129,8 @@ class TopKScorer:
         if self._tokens is None:
             self._counts.head_rows += unit.shape[0]
             logits = allowed(through.logits(unit), ban)
-            top = logits.topk(self._top_k, dim=-1, sorted=False)
-            self._tokens, self._logits = top.indices, top.values
+            self._tokens = _largest(logits, self._top_k)
+            self._logits = logits.gather(1, self._tokens)
             return self._logits
         rows = unit.shape[0]
         if self._kept is None and rows <= self.most_gathered:
@@ -178,6 +179,16 @@ class TopKScorer:
         self._tokens = self._tokens[list(places)]
         if self._kept is not None:
             self._kept = [self._kept[place] for place in places]  # type: ignore[assignment]
+
+
+def _largest(logits: Tensor, count: int) -> Tensor:
+    """Places of each row's largest, in no order. Shape: [rows, V] -> [rows, count]."""
+    if logits.device.type != "cpu":
+        return logits.topk(count, dim=-1, sorted=False).indices
+    # At a vocabulary of 32,128 NumPy's partition took a sixth of the time of torch's topk.
+    values = logits if logits.dtype.itemsize >= 4 else logits.float()
+    places = np.argpartition(values.numpy(), -count, axis=-1)[:, -count:]
+    return torch.from_numpy(np.ascontiguousarray(places))
 
 
 def _one_row(x: Tensor, kept: Tensor | Int8Product) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eexit_cli import __version__
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.folders import whole_folder
 from eexit_cli.core.protocols import ExitCriterion
@@ -19,6 +21,7 @@ from eexit_cli.models.onnx.export import KNOBS, flat_graph
 from eexit_cli.models.onnx.nesting import nest
 from eexit_cli.models.onnx.quantise import quantised
 from eexit_cli.models.onnx.runtime import session
+from eexit_cli.models.onnx.sessions import OnnxClassifier
 
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS = (FLOAT32, INT8)
@@ -85,21 +88,75 @@ def deployed_model(
 
         default = torch.tensor(getattr(criterion, flat.knob), dtype=KNOBS[flat.knob]).numpy()
     whole = nest(flat, default)
-    rule = {"criterion": "full"} if criterion is None else criterion.describe()
-    told = dict(provenance or {})
-    config = json.loads(model.config.to_json_string())
-    config["exit_defaults"] = {} if criterion is None else {**rule, "provenance": told}
     names = model.config.id2label if model.num_classes > 1 else {}
     about = About(
-        config=config,
+        config=json.loads(model.config.to_json_string()),
         layers=flat.layers,
         classes=tuple(names[at] for at in sorted(names)),
         max_tokens=model.max_tokens,
-        rule=rule,
+        rule={},
         knob=flat.knob,
-        provenance=told,
+        provenance={},
         weights=weights,
         quantisation=how,
+    )
+    return _finished(whole, about, criterion, provenance)
+
+
+def turned_model(
+    file: OnnxClassifier, criterion: ExitCriterion, provenance: Mapping[str, Any] | None = None
+) -> tuple[Any, About]:
+    """A deployed file with another number for its rule, which is the default from then on.
+
+    Args:
+        file: the deployed file, which stays as it is.
+        criterion: the file's rule with that number.
+        provenance: where it comes from, see :func:`deployed_model`.
+
+    Returns:
+        As :func:`deployed_model`.
+
+    Raises:
+        UsageError: another rule than the file's, or the number that it has.
+    """
+    import onnx
+    import torch
+
+    about, rule = file.about, criterion.describe()
+    if about.knob is None or not about.reads(rule):
+        raise UsageError(
+            f"The file holds one exit, {exit_words(about.rule)}, of which only the number can "
+            "be set anew",
+            hint="Export the model that it was exported from",
+        )
+    if rule == about.rule:
+        raise UsageError(
+            f"The file has this exit already: {exit_words(rule)}",
+            hint="Copy its folder, or give another --threshold or --patience",
+        )
+    whole = onnx.ModelProto.FromString(file.graph.SerializeToString())
+    (value,) = (each for each in whole.graph.initializer if each.name == about.knob)
+    number = torch.tensor(getattr(criterion, about.knob), dtype=KNOBS[about.knob]).numpy()
+    value.CopyFrom(onnx.numpy_helper.from_array(number, about.knob))
+    return _finished(whole, about, criterion, provenance)
+
+
+def _finished(
+    whole: Any,
+    about: About,
+    criterion: ExitCriterion | None,
+    provenance: Mapping[str, Any] | None,
+) -> tuple[Any, About]:
+    """With its rule among its entries, and tried."""
+    rule = {"criterion": "full"} if criterion is None else criterion.describe()
+    told = dict(provenance or {})
+    default = {} if criterion is None else {**rule, "provenance": told}
+    about = dataclasses.replace(
+        about,
+        config={**about.config, "exit_defaults": default},
+        rule=rule,
+        provenance=told,
+        version=__version__,
     )
     about.write(whole)
     session(whole, "the finished graph")
@@ -107,7 +164,7 @@ def deployed_model(
 
 
 def write_deployment(
-    model: MultiExitClassifier,
+    model: MultiExitClassifier | OnnxClassifier,
     tokenizer: Any,
     criterion: ExitCriterion | None,
     folder: Path,
@@ -123,7 +180,8 @@ def write_deployment(
     ``weights``, and with the deployed rule as the default exit.
 
     Args:
-        model, criterion, weights, provenance, reduce_range: see :func:`deployed_model`.
+        model, criterion, weights, provenance, reduce_range: see :func:`deployed_model`; of a
+            deployed file, whose weights stay, see :func:`turned_model`.
         tokenizer: the model's, a fast one.
         folder: must not be there yet, or be empty.
         name: of the model, for the README.
@@ -140,9 +198,13 @@ def write_deployment(
             f"{type(tokenizer).__name__} is not a fast tokenizer",
             hint="Save the fast one beside the model: a tokenizer.json in its folder",
         )
-    graph, about = deployed_model(
-        model, criterion, weights=weights, provenance=provenance, reduce_range=reduce_range
-    )
+    if isinstance(model, OnnxClassifier):
+        assert criterion is not None
+        graph, about = turned_model(model, criterion, provenance)
+    else:
+        graph, about = deployed_model(
+            model, criterion, weights=weights, provenance=provenance, reduce_range=reduce_range
+        )
     content = graph.SerializeToString()
     with whole_folder(folder) as made:
         tokenizer.save_pretrained(made)
@@ -183,6 +245,11 @@ def _config(about: About) -> dict[str, Any]:
     }
 
 
+def exit_words(rule: Mapping[str, Any]) -> str:
+    """A rule, as a person reads it."""
+    return ", ".join(f"{key} {value}" for key, value in rule.items())
+
+
 def deployed_readme(name: str, about: About, size: int) -> str:
     """The folder's ``README.md``.
 
@@ -191,7 +258,7 @@ def deployed_readme(name: str, about: About, size: int) -> str:
         about: what the file says of itself.
         size: bytes of the file.
     """
-    rule = ", ".join(f"{key} {value}" for key, value in about.rule.items())
+    rule = exit_words(about.rule)
     origin = ", ".join(f"{key} {value}" for key, value in about.provenance.items()) or "not stated"
     reduced = ", 7 bits of them used" if about.quantisation.get("reduce_range") else ""
     knob = ""

@@ -65,6 +65,7 @@ class OnnxClassifier:
         num_exits: L, exits in the file.
         num_classes: K; 1 for regression.
         max_tokens: the longest input, special tokens included.
+        graph: the file's ``onnx.ModelProto``.
         backbone: ``config`` of the encoder, and nothing else.
         dtype, device: of what goes in and out.
     """
@@ -81,7 +82,7 @@ class OnnxClassifier:
         self.num_classes = int(self.config.num_labels)
         self.max_tokens = about.max_tokens
         self.backbone = SimpleNamespace(config=self.config.backbone_config())
-        self._file, self._path = model, path
+        self.graph, self._path = model, path
         self._layers = Layers.of(model, about.layers, path)
         self._alone = about.weights == INT8
         # Made on first use: each has weights of its own.
@@ -234,7 +235,7 @@ class OnnxClassifier:
         """
         last, what = self.num_exits, str(self._path)
         if which == "whole":
-            return _Piece.of(self._file, ("logits", "exit_layer"), what)
+            return _Piece.of(self.graph, ("logits", "exit_layer"), what)
         if isinstance(which, int):
             made = [f"logits_{which}", *([f"hidden_{which}"] if which < last else [])]
             given = [f"hidden_{which - 1}"] if which > 1 else []

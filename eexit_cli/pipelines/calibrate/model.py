@@ -288,6 +288,8 @@ class ModelCalibration(Calibratable):
             "confidence": knob.measure,
             "metric": samples.metric,
             "training_rows": first.training_rows,
+            # An exported model's, which no option names.
+            "runtime": samples.config.runtime,
         }
         defaults = samples.model.exit_defaults
         if defaults.get("adaptive_threshold") or defaults.get("adaptive"):

@@ -75,7 +75,8 @@ def attack_part(
     mixed, ledger = mixture(
         checked, answer.question, clean_share=config.clean_share, seed=config.seed
     )
-    said = [guarantee(mixed, ledger, subject.subject), *_made_against(attacked, mixed, subject)]
+    against = _made_against(attacked, mixed, subject, config)
+    said = [guarantee(mixed, ledger, subject.subject), *against]
     report["attack"] = {
         "run": attacked.id,
         "left_out": checked.left_out,
@@ -96,9 +97,23 @@ def attack_part(
     }
 
 
-def _made_against(run: Run, mixed: Answer, subject: ModelCalibration) -> list[str]:
-    """Which exit the mixture's inputs were made against, where it is not the mixture's own."""
+_RUN_BY = ("model", "runtime", "weights")
+
+
+def _made_against(
+    run: Run, mixed: Answer, subject: ModelCalibration, config: CalibrateConfig
+) -> list[str]:
+    """What the mixture's inputs were made against, where it is not what was calibrated."""
     assert mixed.chosen is not None
+    victim, calibrated = (
+        [settings[name] for name in _RUN_BY if settings.get(name) not in (None, "torch", "float")]
+        for settings in (run.config, {**config.as_dict(), **subject.described})
+    )
+    if victim != calibrated:
+        return [
+            f"The attack was made against {', '.join(map(str, victim))}, not against this model as "
+            "it is run here: inputs made against it may do more, and nothing is said of them."
+        ]
     attacked = dict(run.config.get("exit") or {})
     own = subject.settings(mixed.chosen) or {}
     kinds = ("criterion", "confidence")

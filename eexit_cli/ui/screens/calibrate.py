@@ -7,12 +7,11 @@ from typing import Any
 
 from rich.markup import escape
 
-from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import confidence, exact
-from eexit_cli.core.option import typed
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
+from eexit_cli.ui.screens.kept import uses
 from eexit_cli.ui.screens.speed import SPEEDUPS, speed_words, with_spread
 from eexit_cli.ui.screens.words import criterion_words, facts, run_by, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Row, Sheet
@@ -52,21 +51,12 @@ def show_calibration(output: Output, result: RunResult) -> None:
             )
         output.hint(f"Run:  {result.path}")
         if report.get("stored"):
-            model = document["config"]["model"]
             output.hint(f"Kept: {report['stored']}")
-            # A calibration that certified nothing does not take the place of one that did.
-            run = "" if document["metrics"]["certified"] else f":{document['run_id']}"
-            held = "".join(f" {option}" for option in _held(document["config"]))
-            output.hint(f"Next: eexit evaluate --model {model} --threshold calibrated{run}{held}")
+            lead = "Next: "
+            for command in uses(document):
+                output.hint(f"{lead}{command}")
+                lead = "      "
         output.hint(f"      eexit plot calibration --run {document['run_id']}")
-
-
-def _held(config: Mapping[str, Any]) -> list[str]:
-    """Options without which the calibration would be stale."""
-    names = ("dtype", "weights", "max_length", "max_new_tokens", "lower_case")
-    default = CalibrateConfig()
-    given = [name for name in names if config.get(name) not in (None, getattr(default, name))]
-    return [typed(name, config[name]) for name in given]
 
 
 def by_measure(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -121,7 +121,11 @@ def _head(output: Output, document: Mapping[str, Any]) -> None:
 
 
 def _say_speed(output: Output, document: Mapping[str, Any]) -> None:
-    alike = [criterion_words(row) for row in document["rows"] if is_none("speedup_seconds", row)]
+    alike = [
+        ", ".join(filter(None, (row.get("runtime"), criterion_words(row))))
+        for row in document["rows"]
+        if is_none("speedup_seconds", row)
+    ]
     if words := speed_words(document["metrics"], alike):
         output.say(f"[dim]{escape(words)}[/]")
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from eexit_cli.core.text import readable
 from eexit_cli.ui.measures import share
 from eexit_cli.ui.output import Output
-from eexit_cli.ui.screens.words import criterion_words, facts
+from eexit_cli.ui.screens.words import criterion_words, facts, run_by
 from eexit_cli.ui.tables import Sheet, sheet_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def show_prediction(output: Output, document: Mapping[str, Any]) -> None:
     else:
         output.say()
         exit_ = criterion_words(document.get("criterion"))
-        output.say(facts({"model": document.get("model"), "exit": exit_}))
+        output.say(facts({"model": document.get("model"), **run_by(document), "exit": exit_}))
         for result in results:
             output.say()
             output.say(f'"{escape(result["text"])}"')

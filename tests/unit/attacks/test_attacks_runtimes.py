@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
 from attacks_tiny import ENTROPY_EXIT, TEXTS, Listens, save_classifier
 
-from eexit_cli.config import AttackConfig, CalibrateConfig, EvaluateConfig
+from eexit_cli.config import AttackConfig, CalibrateConfig, EvaluateConfig, PredictConfig
 from eexit_cli.config.runtime import ExportModelConfig
 from eexit_cli.core.errors import EexitError, MissingArtifactError, UsageError
 from eexit_cli.core.seed import stream
@@ -25,8 +26,10 @@ from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
+from eexit_cli.pipelines.predict import run_prediction
 from eexit_cli.plots.figure import RunView
 from eexit_cli.plots.tradeoff import frame
+from eexit_cli.ui.screens.kept import uses
 
 WORDS = [word for text in TEXTS for word in text.split()]
 
@@ -242,6 +245,103 @@ def test_a_promise_is_of_one_runtime(root: Path) -> None:
     assert (origin["run"], origin["delta"]) == (run.document["run_id"], 0.9)
 
 
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_a_promise_reaches_the_file_that_is_deployed(
+    root: Path, tmp_path: Path, weights: str
+) -> None:
+    """A calibration of the folder, and the folder with what it gave."""
+    export(root, f"plain-{weights}", weights=weights)
+    plain = root / f"plain-{weights}"
+    options: dict[str, Any] = {"results_dir": root / "results", "latency_samples": 0}
+    run = run_calibration(
+        CalibrateConfig(model=str(plain), delta=0.9, limit=20, **options, **data(root))
+    )
+    runtime = "onnx" if weights == "float32" else "onnx-int8"
+    assert run.document["config"]["runtime"] == runtime
+    evaluate, exported_, *_ = uses(run.document)
+    assert evaluate.endswith(f"{plain} --threshold calibrated --runtime {runtime}")
+    assert exported_ == (
+        f"eexit models export {plain} --threshold calibrated --weights {weights} --output FOLDER"
+    )
+    told = export(root, f"promised-{weights}", model=str(plain), threshold="calibrated")
+    chosen = run.document["metrics"]["threshold"]
+    assert told["threshold_from"] == "calibration"
+    assert told["exit"]["threshold"] == pytest.approx(chosen)
+    assert "same_exits" not in told
+    assert told["weights"] == weights
+    old, new = (
+        onnxruntime.InferenceSession(folder / "model.onnx")
+        for folder in (plain, root / f"promised-{weights}")
+    )
+    about = new.get_modelmeta().custom_metadata_map
+    assert json.loads(about["eexit.rule"])["threshold"] == pytest.approx(chosen)
+    model: Any = open_model(EvaluateConfig(model=str(root / "model")))
+    changed = 0
+    for text in TEXTS:
+        batch = model.tokenised(text)
+        batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+        asked = {value.name for value in new.get_inputs()}
+        feed = {name: value.numpy() for name, value in batch.items() if name in asked}
+        turned = {**feed, "threshold": np.array(chosen, dtype=np.float32)}
+        expected, found = old.run(None, turned), new.run(None, feed)
+        for one, other in zip(expected, found, strict=True):
+            assert np.array_equal(one, other)
+        changed += int(found[1][0] != old.run(None, feed)[1][0])
+    assert changed, "the old default leaves elsewhere, so this shows something"
+    readme = (root / f"promised-{weights}" / "README.md").read_text()
+    assert run.document["run_id"] in readme
+    later = evaluated(root, model=str(root / f"promised-{weights}"), latency_samples=0)
+    assert later.document["config"]["exit"]["threshold"] == pytest.approx(chosen)
+
+
+def test_a_patience_is_set_anew(root: Path) -> None:
+    export(root, "patient", patience=3)
+    told = export(root, "hasty", model=str(root / "patient"), patience=1)
+    assert (told["exit"]["criterion"], told["exit"]["patience"]) == ("patience", 1)
+    session = onnxruntime.InferenceSession(root / "hasty" / "model.onnx")
+    (knob,) = session.get_overridable_initializers()
+    assert (knob.name, knob.type) == ("patience", "tensor(int64)")
+    layers = {}
+    for name, patience in (("hasty", None), ("model", 1), ("patient", None)):
+        options = EvaluateConfig(model=str(root / name), patience=patience)
+        model: Any = open_model(options)
+        layers[name] = [each[0] for each in model.answers(TEXTS, model.exit(options)).exit_layers]
+    assert layers["hasty"] == layers["model"] != layers["patient"]
+
+
+def test_a_file_is_verified_on_what_another_was_attacked_with(root: Path, deployed: Path) -> None:
+    """Its figures are of the file; what the inputs were made against is said."""
+    plain: dict[str, Any] = {"recipe": "random", "beam_width": 5, "limit": 12}
+    made = {name: attack(root, name, **plain) for name in ("model", "deployed")}
+    said = {}
+    for name, run in made.items():
+        checked = run_calibration(
+            CalibrateConfig(
+                model=str(deployed),
+                delta=0.9,
+                limit=16,
+                verify_on=run.path.name,
+                latency_samples=0,
+                results_dir=root / "results",
+                **data(root),
+            )
+        )
+        said[name] = checked.document["report"]["attack"]["mixture"]
+    assert f"made against {root / 'model'}, not against this model" in said["model"]
+    assert "not against this model" not in said["deployed"]
+
+
+def test_a_prediction_says_what_made_it(root: Path, deployed: Path) -> None:
+    for options, runtime in (
+        ({"model": str(root / "model")}, "torch"),
+        ({"model": str(root / "model"), "runtime": "onnx-int8"}, "onnx-int8"),
+        ({"model": str(deployed)}, "onnx"),
+    ):
+        document = run_prediction(PredictConfig(texts=(TEXTS[0],), **options))
+        assert document["runtime"] == runtime
+    assert run_prediction(PredictConfig(model="calm", texts=("cat",)))["weights"] == "float"
+
+
 def attack(root: Path, model: str, progress: Any = None, **options: Any) -> Any:
     settings: dict[str, Any] = {"limit": 6, "top_n": 6, "beam_width": 1, "per_size": 2}
     settings |= {"query_budget": 40, "latency_samples": 1, "results_dir": root / "results"}
@@ -288,6 +388,7 @@ def test_an_8_bit_file_is_attacked_where_it_leaves(root: Path) -> None:
         ({"runtime": "tensorrt"}, "Unknown runtime 'tensorrt'"),
         ({"runtime": "onnx", "device": "cuda"}, "runs on the CPU alone, not on cuda"),
         ({"runtime": ("torch", "onnx-int8"), "dtype": "float64"}, "computes in float32, not in"),
+        ({"model": "deployed", "device": "cuda"}, r"ONNX Runtime \(onnx\) runs on the CPU alone"),
         ({"model": "deployed", "runtime": "torch"}, "is one file for onnx and nothing else"),
         ({"model": "calm", "runtime": "onnx"}, "--runtime is for"),
     ],
@@ -297,8 +398,10 @@ def test_what_cannot_run_is_one_clear_line(
 ) -> None:
     if options.get("model") == "deployed":
         options = {**options, "model": str(deployed)}
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as refused:
         evaluated(root, **options)
+    if "runtime" not in options:
+        assert "--runtime" not in f"{refused.value.message} {refused.value.hint}"
 
 
 def test_what_is_timed_and_attacked_is_the_file(
@@ -353,7 +456,7 @@ def test_surrogates_that_are_none(root: Path, deployed: Path) -> None:
         )
     for surrogate, model, message in (
         ("other", "deployed", r"is no twin of .* other layers, classes, tokens or"),
-        ("deployed", "deployed", "has no gradients"),
+        ("deployed", "deployed", "is no classifier in torch's weights"),
         ("model", "model", "has gradients of its own"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -365,8 +468,16 @@ def test_exports_that_cannot_be(root: Path, deployed: Path) -> None:
         export_model(ExportModelConfig(model=str(root / "model")))
     with pytest.raises(UsageError, match="is there already"):
         export(root, "deployed")
-    with pytest.raises(UsageError, match="is exported already"):
-        export(root, "again", model=str(deployed))
+    file = str(deployed)
+    for options, message in (
+        ({}, "has this exit already: criterion threshold"),
+        ({"weights": "int8"}, "is exported already, with float32 weights"),
+        ({"patience": 2}, "holds one exit, criterion threshold, .* of which only the number"),
+        ({"threshold": 0.2, "confidence": "margin"}, "holds one exit"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            export(root, "again", model=file, **options)
+        assert not (root / "again").exists()
     with pytest.raises(UsageError, match="writes text; a classifier alone can be exported"):
         export(root, "text", model="calm")
     for nowhere in ("/proc/out", str(root / "reviews.jsonl" / "out")):
