@@ -14,6 +14,7 @@ from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.common import CommonConfig, ExitConfig
 from eexit_cli.config.decoder import DecoderExitConfig
 from eexit_cli.config.energy import EnergyConfig
+from eexit_cli.config.runtime import TORCH
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.option import flag
 from eexit_cli.core.seed import derive_seed, seed_everything
@@ -348,6 +349,10 @@ def _settings(
     settings["transfer"] = [source.run.id for source in sources]
     settings["family"] = sources[0].kind
     settings["exits"] = {victim.name: victim.exit.described for victim in victims}
+    # An exported model's, which no option names; in the victims' order where they differ.
+    ways = [victim.model.conditions("").get("runtime") for victim in victims]
+    if not {*ways} <= {None, TORCH}:
+        settings["runtime"] = ways[0] if len({*ways}) == 1 else ways
     if victims[0].model.label_names is not None:
         settings["classes"] = list(sources[0].info.label_names)
     return settings

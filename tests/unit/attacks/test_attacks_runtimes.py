@@ -367,6 +367,18 @@ def test_attacks_on_a_file(root: Path, deployed: Path) -> None:
     )
     assert mine == its
     assert any(record["gradient_passes"] for record in twin.records())
+    for names, ways in ((("deployed",), "onnx"), (("model", "deployed"), ["torch", "onnx"])):
+        replay = run_attack(
+            AttackConfig(
+                model=",".join(str(root / name) for name in names),
+                transfer=(twin.path.name,),
+                latency_samples=0,
+                results_dir=root / "results",
+            )
+        )
+        assert replay.document["config"]["runtime"] == ways
+        for row in replay.document["rows"]:
+            assert row["mean_exit_layer_after"] == twin.document["metrics"]["mean_exit_layer_after"]
 
 
 def test_an_8_bit_file_is_attacked_where_it_leaves(root: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from seq2seq_tiny import V11, Reference, balanced_threshold, exiting, plain, sources, tiny_t5
 
 from eexit_cli.models.decoding.results import DecodeCounts
-from eexit_cli.models.decoding.scoring import FullScorer, TopKScorer
+from eexit_cli.models.decoding.scoring import FullScorer, TopKScorer, _largest
 from eexit_cli.models.finite import Finite
 from eexit_cli.models.t5.stack import stack_of
 
@@ -96,3 +96,18 @@ def test_full_scorer_chooses_the_largest_logit() -> None:
     assert scorer.choose(None) == logits.argmax(-1).tolist()
     assert scorer.choose([3, 1]) == logits.argmax(-1)[[3, 1]].tolist()
     assert counts.head_rows == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("count", [2, 7, 50])
+def test_the_largest_are_those_of_torch(dtype: torch.dtype, count: int) -> None:
+    """Each row's by itself, whatever beside it; not finite ones are not lost."""
+    generator = torch.Generator().manual_seed(count)
+    # Whole numbers, so that no precision makes two of a row equal.
+    logits = torch.stack([torch.randperm(50, generator=generator) for _ in range(5)]).to(dtype)
+    logits[1, 3], logits[2, 4] = float("nan"), float("-inf")
+    found = _largest(logits, count)
+    expected = logits.topk(count, dim=-1).indices
+    assert torch.equal(found.sort(dim=-1).values, expected.sort(dim=-1).values)
+    for row in range(5):
+        assert torch.equal(_largest(logits[row : row + 1], count)[0], found[row])
