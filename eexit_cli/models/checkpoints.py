@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eexit_cli.core.errors import EexitError, MissingArtifactError
-from eexit_cli.core.published import WRAPPERS
+from eexit_cli.core.published import EXPORTED_FILE, WRAPPERS
 from eexit_cli.core.utf8_path import utf8_path
 
 CONFIG_FILE = "config.json"
@@ -67,8 +67,17 @@ def find_folder(name: str | Path, **hub_options: Any) -> Path:
         str(name), (*_SMALL_FILES, *_VOCABULARIES, *_CARDS, *_SAFETENSORS), hub_options
     )
     if not _weight_files(folder):
-        folder = _download(str(name), _PICKLES, hub_options)
+        others = (EXPORTED_FILE,) if _is_exported(folder) else _PICKLES
+        folder = _download(str(name), others, hub_options)
     return folder
+
+
+def _is_exported(folder: Path) -> bool:
+    """Does ``config.json`` tell of one ONNX file? One that is damaged is an error later on."""
+    try:
+        return read_config(folder).get("runtime") is not None
+    except EexitError:
+        return False
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -93,6 +102,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         EexitError: no weight file, a missing shard, or a file that cannot be read.
     """
     found = _weight_files(folder)
+    if not found and (folder / EXPORTED_FILE).is_file():
+        raise EexitError(
+            f"{folder} has nothing but a {EXPORTED_FILE}, and its config.json does not say that "
+            "eexit wrote it",
+            hint="Give the model's own weights; eexit models export makes a file that leaves early",
+        )
     if not found:
         raise EexitError(
             f"{folder} is not a model folder: it has neither model.safetensors nor "

@@ -165,6 +165,10 @@ def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path):
     assert "no config.json" in read_error(write_checkpoint(tmp_path / "a", None, TENSORS)).message
     error = read_error(write_checkpoint(tmp_path / "b", CONFIG, None))
     assert "neither model.safetensors nor pytorch_model.bin" in error.message
+    (tmp_path / "b" / "model.onnx").write_bytes(b"somebody else's")
+    error = read_error(tmp_path / "b")
+    assert "nothing but a model.onnx" in error.message
+    assert "models export" in error.hint
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\xff\xfe"])
@@ -252,13 +256,13 @@ def test_files_are_asked_of_the_hub_safetensors_first(tmp_path, monkeypatch):
         *("model.safetensors", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"),
         *("onnx/model.onnx", "training_args.bin", "optimizer.pt"),
     ]
-    asked = []
+    asked, written = [], {}
 
     def download(repo_id, *, allow_patterns, **options):
         wanted = list(filter_repo_objects(files, allow_patterns=allow_patterns))
         asked.append((repo_id, options, wanted))
         for name in wanted:
-            (tmp_path / name).write_bytes(b"")
+            (tmp_path / name).write_bytes(written.get(name, b""))
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
@@ -271,6 +275,16 @@ def test_files_are_asked_of_the_hub_safetensors_first(tmp_path, monkeypatch):
     asked.clear()
     find_folder("someone/model")
     assert [wanted for *_, wanted in asked] == [files[:8], ["pytorch_model.bin"]]
+
+    # An exported model's repository; others have such a file beside their weights.
+    files.append("model.onnx")
+    for contents, others in (({"runtime": "onnx"}, "model.onnx"), ({}, "pytorch_model.bin")):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        asked.clear()
+        written.update({"config.json": json.dumps(contents).encode()})
+        find_folder("someone/deployed")
+        assert [wanted for *_, wanted in asked] == [files[:8], [others]]
 
 
 @pytest.mark.parametrize(
