@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from eexit_cli import __version__
-from eexit_cli.core.errors import UsageError
+from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.core.folders import whole_folder
 from eexit_cli.core.protocols import ExitCriterion
 from eexit_cli.core.published import EXPORTED_FILE
 from eexit_cli.models.checkpoints import CONFIG_FILE
 from eexit_cli.models.encoder.model import MultiExitClassifier
-from eexit_cli.models.onnx.about import FLOAT32, INT8, About
+from eexit_cli.models.onnx.about import AGAIN, FLOAT32, INT8, About
 from eexit_cli.models.onnx.export import KNOBS, flat_graph
 from eexit_cli.models.onnx.nesting import nest
 from eexit_cli.models.onnx.quantise import quantised
@@ -104,7 +104,9 @@ def deployed_model(
 
 
 def turned_model(
-    file: OnnxClassifier, criterion: ExitCriterion, provenance: Mapping[str, Any] | None = None
+    file: OnnxClassifier,
+    criterion: ExitCriterion | None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> tuple[Any, About]:
     """A deployed file with another number for its rule, which is the default from then on.
 
@@ -118,24 +120,27 @@ def turned_model(
 
     Raises:
         UsageError: another rule than the file's, or the number that it has.
+        EexitError: the file is damaged.
     """
     import onnx
     import torch
 
-    about, rule = file.about, criterion.describe()
-    if about.knob is None or not about.reads(rule):
-        raise UsageError(
-            f"The file holds one exit, {exit_words(about.rule)}, of which only the number can "
-            "be set anew",
-            hint="Export the model that it was exported from",
-        )
+    about, rule = file.about, rule_of(criterion)
     if rule == about.rule:
         raise UsageError(
             f"The file has this exit already: {exit_words(rule)}",
             hint="Copy its folder, or give another --threshold or --patience",
         )
+    if about.knob is None or not about.reads(rule):
+        only = "" if about.knob is None else f", of which only the {about.knob} can be set anew"
+        raise UsageError(
+            f"The file holds one exit, {exit_words(about.rule)}{only}",
+            hint="Export the model that it was exported from",
+        )
     whole = onnx.ModelProto.FromString(file.graph.SerializeToString())
-    (value,) = (each for each in whole.graph.initializer if each.name == about.knob)
+    value = next((one for one in whole.graph.initializer if one.name == about.knob), None)
+    if value is None:
+        raise EexitError(f"The file is damaged: its {about.knob} has no default", hint=AGAIN)
     number = torch.tensor(getattr(criterion, about.knob), dtype=KNOBS[about.knob]).numpy()
     value.CopyFrom(onnx.numpy_helper.from_array(number, about.knob))
     return _finished(whole, about, criterion, provenance)
@@ -148,8 +153,7 @@ def _finished(
     provenance: Mapping[str, Any] | None,
 ) -> tuple[Any, About]:
     """With its rule among its entries, and tried."""
-    rule = {"criterion": "full"} if criterion is None else criterion.describe()
-    told = dict(provenance or {})
+    rule, told = rule_of(criterion), dict(provenance or {})
     default = {} if criterion is None else {**rule, "provenance": told}
     about = dataclasses.replace(
         about,
@@ -199,7 +203,6 @@ def write_deployment(
             hint="Save the fast one beside the model: a tokenizer.json in its folder",
         )
     if isinstance(model, OnnxClassifier):
-        assert criterion is not None
         graph, about = turned_model(model, criterion, provenance)
     else:
         graph, about = deployed_model(
@@ -243,6 +246,11 @@ def _config(about: About) -> dict[str, Any]:
         "weights": about.weights,
         "exits": about.layers,
     }
+
+
+def rule_of(criterion: ExitCriterion | None) -> dict[str, Any]:
+    """As a criterion describes itself; None is the full model."""
+    return {"criterion": "full"} if criterion is None else criterion.describe()
 
 
 def exit_words(rule: Mapping[str, Any]) -> str:

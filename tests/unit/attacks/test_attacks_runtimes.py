@@ -294,6 +294,33 @@ def test_a_promise_reaches_the_file_that_is_deployed(
     assert later.document["config"]["exit"]["threshold"] == pytest.approx(chosen)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ["evaluate --model M --threshold calibrated"]),
+        ({"runtime": "torch"}, ["evaluate --model M --threshold calibrated --runtime torch"]),
+        (
+            {"runtime": "onnx", "lower_case": True},
+            [
+                "evaluate --model M --threshold calibrated --runtime onnx --lower-case",
+                "models export M --threshold calibrated --weights float32 --lower-case "
+                "--output FOLDER",
+            ],
+        ),
+        # A file takes texts as long as the model does.
+        (
+            {"runtime": "onnx", "max_length": 64, "dtype": "float32"},
+            ["evaluate --model M --threshold calibrated --runtime onnx --max-length 64"],
+        ),
+    ],
+)
+def test_what_to_do_with_a_kept_threshold(settings: dict[str, Any], expected: list[str]) -> None:
+    document = {"config": {"model": "M", **settings}, "run_id": "R", "metrics": {"certified": 1}}
+    assert uses(document) == [f"eexit {command}" for command in expected]
+    document["metrics"] = {"certified": False}
+    assert all(" --threshold calibrated:R" in command for command in uses(document))
+
+
 def test_a_patience_is_set_anew(root: Path) -> None:
     export(root, "patient", patience=3)
     told = export(root, "hasty", model=str(root / "patient"), patience=1)
@@ -484,12 +511,19 @@ def test_exports_that_cannot_be(root: Path, deployed: Path) -> None:
     for options, message in (
         ({}, "has this exit already: criterion threshold"),
         ({"weights": "int8"}, "is exported already, with float32 weights"),
-        ({"patience": 2}, "holds one exit, criterion threshold, .* of which only the number"),
+        ({"patience": 2}, "holds one exit, criterion threshold, .* only the threshold can be set"),
         ({"threshold": 0.2, "confidence": "margin"}, "holds one exit"),
     ):
         with pytest.raises(UsageError, match=message):
             export(root, "again", model=file, **options)
         assert not (root / "again").exists()
+    export(root, "third", static_layer=3)
+    with pytest.raises(UsageError, match=r"holds one exit, criterion static, static_layer 3$"):
+        export(root, "again", model=str(root / "third"), threshold=0.3)
+    save_classifier(root / "no-exit", {}, layers=2)
+    export(root, "whole", model=str(root / "no-exit"))
+    with pytest.raises(UsageError, match="has this exit already: criterion full"):
+        export(root, "again", model=str(root / "whole"))
     with pytest.raises(UsageError, match="writes text; a classifier alone can be exported"):
         export(root, "text", model="calm")
     for nowhere in ("/proc/out", str(root / "reviews.jsonl" / "out")):

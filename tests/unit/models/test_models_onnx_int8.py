@@ -18,11 +18,24 @@ from eexit_cli.exits.patience import PatienceExit
 from eexit_cli.exits.threshold import ThresholdExit
 from eexit_cli.models.encoder.model import MultiExitClassifier
 from eexit_cli.models.onnx.export import Flat
-from eexit_cli.models.onnx.quantise import quantised
+from eexit_cli.models.onnx.quantise import _tables, quantised
 from eexit_cli.models.onnx.runtime import session
 from eexit_cli.store.models import BUNDLED
 
 SAMPLES = 250
+
+
+def test_tables_with_few_rows_stay_as_they_are():
+    """Next to the largest; and what no look-up reads, or is no table, is none."""
+    rows = {"words": 100, "bytes": 10, "positions": 9}
+    shapes = {name: (count, 4) for name, count in rows.items()} | {"unread": (90, 4), "one": (90,)}
+    weights = {
+        name: numpy_helper.from_array(np.ones(shape, dtype=np.float32), name)
+        for name, shape in shapes.items()
+    }
+    nodes = [helper.make_node("Gather", [name, "ids"], [f"{name}_out"]) for name in (*rows, "one")]
+    assert _tables(nodes, weights) == {"words", "bytes"}
+    assert _tables(nodes, {"one": weights["one"]}) == set()
 
 
 def test_steps_are_of_a_block_and_of_a_row():
