@@ -108,20 +108,21 @@ class FigureSpec:
 def with_setting(run: RunView) -> str:
     """The run's label, and the one setting that its records are of, as far as it is not said."""
     exit = run.config.get("exit") or {}
-    words = [
-        word
+    words = {
+        name: word
         for name, word in exit_words(exit).items()
         # A label may name all values that were asked for.
         if word not in run.label or run.config.get(name) != exit[name]
-    ]
-    return ", ".join(filter(None, [run.label, " ".join(words)]))
+    }
+    label = " ".join(filter(None, [run.label, words.pop("runtime", "")]))
+    return ", ".join(filter(None, [label, " ".join(words.values())]))
 
 
 def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     """Short, distinct names for runs that share a figure.
 
-    The model's name, then whatever settings of the runs differ, then the id's last part where
-    nothing does.
+    The model's name, what runs it where that is not torch with float weights, then whatever
+    settings of the runs differ, then the id's last part where nothing does.
     """
     configs = [document["config"] for document in documents]
     differing = [
@@ -134,7 +135,17 @@ def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     labels = [
         " ".join(
-            filter(None, [_model_name(config), *(_said(key, config.get(key)) for key in differing)])
+            filter(
+                None,
+                [
+                    _model_name(config),
+                    *(
+                        _said(key, config.get(key))
+                        for key in _TELLING
+                        if key in differing or _is_run_by(key, config.get(key))
+                    ),
+                ],
+            )
         )
         for config in configs
     ]
@@ -161,6 +172,12 @@ _TELLING = (
     "limit",
     "seed",
 )
+
+
+def _is_run_by(key: str, value: object) -> bool:
+    """Does it say what runs the model, another way than torch with float weights?"""
+    plain = {"runtime": "torch", "weights": "float"}
+    return isinstance(value, str) and key in plain and value != plain[key]
 
 
 def _model_name(config: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from synthetic_runs import attack_run, evaluate_run
 from eexit_cli.core.errors import UsageError
 from eexit_cli.plots import FIGURES
 from eexit_cli.plots.axis import layer_axis
-from eexit_cli.plots.figure import PANEL, RunView, run_labels
+from eexit_cli.plots.figure import PANEL, RunView, run_labels, with_setting
 from eexit_cli.plots.rendering import STYLE, render
 from eexit_cli.store.results import ResultStore, Run
 
@@ -276,6 +276,16 @@ def document_of(run_id: str, **config: Any) -> dict[str, Any]:
     return {"run_id": run_id, "config": config}
 
 
+def test_a_label_has_the_exit_behind_what_runs_it() -> None:
+    exit = {"criterion": "threshold", "confidence": "entropy", "threshold": 0.2, "runtime": "onnx"}
+    for label, expected in (
+        ("a", "a onnx, entropy threshold 0.2"),
+        ("a onnx", "a onnx, entropy threshold 0.2"),
+    ):
+        document = {"config": {"runtime": "onnx", "exit": exit}}
+        assert with_setting(RunView("x", label, document, list)) == expected
+
+
 def test_labels_say_what_differs_and_nothing_else() -> None:
     def labels(*configs: dict[str, Any]) -> list[str]:
         return run_labels([document_of(f"x-{i:04x}", **c) for i, c in enumerate(configs)])
@@ -295,6 +305,13 @@ def test_labels_say_what_differs_and_nothing_else() -> None:
         "a test",
     ]
     assert labels({"model": "a"}, {"model": "a"}) == ["a (0000)", "a (0001)"]
+    for ways, label in (
+        ({"runtime": "onnx-int8"}, "a onnx-int8"),
+        ({"weights": "int8"}, "a int8"),
+        ({"runtime": "torch", "weights": "float"}, "a"),
+        ({"runtime": ["torch", "onnx"]}, "a"),
+    ):
+        assert labels({"model": "a", **ways}) == [label]
     assert labels({"model": "a", "patience": None}, {"model": "a", "patience": 3}) == [
         "a",
         "a patience 3",
