@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eexit_cli.core.errors import EexitError, UsageError
 from eexit_cli.engine import Job, Work
+from eexit_cli.store.models import resolve
 
 if TYPE_CHECKING:
     from eexit_cli.config.engine import EngineConfig
@@ -100,20 +100,25 @@ def settled(config: Any, model: Any) -> tuple[Any, tuple[str, ...]]:
     """The configuration as a worker anywhere reads it, and the folders that it names.
 
     Args:
-        config: with ``model``.
+        config: with ``model``, and maybe a ``surrogate``.
         model: that it means, opened.
     """
-    ref = model.ref
-    if ref.kind != "folder":
-        return config, ()
-    folder = str(Path(model.folder).resolve())
-    return dataclasses.replace(config, model=folder), (folder,)
+    refs = {"model": model.ref}
+    if (surrogate := getattr(config, "surrogate", None)) is not None:
+        refs["surrogate"] = resolve(surrogate)
+    folders = {
+        name: str(ref.path.resolve())
+        for name, ref in refs.items()
+        if ref.kind == "folder" and ref.path is not None
+    }
+    return dataclasses.replace(config, **folders), tuple(folders.values())
 
 
 def placed(config: Any, places: dict[str, str] | None) -> Any:
     """The configuration with the folders of a worker's own machine."""
-    model = (places or {}).get(config.model, config.model)
-    return dataclasses.replace(config, model=model)
+    here = {name: getattr(config, name, None) for name in ("model", "surrogate")}
+    there = {name: places[path] for name, path in here.items() if places and path in places}
+    return dataclasses.replace(config, **there)
 
 
 @dataclass(frozen=True)

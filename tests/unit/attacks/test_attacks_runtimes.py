@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.calibrate.run import run_calibration
 from eexit_cli.pipelines.evaluate import run_evaluation
 from eexit_cli.pipelines.predict import run_prediction
+from eexit_cli.pipelines.spreading import placed, settled
 from eexit_cli.plots.figure import RunView
 from eexit_cli.plots.tradeoff import frame
 from eexit_cli.ui.screens.kept import uses
@@ -406,6 +408,33 @@ def test_attacks_on_a_file(root: Path, deployed: Path) -> None:
         assert replay.document["config"]["runtime"] == ways
         for row in replay.document["rows"]:
             assert row["mean_exit_layer_after"] == twin.document["metrics"]["mean_exit_layer_after"]
+
+
+def test_a_surrogate_goes_where_the_workers_are(
+    root: Path, deployed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both folders, by whatever name, and a bundled twin not at all."""
+    monkeypatch.chdir(root)
+    options = AttackConfig(model="deployed", surrogate="./model")
+    model: Any = open_model(options)
+    sent, folders = settled(options, model)
+    assert folders == (str(deployed.resolve()), str((root / "model").resolve()))
+    assert (sent.model, sent.surrogate) == folders
+    there = placed(sent, {folders[0]: "/there/a", folders[1]: "/there/b"})
+    assert (there.model, there.surrogate) == ("/there/a", "/there/b")
+    assert placed(sent, {folders[1]: "/there/b"}).model == folders[0]
+    assert placed(sent, None) == sent
+    bundled, folders = settled(replace(options, surrogate="deebert"), model)
+    assert (bundled.surrogate, folders) == ("deebert", (str(deployed.resolve()),))
+    here, spread = (
+        attack(root, "deployed", recipe="same-token", surrogate="./model", workers=workers)
+        for workers in (None, 2)
+    )
+    mine, theirs = (
+        {record["id"]: record["perturbed_text"] for record in run.records()}
+        for run in (here, spread)
+    )
+    assert mine == theirs
 
 
 def test_an_8_bit_file_is_attacked_where_it_leaves(root: Path) -> None:
