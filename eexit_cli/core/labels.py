@@ -135,6 +135,15 @@ def victim_labels(documents: Sequence[Document]) -> list[dict[str, str]]:
     return labels
 
 
+_PLAIN = {"runtime": "torch", "weights": "float"}
+
+
+def run_by(config: Mapping[str, Any]) -> dict[str, str]:
+    """What runs a model, as far as it is another way than torch with its float weights."""
+    given = {name: config.get(name) for name in _PLAIN}
+    return {n: way for n, way in given.items() if isinstance(way, str) and way != _PLAIN[n]}
+
+
 def exit_words(described: Mapping[str, Any]) -> dict[str, str]:
     """An exit's settings, by option, in a word or two each."""
     options = _exit_options(described).items()

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.core.labels import exit_words
+from eexit_cli.core.labels import exit_words, run_by
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,7 +142,7 @@ def run_labels(documents: Sequence[Mapping[str, Any]]) -> list[str]:
                     *(
                         _said(key, config.get(key))
                         for key in _TELLING
-                        if key in differing or _is_run_by(key, config.get(key))
+                        if key in differing or key in run_by(config)
                     ),
                 ],
             )
@@ -172,12 +172,6 @@ _TELLING = (
     "limit",
     "seed",
 )
-
-
-def _is_run_by(key: str, value: object) -> bool:
-    """Does it say what runs the model, another way than torch with float weights?"""
-    plain = {"runtime": "torch", "weights": "float"}
-    return isinstance(value, str) and key in plain and value != plain[key]
 
 
 def _model_name(config: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def asked_runtimes(config: Any, settings: Mapping[str, Any], name: str) -> tuple
     Raises:
         UsageError: an unknown runtime, or one that the folder does not hold.
     """
-    asked = tuple(values_of(config, "runtime")) if hasattr(config, "runtime") else ()
+    asked = _asked(config)
     for each in asked:
         if each not in (TORCH, *WEIGHTS):
             raise UsageError(
@@ -50,6 +50,10 @@ def asked_runtimes(config: Any, settings: Mapping[str, Any], name: str) -> tuple
     return (own,)
 
 
+def _asked(config: Any) -> tuple[str, ...]:
+    return tuple(values_of(config, "runtime")) if hasattr(config, "runtime") else ()
+
+
 def check_runtimes(runtimes: Sequence[str], config: Any) -> str:
     """Can the device and the precision be had? The device to ask for.
 
@@ -59,8 +63,7 @@ def check_runtimes(runtimes: Sequence[str], config: Any) -> str:
     if tuple(runtimes) == (TORCH,):
         return str(config.device)
     name = next(each for each in runtimes if each != TORCH)
-    asked = values_of(config, "runtime") if hasattr(config, "runtime") else ()
-    other = ", or leave --runtime out" if asked else ""
+    other = ", or leave --runtime out" if _asked(config) else ""
     if config.device not in ("auto", "cpu"):
         raise UsageError(
             f"ONNX Runtime ({name}) runs on the CPU alone, not on {config.device}",

@@ -128,13 +128,13 @@ def turned_model(
     about, rule = file.about, rule_of(criterion)
     if rule == about.rule:
         raise UsageError(
-            f"The file has this exit already: {exit_words(rule)}",
+            f"The file has this exit already: {rule_words(rule)}",
             hint="Copy its folder, or give another --threshold or --patience",
         )
     if about.knob is None or not about.reads(rule):
         only = "" if about.knob is None else f", of which only the {about.knob} can be set anew"
         raise UsageError(
-            f"The file holds one exit, {exit_words(about.rule)}{only}",
+            f"The file holds one exit, {rule_words(about.rule)}{only}",
             hint="Export the model that it was exported from",
         )
     whole = onnx.ModelProto.FromString(file.graph.SerializeToString())
@@ -253,7 +253,7 @@ def rule_of(criterion: ExitCriterion | None) -> dict[str, Any]:
     return {"criterion": "full"} if criterion is None else criterion.describe()
 
 
-def exit_words(rule: Mapping[str, Any]) -> str:
+def rule_words(rule: Mapping[str, Any]) -> str:
     """A rule, as a person reads it."""
     return ", ".join(f"{key} {value}" for key, value in rule.items())
 
@@ -266,7 +266,7 @@ def deployed_readme(name: str, about: About, size: int) -> str:
         about: what the file says of itself.
         size: bytes of the file.
     """
-    rule = exit_words(about.rule)
+    rule = rule_words(about.rule)
     origin = ", ".join(f"{key} {value}" for key, value in about.provenance.items()) or "not stated"
     reduced = ", 7 bits of them used" if about.quantisation.get("reduce_range") else ""
     knob = ""

@@ -21,6 +21,7 @@ from eexit_cli.config.attack import AttackConfig
 from eexit_cli.config.calibrate import CalibrateConfig
 from eexit_cli.core.digits import at_least, exact
 from eexit_cli.core.errors import UsageError
+from eexit_cli.core.labels import run_by
 from eexit_cli.core.option import flag
 from eexit_cli.core.seed import stream
 from eexit_cli.exits import CRITERIA
@@ -97,16 +98,13 @@ def attack_part(
     }
 
 
-_RUN_BY = ("model", "runtime", "weights")
-
-
 def _made_against(
     run: Run, mixed: Answer, subject: ModelCalibration, config: CalibrateConfig
 ) -> list[str]:
     """What the mixture's inputs were made against, where it is not what was calibrated."""
     assert mixed.chosen is not None
     victim, calibrated = (
-        [settings[name] for name in _RUN_BY if settings.get(name) not in (None, "torch", "float")]
+        [settings["model"], *run_by(settings).values()]
         for settings in (run.config, {**config.as_dict(), **subject.described})
     )
     if victim != calibrated:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from eexit_cli.core.labels import run_by
 from eexit_cli.core.text import readable
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label
@@ -31,7 +32,7 @@ from eexit_cli.ui.screens.attack_table import (
 )
 from eexit_cli.ui.screens.energy import PAIRED, say_energy
 from eexit_cli.ui.screens.speed import with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, run_by, source_of_data, value_column
+from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Sheet, sheet_of
 
 EXAMPLES = 3

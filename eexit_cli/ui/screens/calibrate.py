@@ -8,12 +8,13 @@ from typing import Any
 from rich.markup import escape
 
 from eexit_cli.core.digits import confidence, exact
+from eexit_cli.core.labels import run_by
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label, written
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.kept import uses
 from eexit_cli.ui.screens.speed import SPEEDUPS, speed_words, with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, run_by, source_of_data, value_column
+from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Row, Sheet
 
 _FIGURES = (

@@ -12,12 +12,13 @@ from typing import Any
 from rich.markup import escape
 
 from eexit_cli.core.digits import exact
+from eexit_cli.core.labels import run_by
 from eexit_cli.core.types import RunResult
 from eexit_cli.ui.measures import label
 from eexit_cli.ui.output import Output
 from eexit_cli.ui.screens.energy import ENERGY, SINGLE, has_energy, say_energy
 from eexit_cli.ui.screens.speed import SPEEDUPS, TIMED, is_none, speed_words, with_spread
-from eexit_cli.ui.screens.words import criterion_words, facts, run_by, source_of_data, value_column
+from eexit_cli.ui.screens.words import criterion_words, facts, source_of_data, value_column
 from eexit_cli.ui.tables import Column, Row, Sheet, sheet_of
 
 ROWS_PER_CRITERION = 10

@@ -12,10 +12,11 @@ from rich.cells import cell_len
 from rich.markup import escape
 from rich.text import Text
 
+from eexit_cli.core.labels import run_by
 from eexit_cli.core.text import readable
 from eexit_cli.ui.measures import share
 from eexit_cli.ui.output import Output
-from eexit_cli.ui.screens.words import criterion_words, facts, run_by
+from eexit_cli.ui.screens.words import criterion_words, facts
 from eexit_cli.ui.tables import Sheet, sheet_of
 
 if TYPE_CHECKING:

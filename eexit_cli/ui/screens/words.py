@@ -86,15 +86,6 @@ _OWN = {
 """What is no criterion of the catalog, or has words of decoders too."""
 
 
-def run_by(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What runs a model, where that is not torch with its float weights; for :func:`facts`."""
-    runtime, weights = config.get("runtime"), config.get("weights")
-    return {
-        "runtime": runtime if isinstance(runtime, str) and runtime != "torch" else None,
-        "weights": weights if weights != "float" else None,
-    }
-
-
 def facts(pairs: Mapping[str, Any]) -> Facts:
     """ "name value" pairs beside each other; empty values are left out."""
     return Facts({name: str(value) for name, value in pairs.items() if value is not None})

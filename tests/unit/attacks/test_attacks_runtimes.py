@@ -131,17 +131,21 @@ def test_an_exported_folder_is_a_model(root: Path, deployed: Path) -> None:
     assert whole.document["config"]["runtime"] is None
 
 
+def fed(session: Any, model: Any, text: str) -> dict[str, Any]:
+    """A text as a file's session reads it."""
+    batch = model.tokenised(text)
+    batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+    asked = {value.name for value in session.get_inputs()}
+    return {name: value.numpy() for name, value in batch.items() if name in asked}
+
+
 def test_the_file_alone_leaves_where_the_model_leaves(root: Path, deployed: Path) -> None:
     """By onnxruntime itself, without a line of ours between."""
     model: Any = open_model(EvaluateConfig(model=str(root / "model")))
     session = onnxruntime.InferenceSession(deployed / "model.onnx")
-    asked = {value.name for value in session.get_inputs()}
     left = set()
     for text in TEXTS:
-        batch = model.tokenised(text)
-        batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
-        feed = {name: value.numpy() for name, value in batch.items() if name in asked}
-        _, layer = session.run(["logits", "exit_layer"], feed)
+        _, layer = session.run(["logits", "exit_layer"], fed(session, model, text))
         assert layer[0] == model.answers([text]).exit_layers[0][0]
         left.add(int(layer[0]))
     assert len(left) > 1
@@ -280,10 +284,7 @@ def test_a_promise_reaches_the_file_that_is_deployed(
     model: Any = open_model(EvaluateConfig(model=str(root / "model")))
     changed = 0
     for text in TEXTS:
-        batch = model.tokenised(text)
-        batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
-        asked = {value.name for value in new.get_inputs()}
-        feed = {name: value.numpy() for name, value in batch.items() if name in asked}
+        feed = fed(new, model, text)
         turned = {**feed, "threshold": np.array(chosen, dtype=np.float32)}
         expected, found = old.run(None, turned), new.run(None, feed)
         for one, other in zip(expected, found, strict=True):
