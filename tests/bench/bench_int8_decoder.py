@@ -117,7 +117,8 @@ def speed(options: argparse.Namespace) -> None:
 
         def run() -> int:
             found = twin.decode(**batch, settings=settings)
-            LAYERS[settings is full] = mean_layer(found)
+            if settings is not full:
+                LAYERS.append(mean_layer(found))
             return found.counts.tokens
 
         return run
@@ -125,6 +126,7 @@ def speed(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         theirs = ctranslated(model, Path(folder) / "int8", options.tokens)
         for size in (1, 32):
+            LAYERS.clear()
             runs: dict[str, Run] = {} if theirs is None else {"CTranslate2 int8": theirs(size)}
             for name, settings in (
                 ("full depth", full),
@@ -136,13 +138,14 @@ def speed(options: argparse.Namespace) -> None:
             got = ratios(runs, options.repeats)
             base = got.get("CTranslate2 int8", got["float full depth"])
             print(f"\nBatch {size}, ms per token, and ratio to {next(iter(got))}")
-            print(f"(mean layer where tokens leave: {LAYERS[False]:.2f} of {model.depth})")
+            layers = statistics.fmean(LAYERS)
+            print(f"(mean layer where tokens leave: {layers:.2f} of {model.depth})")
             for name, value in got.items():
                 print(f"  {name:24s} {value:7.3f}  {value / base:.2f}")
 
 
-LAYERS: dict[bool, float] = {}
-"""Mean exit layer of the last run, by whether it ran in full."""
+LAYERS: list[float] = []
+"""Mean exit layer of each run that left early."""
 
 
 def quality(names: list[str], limit: int) -> None:

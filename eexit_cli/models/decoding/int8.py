@@ -15,7 +15,9 @@ there weights have 7 bits, which cannot.
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +34,16 @@ LARGEST = 127
 """Of whole inputs, and of whole weights where sums are wide enough."""
 LARGEST_NARROW = 63
 
+ZERO_POINT = 128
+"""What FBGEMM adds to whole inputs, which it holds without a sign."""
+
+PER_STEP = float(torch.tensor(1 / LARGEST))
+"""A row's largest number by this is its scale, in float32."""
+LEAST_STEP = torch.finfo(torch.float32).tiny
+"""What a row of zeros is divided by."""
+
+_LINEAR = "linear_with_input_q_dq_qweight_dq_output_fp32"
+
 
 @cache
 def largest_weight() -> int:
@@ -41,22 +53,26 @@ def largest_weight() -> int:
         UsageError: it sums neither.
     """
     for largest in (LARGEST, LARGEST_NARROW):
-        if all(sums_exactly(rows, largest) for rows in (1, 2, 32)):
+        if sums_exactly(largest, pack=False):
             return largest
     raise UsageError(
         "This processor's products of 8-bit numbers are not exact", hint="Use --weights float"
     )
 
 
-def sums_exactly(rows: int, largest: int) -> bool:
-    """Are the largest sums right, of either sign, and some between them?"""
+def sums_exactly(largest: int, *, pack: bool) -> bool:
+    """Are sums of the largest weights right, of either sign, and some between them?"""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randint(-largest, largest + 1, (256, 512), generator=generator)
     weights[0], weights[1] = largest, -largest
-    x = torch.randint(-LARGEST, LARGEST + 1, (rows, 512), generator=generator)
-    x[0], x[-1] = -LARGEST, LARGEST
-    exact = (x.double() @ weights.double().t()).long()
-    return torch.equal(_summed(x.to(torch.int8), weights.to(torch.int8)).long(), exact)
+    x = torch.randint(-LARGEST, LARGEST + 1, (32, 512), generator=generator)
+    # So that each row's scale is 1.
+    x[:, 0] = LARGEST
+    x[0], x[1] = LARGEST, -LARGEST
+    exact = (x.double() @ weights.double().t()).float()
+    product = Int8Product(weights.to(torch.int8), torch.ones(256), pack=pack)
+    batches = (slice(rows) for rows in (1, 2, 32))
+    return all(torch.equal(product(x[batch].float()), exact[batch]) for batch in batches)
 
 
 def _summed(x: Tensor, weights: Tensor) -> Tensor:
@@ -81,44 +97,104 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     return whole.to(torch.int8), scale
 
 
+def fbgemm_helps() -> bool:
+    """Is FBGEMM there, with sums as wide? Torch has announced that it will go."""
+    return torch.backends.quantized.engine in ("x86", "fbgemm") and _fbgemm_sums_exactly()
+
+
+@cache
+def _fbgemm_sums_exactly() -> bool:
+    needed = (
+        (torch.ops.quantized, _LINEAR),
+        (torch.ops.quantized, "linear_prepack"),
+        (torch, "_make_per_channel_quantized_tensor"),
+    )
+    there = all(hasattr(where, name) for where, name in needed)
+    return there and sums_exactly(largest_weight(), pack=True)
+
+
+def _packed(weights: Tensor, scale: Tensor) -> Any:
+    """For FBGEMM. Shapes: [outputs, inputs], int8; [outputs]."""
+    zeros = torch.zeros(len(scale), dtype=torch.int64)
+    with warnings.catch_warnings():
+        # That it will go; see fbgemm_helps.
+        warnings.simplefilter("ignore", UserWarning)
+        made = torch._make_per_channel_quantized_tensor(weights, scale.double(), zeros, 0)
+    return torch.ops.quantized.linear_prepack(made, None)
+
+
+def _linear(x: Tensor, step: float, packed: Any) -> Tensor:
+    """By FBGEMM. Shape: [rows, inputs] -> [rows, outputs]."""
+    made: Tensor = getattr(torch.ops.quantized, _LINEAR)(x, step, ZERO_POINT, packed)
+    return made
+
+
+def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole inputs and the scale of each row, as FBGEMM rounds them.
+
+    It takes fma(x, 1 / scale, 128), of which float64 holds all digits, and rounds that.
+    NaN and infinity make a row's scale, and so its outputs, no finite numbers.
+
+    Args:
+        x: float32. Shape: [rows, inputs].
+
+    Returns:
+        Shapes: [rows, inputs], [rows, 1]; both float32.
+    """
+    step = x.abs().amax(dim=1, keepdim=True).mul_(PER_STEP).clamp_(min=LEAST_STEP)
+    moved = (x * step.reciprocal().double()).add_(ZERO_POINT).float().round_()
+    return moved.sub_(ZERO_POINT), step
+
+
 class Int8Product:
     """x -> x @ weight.T + bias; see :class:`~eexit_cli.models.decoding.products.Product`.
+
+    By FBGEMM (Khudia et al., arXiv:2101.05615), which goes from float32 to float32 in one kernel
+    where there is one row, or by ``torch._int_mm``: the bits are the same.
 
     Args:
         weights: whole ones. Shape: [outputs, inputs], int8.
         scale: of each output. Shape: [outputs].
         bias: None for none. Shape: [outputs].
+        pack: for FBGEMM, which pays from the second use.
     """
 
-    __slots__ = ("_least", "bias", "scale", "weights")
+    __slots__ = ("_alone", "_pack", "_together", "bias", "scale", "weights")
 
     dtype = torch.float32
 
-    def __init__(self, weights: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(
+        self, weights: Tensor, scale: Tensor, bias: Tensor | None = None, *, pack: bool = False
+    ) -> None:
         self.weights, self.scale, self.bias = weights, scale, bias
-        # A row of zeros is divided by this.
-        self._least = scale.new_full((1, 1), torch.finfo(torch.float32).tiny)
+        self._pack = pack
+        # For one row, with its outputs' scales in it, and for several.
+        self._alone: Any = None
+        self._together: Any = None
 
-    def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The product but for the rows' own scales, and those.
-
-        NaN and infinity make the row's scale, and so its outputs, no finite numbers.
-        Shapes: [rows, outputs], [rows, 1].
-        """
-        step = torch.add(self._least, x.abs().amax(dim=1, keepdim=True), alpha=1 / LARGEST)
-        whole = (x / step).round_().to(torch.int8)
-        return _summed(whole, self.weights) * self.scale, step
+    def _product(self, x: Tensor) -> Tensor:
+        """But for the bias. Shape: [rows, inputs] -> [rows, outputs]."""
+        if not self._pack:
+            whole, steps = rounded_rows(x)
+            return _summed(whole.to(torch.int8), self.weights) * (steps * self.scale)
+        if x.shape[0] == 1:
+            if self._alone is None:
+                self._alone = _packed(self.weights, self.scale)
+            step = max(x.abs().max().item() * PER_STEP, LEAST_STEP)
+            return _linear(x, step, self._alone)
+        if self._together is None:
+            self._together = _packed(self.weights, torch.ones_like(self.scale))
+        whole, steps = rounded_rows(x)
+        return _linear(whole, 1.0, self._together).mul_(steps * self.scale)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Shape: [rows, inputs] -> [rows, outputs]."""
-        made, step = self._scaled(x)
-        return made.mul_(step) if self.bias is None else torch.addcmul(self.bias, made, step)
+        made = self._product(x)
+        return made if self.bias is None else made.add_(self.bias)
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """residual + x @ weight.T + bias. Shape: [rows, outputs]."""
-        made, step = self._scaled(x)
-        total = torch.addcmul(residual, made, step)
-        return total if self.bias is None else total.add_(self.bias)
+        return self(x).add_(residual)
 
     def relu(self, x: Tensor) -> Tensor:
         """max(0, x @ weight.T + bias). Shape: [rows, outputs]."""
@@ -131,7 +207,8 @@ class Int8Product:
     def rows(self, which: Tensor) -> Int8Product:
         """Of some outputs alone: what it computes are the whole map's numbers. Shape: [outputs]."""
         bias = None if self.bias is None else self.bias[which]
-        return Int8Product(self.weights.index_select(0, which), self.scale[which], bias)
+        weights, scale = (each.index_select(0, which) for each in (self.weights, self.scale))
+        return Int8Product(weights, scale, bias)
 
 
 class Maker:
@@ -139,7 +216,7 @@ class Maker:
 
     Args:
         weights: ``float`` or ``int8``.
-        pack: of float products; False keeps the plain path.
+        pack: what may be packed; False keeps the plain path.
     """
 
     def __init__(self, weights: str, *, pack: bool = True) -> None:
@@ -151,7 +228,7 @@ class Maker:
             return Product(weight, bias, pack=self.pack)
         whole, scale = rounded(weight)
         if weight.numel() >= ROUND_FROM:
-            return Int8Product(whole, scale, bias)
+            return Int8Product(whole, scale, bias, pack=self.pack and fbgemm_helps())
         return Product(whole * scale.unsqueeze(1), bias, pack=self.pack)
 
     def head(

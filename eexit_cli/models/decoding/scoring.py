@@ -182,13 +182,21 @@ class TopKScorer:
 
 
 def _largest(logits: Tensor, count: int) -> Tensor:
-    """Places of each row's largest, in no order. Shape: [rows, V] -> [rows, count]."""
+    """Places of each row's largest, in their order, so that of equals the first is chosen.
+
+    Shape: [rows, V] -> [rows, count].
+    """
     if logits.device.type != "cpu":
-        return logits.topk(count, dim=-1, sorted=False).indices
-    # At a vocabulary of 32,128 NumPy's partition took a sixth of the time of torch's topk.
-    values = logits if logits.dtype.itemsize >= 4 else logits.float()
-    places = np.argpartition(values.numpy(), -count, axis=-1)[:, -count:]
-    return torch.from_numpy(np.ascontiguousarray(places))
+        return logits.topk(count, dim=-1, sorted=False).indices.sort(dim=-1).values
+    # At a vocabulary of 32,128 NumPy's partition took a sixth of the time of torch's topk, and that
+    # of the numbers themselves half of the time of that of their places.
+    values = (logits if logits.dtype.itemsize >= 4 else logits.float()).numpy()
+    if len(values) == 1:
+        places = np.flatnonzero(values[0] >= np.partition(values[0], -count)[-count])
+        if len(places) == count:  # none shares the last place, and none is NaN
+            return torch.from_numpy(places).unsqueeze(0)
+    places = np.argpartition(values, -count, axis=-1)[:, -count:]
+    return torch.from_numpy(np.sort(places, axis=-1))
 
 
 def _one_row(x: Tensor, kept: Tensor | Int8Product) -> Tensor:

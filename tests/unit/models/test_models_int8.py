@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 from golden.golden_models import write_causal
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_decoders import random_decoder
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ from eexit_cli.models.decoding.int8 import (
     INT8,
     Int8Product,
     Maker,
+    fbgemm_helps,
     largest_weight,
     rounded,
     sums_exactly,
@@ -40,10 +43,21 @@ from eexit_cli.models.finite import Finite
 SHAPES = [(640, 512), (512, 640), (30, 20), (2000, 64)]
 
 
-def made(shape: tuple[int, int], seed: int = 0, *, bias: bool = False) -> Int8Product:
+@pytest.fixture(params=[False, True], ids=["int_mm", "fbgemm"])
+def pack(request: pytest.FixtureRequest) -> bool:
+    if request.param and not fbgemm_helps():
+        pytest.skip("torch has no FBGEMM here")
+    return bool(request.param)
+
+
+def made(
+    shape: tuple[int, int], seed: int = 0, *, bias: bool = False, pack: bool = False
+) -> Int8Product:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(shape, generator=generator) * torch.rand(shape[0], 1, generator=generator)
-    return Int8Product(*rounded(weight), torch.randn(shape[0]) if bias else None)
+    return Int8Product(
+        *rounded(weight), torch.randn(shape[0], generator=generator) if bias else None, pack=pack
+    )
 
 
 def rows_of(count: int, width: int) -> Tensor:
@@ -71,9 +85,9 @@ def test_weights_are_rounded_by_output(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 5, 33])
 @pytest.mark.parametrize("bias", [False, True])
 def test_products_err_by_the_rounding_of_inputs_alone(
-    shape: tuple[int, int], rows: int, bias: bool
+    shape: tuple[int, int], rows: int, bias: bool, pack: bool
 ) -> None:
-    product = made(shape, bias=bias)
+    product = made(shape, bias=bias, pack=pack)
     x = rows_of(rows, shape[1])
     weight = product.weights.double() * product.scale.double().unsqueeze(1)
     expected = x.double() @ weight.t() + (0.0 if product.bias is None else product.bias.double())
@@ -93,10 +107,10 @@ def test_products_err_by_the_rounding_of_inputs_alone(
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_row_does_not_depend_on_its_batch_nor_an_output_on_its_map(
-    shape: tuple[int, int], bias: bool
+    shape: tuple[int, int], bias: bool, pack: bool
 ) -> None:
     """To the last bit, or the tokens of an input would depend on the others."""
-    product, x = made(shape, bias=bias), rows_of(33, shape[1])
+    product, x = made(shape, bias=bias, pack=pack), rows_of(33, shape[1])
     residual = torch.randn(33, shape[0])
     some = torch.tensor([7, 3, 29, 3])
     with torch.inference_mode():
@@ -110,31 +124,77 @@ def test_a_row_does_not_depend_on_its_batch_nor_an_output_on_its_map(
         assert product(x[:0]).shape == (0, shape[0])
 
 
-def test_rows_of_zeros_and_weights_of_zeros() -> None:
+@pytest.mark.skipif(not fbgemm_helps(), reason="torch has no FBGEMM here")
+@given(
+    inputs=st.integers(2, 70),  # torch._int_mm is wrong for one
+    rows=st.integers(1, 5),
+    size=st.floats(-37, 37),
+    seed=st.integers(0, 2**31),
+)
+def test_all_ways_round_alike(inputs: int, rows: int, size: float, seed: int) -> None:
+    """Inputs between two whole numbers as well, where the last bit of a product decides."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-126, 126, (rows, inputs), generator=generator) + 0.5
+    x[:, 0] = 127
+    x = x * (10**size * torch.rand(rows, 1, generator=generator))
+    x = x * (1 + 2.0**-24 * torch.randint(-3, 4, x.shape, generator=generator))
+    ways = [made((9, inputs), seed, pack=each) for each in (False, True)]
+    plain, packed = (way(x) for way in ways)
+    assert torch.equal(packed, plain)
+    for row in range(rows):
+        for way in ways:
+            assert torch.equal(way(x[row : row + 1])[0], plain[row])
+
+
+def test_torch_says_nothing_of_what_will_go(recwarn: pytest.WarningsRecorder, pack: bool) -> None:
+    made((30, 20), pack=pack)(torch.randn(1, 20))
+    assert not recwarn.list
+
+
+def test_without_fbgemm_its_place_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def packs() -> bool:
+        return Maker(INT8)(torch.randn(256, 512))._pack  # type: ignore[union-attr]
+
+    assert packs() == fbgemm_helps()
+    monkeypatch.setattr(int8, "_LINEAR", "no_such_operator")
+    int8._fbgemm_sums_exactly.cache_clear()
+    try:
+        assert not packs()
+    finally:
+        monkeypatch.undo()
+        int8._fbgemm_sums_exactly.cache_clear()
+    assert not Maker(INT8, pack=False)(torch.randn(256, 512))._pack  # type: ignore[union-attr]
+
+
+def test_rows_of_zeros_and_weights_of_zeros(pack: bool) -> None:
     weight = torch.randn(30, 20)
     weight[4] = 0
-    product = Int8Product(*rounded(weight))
+    product = Int8Product(*rounded(weight), pack=pack)
     x = torch.randn(3, 20)
     x[1] = 0
     got = product(x)
     assert got.isfinite().all()
     assert got[1].eq(0).all()
     assert got[:, 4].eq(0).all()
+    assert torch.equal(product(x[1:2]), got[1:2])
 
 
 @pytest.mark.parametrize("damage", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("shape", [(30, 20), (512, 512)])
-def test_what_is_not_finite_stays_so(damage: float, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_is_not_finite_stays_so(damage: float, shape: tuple[int, int], plain: bool) -> None:
+    make = Maker(INT8, pack=not plain)
     weight = torch.randn(shape)
     x = torch.randn(3, shape[1])
-    sound = Maker(INT8)(weight)(x)
+    sound = make(weight)(x)
     bad = x.clone()
     bad[1, 5] = damage
-    got = Maker(INT8)(weight)(bad)
+    got = make(weight)(bad)
     assert not got[1].isfinite().any()
+    assert not make(weight)(bad[1:2]).isfinite().any()
     assert torch.equal(got[[0, 2]], sound[[0, 2]])
     weight[2, 4] = damage
-    got = Maker(INT8)(weight)(x)
+    got = make(weight)(x)
     assert not got[:, 2].isfinite().any()
     assert got[:, 3:].isfinite().all()
 
@@ -158,14 +218,17 @@ def test_small_maps_have_8_bits_and_compute_in_float() -> None:
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="AVX2 is x86's")
-def test_without_vnni_weights_have_7_bits_and_sums_stay_exact() -> None:
+@pytest.mark.parametrize("onednn", ["AVX2", "ALL"])
+@pytest.mark.parametrize("fbgemm", ["AVX2", "AVX512_E1"])
+def test_without_vnni_weights_have_7_bits_and_sums_stay_exact(onednn: str, fbgemm: str) -> None:
     program = (
         "import torch\n"
-        "from eexit_cli.models.decoding.int8 import largest_weight, sums_exactly\n"
+        "from eexit_cli.models.decoding.int8 import fbgemm_helps, largest_weight, sums_exactly\n"
         "from test_models_int8 import SHAPES, made, rows_of\n"
-        "print(largest_weight(), all(sums_exactly(rows, 127) for rows in (1, 2, 32)))\n"
+        "print(largest_weight(), *(sums_exactly(127, pack=each) for each in (False, True)))\n"
+        "print(fbgemm_helps())\n"
         "for shape in SHAPES:\n"
-        "    product, x = made(shape), rows_of(33, shape[1])\n"
+        "    product, x = made(shape, pack=fbgemm_helps()), rows_of(33, shape[1])\n"
         "    step = x.abs().amax(dim=1, keepdim=True) / 127\n"
         "    exact = (x / step).round().double() @ product.weights.double().t()\n"
         "    exact = exact * product.scale.double() * step.double()\n"
@@ -176,7 +239,8 @@ def test_without_vnni_weights_have_7_bits_and_sums_stay_exact() -> None:
         [sys.executable, "-c", program],
         env={
             **os.environ,
-            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "ONEDNN_MAX_CPU_ISA": onednn,
+            "FBGEMM_ENABLE_INSTRUCTIONS": fbgemm,
             "ATEN_CPU_CAPABILITY": "avx2",
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         },
@@ -185,9 +249,11 @@ def test_without_vnni_weights_have_7_bits_and_sums_stay_exact() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() in (["63", "False"], ["127", "True"])
-    here = all(sums_exactly(rows, 127) for rows in (1, 2, 32))
-    assert largest_weight() == (127 if here else 63)
+    largest, plain, packed, helps = done.stdout.split()
+    assert (largest, plain) in (("63", "False"), ("127", "True"))
+    # Weights that int_mm sums exactly and FBGEMM does not are left to int_mm.
+    assert helps == str(fbgemm_helps() and (packed == "True" or largest == "63"))
+    assert largest_weight() == (127 if sums_exactly(127, pack=False) else 63)
 
 
 def test_a_processor_without_exact_sums_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

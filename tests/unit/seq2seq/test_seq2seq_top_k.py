@@ -108,6 +108,22 @@ def test_the_largest_are_those_of_torch(dtype: torch.dtype, count: int) -> None:
     logits[1, 3], logits[2, 4] = float("nan"), float("-inf")
     found = _largest(logits, count)
     expected = logits.topk(count, dim=-1).indices
-    assert torch.equal(found.sort(dim=-1).values, expected.sort(dim=-1).values)
+    assert torch.equal(found, expected.sort(dim=-1).values)
     for row in range(5):
         assert torch.equal(_largest(logits[row : row + 1], count)[0], found[row])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_of_equals_the_first_is_chosen(rows: int) -> None:
+    """As torch's argmax does, also where more share a place than are kept."""
+    logits = torch.zeros(rows, 40)
+    logits[:, [3, 30, 17]] = 2.0
+    logits[:, 35] = 1.0
+    for count in (2, 3, 4, 9):
+        found = _largest(logits, count)
+        assert found.shape == (rows, count)
+        assert found[:, 1:].gt(found[:, :-1]).all()
+        kept = logits.gather(1, found)
+        assert torch.equal(kept.sort(dim=-1).values, logits.topk(count).values.sort(dim=-1).values)
+    first = _largest(logits, 5)
+    assert first.gather(1, logits.gather(1, first).argmax(1, keepdim=True)).eq(3).all()
