@@ -103,6 +103,8 @@ def flops(value: float) -> str:
 
 MEASURES: dict[str, tuple[str, Write]] = {
     "accuracy": ("Accuracy", share),
+    "same_exits": ("Same exits", share),
+    "same_labels": ("Same labels", share),
     "f1": ("F1", share),
     "matthews": ("Matthews correlation", coefficient),
     "matthews_correlation": ("Matthews correlation", coefficient),
@@ -206,6 +208,7 @@ MEASURES: dict[str, tuple[str, Write]] = {
 _FULL = re.compile(r"(.+)_full$")
 _EXIT = re.compile(r"(.+)_exit_(\d+)$")
 _END = re.compile(r"(.+)_(low|high)$")
+_OF = re.compile(r"(.+)_(file|model)$")
 
 
 def label(name: str) -> str:
@@ -230,7 +233,7 @@ def written(name: str, value: Any) -> str:
     if not isinstance(value, (int, float)):
         return str(value)
     base = name
-    for pattern in (_EXIT, _FULL, _END):
+    for pattern in (_EXIT, _FULL, _END, _OF):
         if base not in MEASURES and (match := pattern.match(base)) is not None:
             base = match[1]
     if base in MEASURES:

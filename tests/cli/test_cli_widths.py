@@ -271,3 +271,11 @@ def test_the_catalog_of_recipes_and_lists_of_facts_break_no_word(width: int) -> 
     sheet = properties(facts)
     check(sheet, width)
     assert re.sub(r"\s", "", "".join(printed(sheet, width))).count("x" * 70) == 1
+
+
+def test_what_an_export_says_of_shares_is_in_per_cent() -> None:
+    facts = {"same_exits": 0.956, "same_labels": 1.0, "accuracy_file": 0.882, "pearson_model": 0.5}
+    text = " ".join("".join(printed(properties(facts), 80)).split())
+    assert text == (
+        "same exits 95.6 % same labels 100.0 % accuracy file 88.2 % pearson model 0.500"
+    )
