@@ -15,8 +15,8 @@ from eexit_cli.core.seed import seed_everything
 from eexit_cli.core.types import RunResult
 from eexit_cli.families.calibrated import with_calibrated, without_calibration_samples
 from eexit_cli.families.opening import open_model
+from eexit_cli.families.stopwatch import check_energy, energy_report, meter_for
 from eexit_cli.metrics.latency import NOT_TIMED
-from eexit_cli.pipelines.energy import check_energy, energy_report, meter_for
 from eexit_cli.pipelines.spreading import check_engine, crewed
 from eexit_cli.store.results import ResultStore
 

@@ -1,14 +1,16 @@
-"""From one sample to its record, and what some recipes learn once for all samples."""
+"""From one sample to its record, what some recipes learn once for all samples, and the processes
+that do both."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eexit_cli.attacks import catalog_of
+from eexit_cli.attacks import catalog_of, wordnet_env
 from eexit_cli.attacks.recipe import Learned, Recipe
 from eexit_cli.config.attack import AttackConfig
 from eexit_cli.core.errors import EexitError, UsageError
@@ -18,7 +20,7 @@ from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
 from eexit_cli.pipelines.attack.plan import Plan
 from eexit_cli.pipelines.attack.subject import answer_record
-from eexit_cli.pipelines.spreading import Part, placed
+from eexit_cli.pipelines.spreading import EngineCrew, Part, placed
 from eexit_cli.store.atomic import write_atomically
 from eexit_cli.store.documents import SCHEMA_VERSION, read_object
 from eexit_cli.store.records import encode
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from eexit_cli.core.answers import Exit
     from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Crew, Progress
+    from eexit_cli.pipelines.attack.subject import Subject
 
 
 class Attacker:
@@ -285,3 +288,31 @@ def _texts(examples: Examples) -> list[Text]:
     if "text_pair" not in examples.dataset.column_names:
         return texts
     return list(zip(texts, examples.dataset["text_pair"], strict=True))
+
+
+@contextmanager
+def attackers(
+    subject: Subject, plan: Plan, jobs: int | None, timings: dict[str, float], progress: Progress
+) -> Iterator[EngineCrew]:
+    """Workers that do :func:`attacking`'s jobs.
+
+    Args:
+        jobs: that there are, where no others come before them.
+        timings: gets ``workers_startup_seconds`` and ``workers_end_seconds``.
+
+    Raises:
+        EngineError: none can be set up.
+    """
+    needs = [need for recipe in plan.recipes for need in recipe.needs]
+    wanted = subject.config.substitutes == "wordnet" or wordnet_env.HOW_TO_GET in needs
+    if wanted and wordnet_env.wordnet_is_there():
+        wordnet_env.offer_wordnet()  # unpacked once rather than by every worker
+    crew = EngineCrew.of(attacking, subject.config, subject.model, progress, jobs)
+    crew.begin()
+    timings["workers_startup_seconds"] = crew.engine.told.startup_seconds
+    try:
+        yield crew
+        ended = time.perf_counter()
+    finally:
+        crew.close()
+    timings["workers_end_seconds"] = time.perf_counter() - ended

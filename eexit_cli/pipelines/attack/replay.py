@@ -24,6 +24,7 @@ from eexit_cli.data.labels import are_generic
 from eexit_cli.families.calibrated import with_calibrated
 from eexit_cli.families.opening import family_of, open_model
 from eexit_cli.families.seen_rows import tell_trained
+from eexit_cli.families.stopwatch import energy_report, meter_for
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.attack.defences import Inputs, Outcome, Replies, Text, defences, undefended
 from eexit_cli.pipelines.attack.replay_source import (
@@ -37,7 +38,6 @@ from eexit_cli.pipelines.attack.replay_source import (
 from eexit_cli.pipelines.attack.report import depth_and_quality, intervals, leading
 from eexit_cli.pipelines.attack.speed import attack_latency
 from eexit_cli.pipelines.attack.subject import WHEN, answer_record, pair_of
-from eexit_cli.pipelines.energy import energy_report, meter_for
 from eexit_cli.store.results import ResultStore, Run
 
 if TYPE_CHECKING:

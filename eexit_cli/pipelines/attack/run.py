@@ -18,10 +18,12 @@ from eexit_cli.core.types import RunResult
 from eexit_cli.engine import Engine, EngineError, Job, Told
 from eexit_cli.families.class_names import warn_below_chance
 from eexit_cli.families.opening import family_of
+from eexit_cli.families.stopwatch import check_energy, energy_report, meter_for
 from eexit_cli.metrics.latency import NOT_TIMED
 from eexit_cli.pipelines.attack.attacker import (
     Attacker,
     Task,
+    attackers,
     learned_for,
     learning_of,
     search_texts,
@@ -40,8 +42,6 @@ from eexit_cli.pipelines.attack.plan import (
 from eexit_cli.pipelines.attack.report import REASONS, attack_metrics, comparisons, strongest
 from eexit_cli.pipelines.attack.speed import attack_latency
 from eexit_cli.pipelines.attack.subject import Subject, open_subject
-from eexit_cli.pipelines.attack.workers import attackers
-from eexit_cli.pipelines.energy import check_energy, energy_report, meter_for
 from eexit_cli.pipelines.spreading import EngineCrew, remembered, spreads, torch_threads
 from eexit_cli.store.results import ResultStore, Run
 

@@ -16,10 +16,10 @@ from tiny_decoders import save_decoder, write_pairs
 from eexit_cli.config import AttackConfig, EvaluateConfig
 from eexit_cli.core.errors import UsageError
 from eexit_cli.core.progress import SilentProgress
+from eexit_cli.families import stopwatch
 from eexit_cli.metrics.counters import PROCESSOR, Counter, Meter
 from eexit_cli.models.decoding.decoder import ExitDecoder
 from eexit_cli.models.encoder.model import MultiExitClassifier
-from eexit_cli.pipelines import energy
 from eexit_cli.pipelines.attack.run import run_attack
 from eexit_cli.pipelines.evaluate import run_evaluation
 
@@ -63,7 +63,7 @@ def layers(monkeypatch: pytest.MonkeyPatch) -> Layers:
 
     monkeypatch.setattr(MultiExitClassifier, "infer", counted_infer)
     monkeypatch.setattr(ExitDecoder, "decode", counted_decode)
-    monkeypatch.setattr(energy, "meter_of", counts.meter)
+    monkeypatch.setattr(stopwatch, "meter_of", counts.meter)
     return counts
 
 
@@ -173,7 +173,9 @@ def test_a_replay_and_its_tokens(layers: Layers, folder: Path) -> None:
 def test_what_cannot_be_measured_is_said_and_the_run_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(energy, "meter_of", lambda device: Meter([], {"processor": "no counter"}))
+    monkeypatch.setattr(
+        stopwatch, "meter_of", lambda device: Meter([], {"processor": "no counter"})
+    )
     listens = Listens()
     config = EvaluateConfig(
         model="deebert",
