@@ -63,6 +63,7 @@ TESTS = {
     "config": ["tests/contracts/test_contracts_options.py", "tests/test_api.py", "tests/cli"],
     "core": ["tests/unit/core", "tests/unit/exits", "tests/unit/plots"],
     "data": ["tests/unit/data", "tests/contracts/test_contracts_tasks.py"],
+    "engine": ["tests/unit/engine"],
     "exits": ["tests/unit/exits", "tests/unit/seq2seq"],
     "families": [
         "tests/golden",
@@ -77,7 +78,7 @@ TESTS = {
     "plots": ["tests/unit/plots", "tests/contracts/test_contracts_figures.py"],
     "store": ["tests/unit/store", "tests/cli/test_cli_resume.py"],
     "training": ["tests/unit/training"],
-    "ui": ["tests/cli"],
+    "ui": ["tests/unit/report", "tests/cli"],
     "commands": ["tests/cli"],
 }
 """Room -> where its tests are."""
@@ -239,6 +240,8 @@ def _first_failure(tree: Path, tests: Iterable[str]) -> str:
     os.dup2(silent, 2)
     failures = Failures()
     options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=120"]
+    # Plug-ins whose modules HEAVY has imported.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     code = pytest.main([*options, *tests], plugins=[failures])
     if code == pytest.ExitCode.OK:
         return PASSED

@@ -59,6 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(root / "single", ["negative", "positive"], seed=4, patience=2, task="sst2")
     write_model(root / "of-pairs", ["LABEL_0", "LABEL_1"], seed=4, patience=2, task="mrpc")
     write_model(root / "topics", ["sport", "politics", "science"], seed=5)
+    write_model(root / "places", ["east", "west"], seed=5)
+    write_model(root / "three-nameless", ["LABEL_0", "LABEL_1", "LABEL_2"], seed=5)
     draw = stream(3, "reviews")
     rows = [
         {"text": " ".join(draw.choices(WORDS, k=draw.randint(3, 14))), "label": label}
@@ -162,6 +164,8 @@ def test_classes_in_another_order_are_the_same_classes(folder: Path, attacked: A
     [
         (["topics"], {}, "answers sport, politics, science", "same task"),
         (["first", "topics"], {}, "attacked '.*' .negative, positive.", "same task"),
+        (["places"], {}, "answers east, west", "same task"),
+        (["three-nameless"], {}, "answers LABEL_0, LABEL_1, LABEL_2", "same task"),
         (["first"], {"recipe": "random"}, "--recipe says nothing with --transfer", "--recipe"),
         (["first"], {"limit": 5}, "--limit says nothing with --transfer", "--limit"),
         (["first"], {"workers": 2}, "--workers says nothing with --transfer", "--workers"),

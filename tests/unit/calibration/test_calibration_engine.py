@@ -22,6 +22,7 @@ from eexit_cli.calibration.engine import alternatives, among_known, ask, calibra
 from eexit_cli.calibration.p_values import P_VALUES
 from eexit_cli.calibration.report import (
     Subject,
+    _round,
     alternative_rows,
     alternatives_note,
     guarantee,
@@ -422,3 +423,20 @@ def test_where_nothing_passed_the_named_delta_certifies_the_first_threshold(mean
     larger = float(note.rpartition("--delta ")[2].removesuffix(" would."))
     assert larger > delta
     assert calibrate(ledger, question(delta=larger)).chosen == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "below", "above"),
+    [
+        (0.0095, 0.009, 0.01),
+        (0.01, 0.009, 0.01),
+        (0.011, 0.01, 0.012),
+        (0.013, 0.012, 0.015),
+        (0.017, 0.015, 0.02),
+        (0.2, 0.15, 0.2),
+        (0.95, 0.9, 1.0),
+        (0.00034, 0.0003, 0.0004),
+    ],
+)
+def test_a_suggested_delta_is_a_round_number(value, below, above):
+    assert (_round(value, up=False), _round(value, up=True)) == (below, above)

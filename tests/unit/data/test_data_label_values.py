@@ -138,6 +138,13 @@ def test_a_gap_is_an_error_that_names_its_row(gap, others):
         parse_values(cells(0.5, gap))
 
 
+@pytest.mark.parametrize("gap", [None, "", "  "])
+def test_what_is_empty_is_called_so(gap):
+    with pytest.raises(UsageError) as caught:
+        parse_classes(cells("good", gap), ("bad", "good"))
+    assert caught.value.message == "x.csv, line 3: label (empty) is outside the classes"
+
+
 def test_the_first_five_rows_are_named_and_all_are_counted():
     with pytest.raises(UsageError) as caught:
         infer(cells(1, *[None] * 7, 2), "x.csv")
