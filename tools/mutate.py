@@ -60,7 +60,10 @@ TESTS = {
     "attacks": ["tests/unit/attacks", "tests/contracts/test_contracts_attacks.py"],
     "calibration": ["tests/unit/calibration", "tests/contracts/test_contracts_p_values.py"],
     "confidence": ["tests/unit/confidence", "tests/unit/exits", "tests/unit/seq2seq"],
-    "config": ["tests/contracts/test_contracts_options.py", "tests/test_api.py", "tests/cli"],
+    "config": [
+        *("tests/contracts/test_contracts_options.py", "tests/contracts/test_contracts_plugins.py"),
+        *("tests/test_api.py", "tests/cli"),
+    ],
     "core": ["tests/unit/core", "tests/unit/exits", "tests/unit/plots"],
     "data": ["tests/unit/data", "tests/contracts/test_contracts_tasks.py"],
     "engine": ["tests/unit/engine"],

@@ -185,8 +185,13 @@ def test_what_does_not_load_is_a_row_and_an_error_when_used(
     seen = install(
         folder,
         "broken",
-        {"eexit_broken.py": "import nowhere_to_be_found\n", "eexit_lam.py": LAM},
+        {
+            "eexit_broken.py": "import nowhere_to_be_found\n",
+            "eexit_lam.py": LAM,
+            "eexit_stray.py": STRAY,
+        },
         "[eexit.exits]\nbroken = eexit_broken:Exit\nlam = eexit_lam:LamExit\n"
+        "stray = eexit_stray:StrayExit\n"
         "threshold = eexit_broken:Exit\n\n"
         "[eexit.measures]\nlost = eexit_broken:MEASURE\n\n[eexit.attacks]\nodd = eexit_broken:X\n",
     )
@@ -202,6 +207,8 @@ def test_what_does_not_load_is_a_row_and_an_error_when_used(
     assert plain.code == 0
     assert "Exit criterion 'threshold' of the package broken 1.0 is not used" in plain.err
     assert "Exit criterion 'lam' of the package broken 1.0 does not load" in plain.err
+    assert "Exit criterion 'stray' of the package broken 1.0 does not load" in plain.err
+    assert "its option 'pace' does not begin with 'stray'" in " ".join(plain.err.split())
     assert shown.code == 0
     assert "--broken" in shown.out
     assert "does not load: ModuleNotFoundError" in " ".join(shown.out.split())
@@ -216,3 +223,4 @@ def test_what_does_not_load_is_a_row_and_an_error_when_used(
 
 
 LAM = DRIFT.replace("drift_from", "lam_from").replace("drift", "lam").replace("Drift", "Lam")
+STRAY = DRIFT.replace("drift_from", "pace").replace("drift", "stray").replace("Drift", "Stray")
