@@ -109,8 +109,12 @@ def _fbgemm_sums_exactly() -> bool:
         (torch.ops.quantized, "linear_prepack"),
         (torch, "_make_per_channel_quantized_tensor"),
     )
-    there = all(hasattr(where, name) for where, name in needed)
-    return there and sums_exactly(largest_weight(), pack=True)
+    if not all(hasattr(where, name) for where, name in needed):
+        return False
+    try:
+        return sums_exactly(largest_weight(), pack=True)
+    except RuntimeError:  # built without it
+        return False
 
 
 def _packed(weights: Tensor, scale: Tensor) -> Any:
@@ -156,7 +160,7 @@ class Int8Product:
         weights: whole ones. Shape: [outputs, inputs], int8.
         scale: of each output. Shape: [outputs].
         bias: None for none. Shape: [outputs].
-        pack: for FBGEMM, which pays from the second use.
+        pack: for FBGEMM, on the first use; pays from the second.
     """
 
     __slots__ = ("_alone", "_pack", "_together", "bias", "scale", "weights")

@@ -151,19 +151,25 @@ def test_torch_says_nothing_of_what_will_go(recwarn: pytest.WarningsRecorder, pa
     assert not recwarn.list
 
 
-def test_without_fbgemm_its_place_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def packs() -> bool:
-        return Maker(INT8)(torch.randn(256, 512))._pack  # type: ignore[union-attr]
+def _refuses(*_: Any) -> None:
+    raise RuntimeError("Didn't find engine for operation quantized::linear_prepack")
+
+
+@pytest.mark.parametrize(("what", "instead"), [("_LINEAR", "no_such"), ("_packed", _refuses)])
+def test_without_fbgemm_its_place_is_taken(
+    monkeypatch: pytest.MonkeyPatch, what: str, instead: Any
+) -> None:
+    def packs(**how: bool) -> bool:
+        return Maker(INT8, **how)(torch.randn(256, 512))._pack  # type: ignore[union-attr]
 
     assert packs() == fbgemm_helps()
-    monkeypatch.setattr(int8, "_LINEAR", "no_such_operator")
+    assert not packs(pack=False)
+    monkeypatch.setattr(int8, what, instead)
     int8._fbgemm_sums_exactly.cache_clear()
     try:
         assert not packs()
     finally:
-        monkeypatch.undo()
         int8._fbgemm_sums_exactly.cache_clear()
-    assert not Maker(INT8, pack=False)(torch.randn(256, 512))._pack  # type: ignore[union-attr]
 
 
 def test_rows_of_zeros_and_weights_of_zeros(pack: bool) -> None:
