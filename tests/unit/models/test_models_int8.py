@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from golden.golden_models import write_causal
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tiny_decoders import random_decoder
 from torch import Tensor, nn
@@ -138,6 +138,7 @@ def test_all_ways_round_alike(inputs: int, rows: int, size: float, seed: int) ->
     x[:, 0] = 127
     x = x * (10**size * torch.rand(rows, 1, generator=generator))
     x = x * (1 + 2.0**-24 * torch.randint(-3, 4, x.shape, generator=generator))
+    assume(bool(x.isfinite().all()))  # of the others nothing is said but that they stay so
     ways = [made((9, inputs), seed, pack=each) for each in (False, True)]
     plain, packed = (way(x) for way in ways)
     assert torch.equal(packed, plain)
