@@ -77,8 +77,7 @@ def _attend(
     held = cache.shape[2]
     # Shape: 2 x [count * key heads, length, size]; views, the cache is contiguous over slots and
     # heads
-    seen = cache if length == cache.shape[3] else cache.narrow(3, 0, length)
-    keys, values = seen.flatten(1, 2).unbind(0)
+    keys, values = cache.narrow(3, 0, length).flatten(1, 2).unbind(0)
     # Shape: [count * key heads, heads per key, length]
     scores = torch.bmm(query.reshape(count * held, heads // held, size), keys.transpose(1, 2))
     if cap is not None:

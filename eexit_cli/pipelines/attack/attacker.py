@@ -19,7 +19,7 @@ from eexit_cli.core.seed import derive_seed, seed_everything, stream
 from eexit_cli.core.types import Examples
 from eexit_cli.data import load_examples
 from eexit_cli.pipelines.attack.plan import Plan
-from eexit_cli.pipelines.attack.subject import answer_record
+from eexit_cli.pipelines.attack.subject import Subject, answer_record
 from eexit_cli.pipelines.spreading import EngineCrew, Part, placed
 from eexit_cli.store.atomic import write_atomically
 from eexit_cli.store.documents import SCHEMA_VERSION, read_object
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from eexit_cli.core.answers import Exit
     from eexit_cli.core.family import Model
     from eexit_cli.core.protocols import Crew, Progress
-    from eexit_cli.pipelines.attack.subject import Subject
 
 
 class Attacker:
